@@ -1,0 +1,246 @@
+"""GPT: fills the seats and runs them. Knows neither text nor training; the loss comes in as `reduce`.
+
+Letters: B batch, T tokens, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lit_gpt.nn.attention import Attention, SelfAttention
+from lit_gpt.nn.block import Block, PreNorm
+from lit_gpt.nn.cache import Cache
+from lit_gpt.nn.feedforward import MLP, FeedForward
+from lit_gpt.nn.frame import Frame, Sizes, build_mask, positions_in_segments
+from lit_gpt.nn.init import GPT2Init, Init, fill_net
+from lit_gpt.nn.linear import Embedding, Linear
+from lit_gpt.nn.loss import cap
+from lit_gpt.nn.norm import LayerNorm, Norm
+from lit_gpt.nn.position import Learned, Position
+
+NewAttention = Callable[[Sizes], Attention]
+NewFeedForward = Callable[[Sizes], FeedForward]
+NewNorm = Callable[[Sizes], Norm]
+NewPosition = Callable[[Sizes], Position]
+NewBlock = Callable[[Sizes, Attention, FeedForward, NewNorm], Block]
+NewInit = Callable[[Sizes], Init]
+Reduce = Callable[[Tensor, Tensor, float | None, Tensor | float], Any]
+Part = TypeVar("Part")
+
+
+class GPT(nn.Module):
+    """Decoder-only transformer whose parts are chosen by name.
+
+    Args:
+        vocab_size: Number of token ids.
+        width: Size of the residual stream.
+        depth: Number of blocks.
+        heads: Attention heads.
+        context: Longest sequence that the net is made for, in tokens.
+        attention: How tokens look at each other; a list is tiled over the layers.
+        feedforward: What is done to each token; a list is tiled over the layers.
+        norm: How activations are normalised.
+        position: How the net knows where a token stands; a list is tiled over the layers.
+        block: How a layer is wired; a list is tiled over the layers.
+        init: What the weights start from.
+        dropout: Probability of dropping embeddings, branch outputs and attention weights, unless a part names its own.
+        tie: Whether the head is the embedding matrix.
+        softcap: Logits are bounded to plus and minus this by softcap * tanh(logits / softcap). None: not bounded.
+        recompute: Whether training computes each block again in the backward pass, to save memory.
+        seed: Seed of the weights. None: that of seed_everything.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int = 128,
+        depth: int = 4,
+        heads: int = 4,
+        context: int = 64,
+        attention: list[NewAttention] | NewAttention = SelfAttention,
+        feedforward: list[NewFeedForward] | NewFeedForward = MLP,
+        norm: NewNorm = LayerNorm,
+        position: list[NewPosition] | NewPosition = Learned,
+        block: list[NewBlock] | NewBlock = PreNorm,
+        init: NewInit = GPT2Init,
+        dropout: float = 0.0,
+        tie: bool = True,
+        softcap: float | None = None,
+        recompute: bool = False,
+        seed: int | None = None,
+    ):
+        super().__init__()
+        _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap)
+        self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
+        self.softcap, self.recompute, self.seed = softcap, recompute, seed
+        self.embedding = Embedding(vocab_size, width)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        attentions = [_tiled(attention, layer)(self.sizes) for layer in range(depth)]
+        self.positions, self.position_of = _share_positions(
+            [_tiled(position, i)(self.sizes.replace(head_size=a.head_size)) for i, a in enumerate(attentions)]
+            if isinstance(position, list) or len({a.head_size for a in attentions}) > 1
+            else [position(self.sizes.replace(head_size=attentions[0].head_size))] * depth
+        )
+        self.blocks = nn.ModuleList(
+            _tiled(block, i)(self.sizes, a, _tiled(feedforward, i)(self.sizes), norm)
+            for i, a in enumerate(attentions)
+        )
+        self.windows = list(dict.fromkeys(a.window for a in attentions))
+        self.norm = nn.Identity() if self.blocks[-1].normalised else norm(self.sizes)
+        self.head = Linear(width, vocab_size)
+        if tie:
+            self.head.weight = self.embedding.weight
+        self.init = init(self.sizes)
+        if not self.embedding.weight.is_meta:
+            self.init_weights()
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the net takes and scores."""
+        return self.sizes.vocab_size
+
+    @property
+    def context(self) -> int:
+        """Longest sequence that the net is made for, in tokens."""
+        return self.sizes.context
+
+    @property
+    def longest(self) -> int | None:
+        """Longest sequence that the net can take at all, in tokens; None where its positions go on for ever."""
+        limits = [p.longest for p in self.positions if p.longest is not None]
+        return min(limits, default=None)
+
+    def init_weights(self, seed: int | None = None) -> None:
+        """Fills all weights and tables, each weight from its name and the seed; can be called again.
+
+        Args:
+            seed: Overrides the net's own.
+        """
+        seed = self.seed if seed is None else seed
+        fill_net(self, self.init, self.head, torch.initial_seed() if seed is None else seed)
+        self.reset_buffers()
+
+    def reset_buffers(self) -> None:
+        """Computes all tables anew; needed after the net was moved from the meta device."""
+        for position in self.positions:
+            position.reset_buffers()
+
+    def forward(
+        self, ids: Tensor, *, cache: Cache | None = None, segments: Tensor | None = None, reduce: Reduce | None = None
+    ) -> Any:
+        """Scores the next token after each token.
+
+        Args:
+            ids: (B, T) int64. With a cache, only the tokens that are not in it yet.
+            cache: Keys and values of the tokens before; read, and written in place. For inference.
+            segments: (B, T) integers: a token sees only its own segment, and positions restart at each change.
+                Rows of unequal length are padded on the left with a segment of their own. With a cache they are given
+                from the first call on, or left out afterwards: then the last column's segment goes on.
+            reduce: Called as reduce(hidden (B, T, C), head weight (V, C), softcap, aux) instead of making logits;
+                aux is the sum of the blocks' auxiliary losses.
+
+        Returns:
+            Logits (B, T, V), or what reduce returns.
+
+        Raises:
+            ValueError: The sequence is longer than learned positions reach.
+        """
+        frames = self._frames(ids, cache, segments)
+        x = self.embedding(ids)  # (B, T, C)
+        for position, frame in zip(self.positions, frames, strict=True):
+            x = position.embed(x, frame)
+        x = self.dropout(x)
+        aux: Tensor | float = 0.0
+        again = self.recompute and self.training and cache is None
+        for layer, block in enumerate(self.blocks):
+            frame = frames[self.position_of[layer]]
+            if again:
+                x, more = checkpoint(block, x, frame, use_reentrant=False)
+            else:
+                x, more = block(x, frame, cache.layers[layer] if cache is not None else None)
+            aux = aux + more
+        x = self.norm(x)
+        if cache is not None:
+            cache.length += ids.shape[1]
+        if reduce is not None:
+            return reduce(x, self.head.weight, self.softcap, aux)
+        return cap(self.head(x), self.softcap)
+
+    def _frames(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> list[Frame]:
+        """One frame for each distinct position encoding; moves the cache's segments and positions on."""
+        queries = ids.shape[1]
+        cached = cache.length if cache is not None else 0
+        for position in self.positions:
+            position.reach(cached + queries)
+        if cache is not None and cache.segments is not None and segments is None:
+            segments = cache.segments[:, -1:].expand(-1, queries)
+        key_segments = segments
+        if segments is None:
+            at = torch.arange(cached, cached + queries, device=ids.device)  # (T,)
+        else:
+            at = positions_in_segments(segments)  # (B, T)
+            if cache is not None:
+                at, key_segments = _continue(cache, at, segments)
+        frames = []
+        for position in self.positions:
+            bias = position.bias(queries, cached, ids)
+            masks = {
+                window: build_mask(window, queries, cached, segments, key_segments, bias, ids.device)
+                for window in self.windows
+            }
+            frames.append(Frame(ids, at, segments, cached, position, position.gather(at), masks))
+        return frames
+
+
+def _continue(cache: Cache, at: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) that go on where a segment began in the cache, and the segments (B, S) of all keys."""
+    if cache.length and cache.segments is None:
+        raise ValueError("segments must be given from the first call with a cache on, not only later")
+    if cache.segments is not None and cache.at is not None:
+        same = (segments == cache.segments[:, -1:]).cummin(1).values  # still in the segment that the cache ends with
+        at = torch.where(same, at + cache.at[:, None], at)
+        cache.segments = torch.cat((cache.segments, segments), 1)
+    else:
+        cache.segments = segments
+    cache.at = at[:, -1] + 1
+    return at, cache.segments
+
+
+def _tiled(seat: list[Part] | Part, layer: int) -> Part:
+    """The part of a layer: a list is repeated over the depth."""
+    return seat[layer % len(seat)] if isinstance(seat, list) else seat
+
+
+def _share_positions(each: list[Position]) -> tuple[nn.ModuleList, list[int]]:
+    """The distinct positions among those of all layers, and which one each layer has."""
+    distinct: list[Position] = []
+    position_of = []
+    for position in each:
+        key = position.shared_key() if not list(position.parameters()) else None
+        for index, other in enumerate(distinct):
+            if other is position or (key is not None and other.shared_key() == key):
+                break
+        else:
+            index = len(distinct)
+            distinct.append(position)
+        position_of.append(index)
+    return nn.ModuleList(distinct), position_of
+
+
+def _check_numbers(
+    vocab_size: int, width: int, depth: int, heads: int, context: int, dropout: float, softcap: float | None
+) -> None:
+    """Refuses numbers that no net can have, by name."""
+    numbers = {"vocab_size": vocab_size, "width": width, "depth": depth, "heads": heads, "context": context}
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is a probability below 1, got {dropout}")
+    if softcap is not None and softcap <= 0:
+        raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")

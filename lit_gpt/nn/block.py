@@ -1,0 +1,76 @@
+"""One layer: how attention, feed-forward, norms and the residual stream are wired. Letters: B batch, T tokens, C width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lit_gpt.nn.attention import Attention
+from lit_gpt.nn.cache import LayerCache
+from lit_gpt.nn.feedforward import FeedForward
+from lit_gpt.nn.frame import Frame, Sizes
+from lit_gpt.nn.norm import Norm
+
+
+class Block(nn.Module):
+    """Base of the blocks: ``forward(x, frame, cache=None) -> (x, aux)``.
+
+    Args:
+        sizes: Filled in by the net.
+        attention: The layer's attention.
+        feedforward: The layer's feed-forward.
+        norm: Makes a norm from sizes; a block makes as many as it needs.
+
+    Attributes:
+        normalised: Whether what comes out is normalised already, so that the net adds no norm before the head.
+    """
+
+    normalised: ClassVar[bool] = False
+
+    def __init__(
+        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]
+    ):
+        super().__init__()
+        self.attention = attention
+        self.feedforward = feedforward
+        self.dropout = nn.Dropout(sizes.dropout) if sizes.dropout else nn.Identity()
+
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | float]:
+        """(B, T, C) -> (B, T, C) and the auxiliary loss of the feed-forward."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, frame, cache)")
+
+
+class PreNorm(Block):
+    """Norms inside the residual branches (GPT-2; Xiong et al. 2020, arXiv 2002.04745): x + f(norm(x))."""
+
+    def __init__(
+        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]
+    ):
+        super().__init__(sizes, attention, feedforward, norm)
+        self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
+
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | float]:
+        """(B, T, C) -> (B, T, C), aux."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), frame, cache))
+        y, aux = self.feedforward(self.feedforward_norm(x))
+        return x + self.dropout(y), aux
+
+
+class PostNorm(Block):
+    """Norms on the residual stream itself (Vaswani et al. 2017; GPT-1): norm(x + f(x)). Wants a longer warm-up."""
+
+    normalised = True
+
+    def __init__(
+        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]
+    ):
+        super().__init__(sizes, attention, feedforward, norm)
+        self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
+
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | float]:
+        """(B, T, C) -> (B, T, C), aux."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, frame, cache)))
+        y, aux = self.feedforward(x)
+        return self.feedforward_norm(x + self.dropout(y)), aux

@@ -1,0 +1,99 @@
+"""What all layers of one forward pass share: sizes of the whole net, positions, masks.
+
+Knows nothing of attention kernels, of caches' storage or of training. Letters: B batch, T new tokens (queries),
+S tokens seen so far (keys, S >= T), H heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lit_gpt.nn.position import Position
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a part may need to know of the whole net; the one argument that every seat's factory is called with."""
+
+    width: int
+    heads: int
+    depth: int
+    context: int
+    vocab_size: int
+    dropout: float = 0.0
+    head_size: int = 0  # 0: width / heads; attention may choose another and the position is built with that one
+
+    def replace(self, **changes: int | float) -> Sizes:
+        """The same sizes with some of them changed (a norm over one head has ``width=head_size``)."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Everything about positions that is computed once per forward pass and read by every layer.
+
+    One frame is made for each distinct position encoding; frames of one pass share ids, segments and masks.
+    It is never written to after it is made, so recomputed layers see the same values.
+    """
+
+    ids: Tensor  # (B, T)
+    at: Tensor  # (T,) or (B, T): position of each query inside its segment
+    segments: Tensor | None  # (B, T): tokens of different segments do not see each other
+    cached: int  # tokens already in the cache; S = cached + T
+    position: Position
+    tables: tuple[Tensor, ...]  # what the position gathered for `at`, e.g. cos and sin
+    masks: dict[int | None, Tensor | None]  # by window: None means "causal, no mask needed"
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """The mask for a window: boolean or additive, broadcastable to (B, H, T, S); None where causality is all."""
+        return self.masks[window]
+
+
+def positions_in_segments(segments: Tensor) -> Tensor:
+    """(B, T) positions that restart at 0 wherever the segment changes."""
+    index = torch.arange(segments.shape[1], device=segments.device)
+    starts = torch.ones_like(segments, dtype=torch.bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return index - torch.where(starts, index, 0).cummax(1).values
+
+
+def build_mask(
+    window: int | None, queries: int, cached: int, segments: Tensor | None, key_segments: Tensor | None,
+    bias: Tensor | None, device: torch.device,
+) -> Tensor | None:  # fmt: skip
+    """The mask of one window, or None where the kernel's own causal mode (or no mask at all) says the same.
+
+    Args:
+        window: How many tokens back a query sees, itself included; None for all.
+        queries: T.
+        cached: Keys that stand before the first query.
+        segments: (B, T) of the queries, or None.
+        key_segments: (B, S) of the keys, or None.
+        bias: (H, T, S) to be added to the scores, or None.
+        device: Where to build it.
+    """
+    keys = cached + queries
+    windowed = window is not None and window < keys
+    if segments is None and bias is None and not windowed and (cached == 0 or queries == 1):
+        return None
+    distance = distances(queries, cached, device)
+    mask = distance >= 0
+    if windowed:
+        mask = mask & (distance < window)
+    if segments is not None and key_segments is not None:
+        mask = mask & (segments[:, :, None] == key_segments[:, None, :])  # (B, T, S)
+        mask = mask[:, None]  # (B, 1, T, S)
+    if bias is None:
+        return mask
+    return torch.where(mask, bias, float("-inf"))
+
+
+def distances(queries: int, cached: int, device: torch.device) -> Tensor:
+    """(T, S): how far each key lies behind each query; negative in the future."""
+    key = torch.arange(cached + queries, device=device)
+    return key[cached:, None] - key[None, :]

@@ -1,0 +1,64 @@
+"""Normalisation of the residual stream, of one head's queries and keys, or of anything else of width C."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_gpt.nn.frame import Sizes
+
+
+class Norm(nn.Module):
+    """Base of the norms: ``forward(x) -> x`` over the last dimension, (..., C) -> (..., C)."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.width = sizes.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        raise TypeError(f"{type(self).__name__} must define forward(x)")
+
+    def reset_parameters(self) -> None:
+        """Sets weights to one and biases to zero."""
+        for name, parameter in self.named_parameters(recurse=False):
+            nn.init.zeros_(parameter) if name == "bias" else nn.init.ones_(parameter)
+
+
+class LayerNorm(Norm):
+    """Layer normalisation (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
+
+    Args:
+        sizes: Filled in by the net.
+        eps: Added to the variance.
+        affine: Whether it has a learned weight.
+        bias: Whether it has a learned bias beside the weight.
+    """
+
+    def __init__(self, sizes: Sizes, eps: float = 1e-5, affine: bool = True, bias: bool = False):
+        super().__init__(sizes)
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(self.width)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(self.width)) if affine and bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
+
+
+class RMSNorm(Norm):
+    """Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    Args:
+        sizes: Filled in by the net.
+        eps: Added to the mean square.
+        affine: Whether it has a learned weight.
+    """
+
+    def __init__(self, sizes: Sizes, eps: float = 1e-5, affine: bool = True):
+        super().__init__(sizes)
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(self.width)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return F.rms_norm(x, (self.width,), self.weight, self.eps)
