@@ -1,0 +1,108 @@
+"""The front door: `lit-gpt COMMAND ...`. Knows which commands there are and how mistakes are told.
+
+A command's module is imported only when it is run, so that `lit-gpt --help` needs nothing heavy.
+"""
+
+import ast
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from lit_gpt.errors import UserError
+
+# What one word of the command line means without a file of its own: trained, validated and tested by lit_gpt.cli.
+TRAINER_COMMANDS = {
+    "fit": "Train a GPT; ends with a checkpoint, its validation loss and a sample.",
+    "validate": "Measure a checkpoint on its validation text.",
+    "test": "Measure a checkpoint on its test text.",
+}
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def commands() -> dict[str, str]:
+    """Each command and its help line: the first line of its module's docstring, read without importing it."""
+    table = dict(TRAINER_COMMANDS)
+    for file in sorted((Path(__file__).parent / "commands").glob("[!_]*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        table[file.stem.removesuffix("_")] = text.partition("\n")[0].strip()
+    return table
+
+
+def usage() -> str:
+    """What `lit-gpt --help` prints."""
+    table = commands()
+    size = max(map(len, table)) + 2
+    lines = ["usage: lit-gpt COMMAND ...", "", "Train, compare, fine-tune, inspect and sample GPTs.", ""]
+    lines += [f"  {name:<{size}}{line}" for name, line in table.items()]
+    lines += [
+        "",
+        "lit-gpt COMMAND --help        options of a command",
+        "lit-gpt fit --config FILE     train what a YAML file describes; see configs/",
+    ]
+    return "\n".join(lines)
+
+
+def find(name: str) -> Callable[[list[str]], int]:
+    """The `main` of a command, or UserError naming the nearest command."""
+    table = commands()
+    if name not in table:
+        import difflib
+
+        near = difflib.get_close_matches(name, table, 1, 0.5)
+        raise UserError(f"no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; see lit-gpt --help"))
+    if name in TRAINER_COMMANDS:
+        from functools import partial
+
+        return partial(import_module("lit_gpt.cli").main, name)
+    folder = Path(__file__).parent / "commands"
+    module = name if (folder / f"{name}.py").exists() else f"{name}_"
+    run: Callable[[list[str]], int] = import_module(f"lit_gpt.commands.{module}").main
+    return run
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error is the user's to mend: told in one line, without a traceback."""
+    kinds: tuple[type[BaseException], ...] = (ValueError, OSError)
+    lightning = sys.modules.get("lightning.pytorch.utilities.exceptions")
+    if lightning is not None:  # e.g. "accelerator: gpu" where there is none
+        kinds += (lightning.MisconfigurationException,)
+    return isinstance(error, kinds) and not isinstance(error, (UnicodeEncodeError, BrokenPipeError))
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'file'}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns the exit code: 0 done, 2 the user's mistake, what the command says otherwise."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print("lit-gpt", version("lit-gpt"))
+        return 0
+    try:
+        return find(argv[0])(argv[1:]) or 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `lit-gpt generate ... | head`: the reader has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if os.environ.get("LIT_GPT_DEBUG") or not is_mistake(error):
+            raise
+        sys.stdout.flush()
+        print(f"lit-gpt: error: {one_line(error)}", file=sys.stderr)
+        return MISTAKE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
