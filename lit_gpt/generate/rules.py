@@ -1,0 +1,200 @@
+"""How the next token is chosen from the logits: small rules that are applied one after the other.
+
+Knows logits and the ids so far; knows no net, no tokenizer and draws nothing itself (the engine draws).
+Letters: B rows, V vocabulary, T tokens so far.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class Rule:
+    """Changes the logits of the next token; `-inf` rules a token out."""
+
+    samples: bool = True  # False: says nothing about chance, so that a list of such rules alone stays greedy
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        """Return new logits.
+
+        Args:
+            logits: (B, V) float32 or float64; not to be changed in place.
+            ids: (B, T) int64, prompt and text so far; rows shorter than the longest are filled with -1 on the left.
+        """
+        raise NotImplementedError
+
+
+class Temperature(Rule):
+    """Divides the logits: below 1 is bolder, above 1 more varied, 0 leaves the likeliest token alone.
+
+    Ackley, Hinton & Sejnowski, "A Learning Algorithm for Boltzmann Machines", 1985.
+
+    Args:
+        temperature: 0 or more.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise ValueError(f"temperature is {temperature}; give 0 (greedy) or a positive number such as 0.8")
+        self.temperature = temperature
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        if self.temperature == 0:
+            return keep(logits, logits.argmax(-1, keepdim=True))
+        return logits / self.temperature
+
+
+class TopK(Rule):
+    """Keeps the k likeliest tokens, exactly k also where logits tie.
+
+    Fan, Lewis & Dauphin, "Hierarchical Neural Story Generation", 2018 (arXiv:1805.04833).
+
+    Args:
+        top_k: 1 or more; more than the vocabulary keeps all.
+    """
+
+    def __init__(self, top_k: int = 50) -> None:
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k is {top_k}; give a whole number of at least 1, or leave it out")
+        self.top_k = top_k
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        if self.top_k >= logits.shape[-1]:
+            return logits
+        return keep(logits, logits.topk(self.top_k, sorted=False).indices)
+
+
+class TopP(Rule):
+    """Keeps the nucleus: the fewest likeliest tokens whose probabilities reach p together.
+
+    Holtzman et al., "The Curious Case of Neural Text Degeneration", 2019 (arXiv:1904.09751).
+
+    Args:
+        top_p: above 0, at most 1.
+    """
+
+    # A full sort of 50k logits costs milliseconds on a CPU core, a partial one a fraction; a nucleus seldom needs more.
+    candidates = 128
+
+    def __init__(self, top_p: float = 0.95) -> None:
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p}; give a probability above 0 and at most 1, or leave it out")
+        self.top_p = top_p
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        vocabulary = logits.shape[-1]
+        if self.top_p == 1:
+            return logits
+        total = logits.logsumexp(-1, keepdim=True)  # (B, 1) over the whole vocabulary
+        count = min(self.candidates, vocabulary)
+        while True:
+            best, indices = logits.topk(count)  # (B, count), likeliest first
+            share = (best - total).exp().cumsum(-1)
+            if count == vocabulary or bool((share[:, -1] >= self.top_p).all()):
+                break
+            count = min(count * 8, vocabulary)
+        # A token stays while those before it fall short of p; so the likeliest always stays.
+        enough = torch.zeros_like(share, dtype=torch.bool)
+        enough[:, 1:] = share[:, :-1] >= self.top_p
+        return torch.full_like(logits, -math.inf).scatter(-1, indices, best.masked_fill(enough, -math.inf))
+
+
+class MinP(Rule):
+    """Keeps tokens at least `min_p` times as likely as the likeliest.
+
+    Nguyen et al., "Turning Up the Heat: Min-p Sampling", 2024 (arXiv:2407.01082).
+
+    Args:
+        min_p: from 0 (keeps all) to 1 (keeps the likeliest).
+    """
+
+    def __init__(self, min_p: float = 0.05) -> None:
+        if not 0 <= min_p <= 1:
+            raise ValueError(f"min_p is {min_p}; give a share from 0 to 1, such as 0.05, or leave it out")
+        self.min_p = min_p
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        if self.min_p == 0:
+            return logits
+        # p >= min_p * p_max, written in logits, where the normalisation falls out
+        return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(self.min_p), -math.inf)
+
+
+class RepetitionPenalty(Rule):
+    """Makes tokens that occurred already less likely: their positive logits are divided, negative ones multiplied.
+
+    Keskar et al., "CTRL: A Conditional Transformer Language Model", 2019 (arXiv:1909.05858), section 4.1.
+
+    Args:
+        repetition_penalty: 1 changes nothing, 1.1 to 1.3 is usual, below 1 invites repetition.
+    """
+
+    samples = False
+
+    def __init__(self, repetition_penalty: float = 1.1) -> None:
+        if not (math.isfinite(repetition_penalty) and repetition_penalty > 0):
+            raise ValueError(
+                f"repetition_penalty is {repetition_penalty}; give a positive number, 1 for none, 1.1 for a little"
+            )
+        self.repetition_penalty = repetition_penalty
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        padding = ids < 0
+        # The filling points at each row's last token, which occurred anyway: no mask of (B, V) is needed.
+        seen = torch.where(padding, ids[:, -1:], ids)
+        score = logits.gather(-1, seen)
+        score = torch.where(score > 0, score / self.repetition_penalty, score * self.repetition_penalty)
+        return logits.scatter(-1, seen, score)
+
+
+class Forbid(Rule):
+    """Rules tokens out by id, such as the rows that only fill the embedding up to a round size.
+
+    Args:
+        ids: token ids that shall never be drawn; ids past the vocabulary are refused when applied.
+    """
+
+    samples = False
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        self.ids = sorted(set(ids))
+        if self.ids and self.ids[0] < 0:
+            raise ValueError(f"ids holds {self.ids[0]}; token ids start at 0")
+
+    def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
+        if not self.ids:
+            return logits
+        if self.ids[-1] >= logits.shape[-1]:
+            raise ValueError(f"ids holds {self.ids[-1]}; the vocabulary ends at {logits.shape[-1] - 1}")
+        return logits.index_fill(-1, torch.tensor(self.ids, device=logits.device), -math.inf)
+
+
+def keep(logits: Tensor, indices: Tensor) -> Tensor:
+    """Return logits (B, V) with `-inf` everywhere but at indices (B, k)."""
+    return torch.full_like(logits, -math.inf).scatter(-1, indices, logits.gather(-1, indices))
+
+
+def generation_rules(
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+) -> list[Rule]:
+    """Return the usual rules in their usual order: penalty, temperature, top-k, top-p, min-p.
+
+    With temperature 0 only the penalty is left, which the engine reads as greedy; the other values are checked
+    all the same.
+    """
+    penalty = RepetitionPenalty(repetition_penalty)
+    sampling: list[Rule] = [Temperature(temperature)]
+    if top_k is not None:
+        sampling.append(TopK(top_k))
+    if top_p is not None:
+        sampling.append(TopP(top_p))
+    if min_p is not None:
+        sampling.append(MinP(min_p))
+    rules: list[Rule] = [penalty] if repetition_penalty != 1 else []
+    return rules + sampling if temperature > 0 else rules

@@ -1,0 +1,205 @@
+"""Text in, text out: prompts become ids, ids become whole characters, stop strings cut exactly.
+
+Knows a tokenizer and the engine; knows no files and no command line.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from lit_gpt.data.tokenizers import Tokenizer
+from lit_gpt.errors import UserError
+from lit_gpt.generate.engine import generate
+from lit_gpt.generate.rules import Forbid, generation_rules
+from lit_gpt.model import GPT
+
+
+class Writer:
+    """Writes on from prompts with a net and its tokenizer.
+
+    BOS stands ahead of each prompt where the tokenizer has one, since such nets were trained with it. An empty prompt starts
+    from BOS, else from EOS (which stands between documents), else from a newline, else from id 0. EOS and BOS end a
+    text; padding, unknown and the ids that only fill the embedding up are never drawn.
+
+    Args:
+        net: the model.
+        tokenizer: the one it was trained with.
+    """
+
+    def __init__(self, net: GPT, tokenizer: Tokenizer) -> None:
+        if tokenizer.vocab_size > net.vocab_size:
+            raise UserError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}: they do not belong together"
+            )
+        self.net = net
+        self.tokenizer = tokenizer
+        self.stop_ids = frozenset(id for id in (tokenizer.eos, tokenizer.bos) if id is not None)
+        never = {id for id in (tokenizer.pad, tokenizer.unk) if id is not None} - self.stop_ids
+        self.forbid = Forbid(never | set(range(tokenizer.vocab_size, net.vocab_size)))
+
+    def stream(
+        self,
+        prompt: str,
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Iterator[str]:
+        """Yield the text that follows the prompt in pieces of whole characters, as soon as they are certain.
+
+        Args:
+            prompt: may be empty.
+            max_new_tokens: at most.
+            temperature: 0 takes the likeliest token each time.
+            top_k: see `rules.TopK`; None leaves it out, as for the two below.
+            top_p: see `rules.TopP`.
+            min_p: see `rules.MinP`.
+            repetition_penalty: see `rules.RepetitionPenalty`; 1 leaves it out.
+            seed: same seed, same text; None takes a fresh one.
+            stop: strings that end the text; neither they nor what follows them is yielded.
+        """
+        steps = self.stream_batch(
+            [prompt], max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+        )
+        return (piece for (piece,) in steps if piece)
+
+    def write(self, prompt: str, *args, **options) -> str:
+        """Return the whole text that follows the prompt; options as of `stream`."""
+        return "".join(self.stream(prompt, *args, **options))
+
+    def batch(self, prompts: Sequence[str], *args, **options) -> list[str]:
+        """Return the texts that follow many prompts, written side by side; options as of `stream`.
+
+        Equal prompts get different texts: each row draws for itself.
+        """
+        texts = [""] * len(prompts)
+        for step in self.stream_batch(prompts, *args, **options) if prompts else ():
+            for row, piece in enumerate(step):
+                texts[row] += piece or ""
+        return texts
+
+    def stream_batch(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Iterator[list[str | None]]:
+        """Yield one list a token: the piece of each row, "" while none is certain, None once its text has ended."""
+        rules = [self.forbid, *generation_rules(temperature, top_k, top_p, min_p, repetition_penalty)]
+        rows = [_Row(self.tokenizer, self.stop_ids, stop) for _ in prompts]
+        finished: set[int] = set()
+        steps = generate(
+            self.net,
+            [self.encode(prompt) for prompt in prompts],
+            max_new_tokens=max_new_tokens,
+            rules=rules,
+            seed=seed,
+            stop_ids=self.stop_ids,
+            finished=finished,
+        )
+        return self._pieces(steps, rows, finished, max_new_tokens)
+
+    @staticmethod
+    def _pieces(
+        steps: Iterator[list[int | None]], rows: "list[_Row]", finished: set[int], max_new_tokens: int
+    ) -> Iterator[list[str | None]]:
+        for number, step in enumerate(steps, start=1):
+            pieces: list[str | None] = []
+            for place, (row, id) in enumerate(zip(rows, step, strict=True)):
+                pieces.append(None if id is None else row.push(id, last=number == max_new_tokens))
+                if row.ended:
+                    finished.add(place)
+            yield pieces
+
+    def encode(self, prompt: str) -> list[int]:
+        """Return the ids that the net is given for a prompt, never none.
+
+        Raises:
+            UserError: a character that the tokenizer does not know and has no unknown token for.
+        """
+        tokenizer = self.tokenizer
+        ids = self._known(prompt)
+        if tokenizer.bos is not None:
+            return [tokenizer.bos, *ids]
+        if ids:
+            return ids
+        if tokenizer.eos is not None:
+            return [tokenizer.eos]
+        try:
+            return tokenizer.encode("\n") or [0]
+        except ValueError:  # a vocabulary of characters without a newline
+            return [0]
+
+    def _known(self, prompt: str) -> list[int]:
+        try:
+            return self.tokenizer.encode(prompt)
+        except ValueError as error:
+            raise UserError(f"the prompt cannot be tokenized: {error}") from error
+
+
+class _Row:
+    """One text under way: ids in, pieces of text out, until a stop id or a stop string ends it."""
+
+    def __init__(self, tokenizer: Tokenizer, stop_ids: frozenset[int], stop: Sequence[str]) -> None:
+        self.characters = tokenizer.stream()
+        self.stop_ids = stop_ids
+        self.stops = StopStrings(stop)
+        self.ended = False
+
+    def push(self, id: int, last: bool) -> str:
+        if id in self.stop_ids:
+            last = True
+            text = ""
+        else:
+            text = self.characters.step(id)
+        piece = self.stops.push(text + self.characters.flush() if last else text)
+        if last and not self.stops.found:
+            piece += self.stops.held
+        self.ended = last or self.stops.found
+        return piece
+
+
+class StopStrings:
+    """Lets text through up to the first stop string to be completed, holding back what may yet become one.
+
+    Args:
+        stop: the strings, none of them empty.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        if isinstance(stop, str):
+            raise ValueError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
+        if not all(stop):
+            raise ValueError("stop holds an empty string, which would end every text before it starts; leave it out")
+        self.stop = tuple(stop)
+        self.held = ""  # the end of the text so far that may be the beginning of a stop string
+        self.found = False
+
+    def push(self, text: str) -> str:
+        """Take more text; return what is certain to stand before any stop string."""
+        if self.found:
+            return ""
+        text = self.held + text
+        places = [(text.find(stop), len(stop)) for stop in self.stop]
+        ends = [(start + length, start) for start, length in places if start >= 0]
+        if ends:
+            # the first to be completed, not the first to begin: so the cut is the same however the text is sliced
+            self.found, self.held = True, ""
+            return text[: min(ends)[1]]
+        hold = max((self._overlap(text, stop) for stop in self.stop), default=0)
+        self.held = text[len(text) - hold :]
+        return text[: len(text) - hold]
+
+    @staticmethod
+    def _overlap(text: str, stop: str) -> int:
+        """Return how many characters at the end of text begin the stop string."""
+        lengths = range(min(len(text), len(stop) - 1), 0, -1)
+        return next((length for length in lengths if text.endswith(stop[:length])), 0)
