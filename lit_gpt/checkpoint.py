@@ -1,0 +1,181 @@
+"""The only way back from a file: a checkpoint or a run directory becomes a net and its tokenizer.
+
+Needs torch and tokenizers, not lightning. A file is checked against its manifest before it is read, never unpickled
+beyond tensors and plain data, and no class is imported that neither this project, torch nor the user vouches for.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lit_gpt import manifest
+from lit_gpt.errors import UserError
+from lit_gpt.model import GPT
+
+if TYPE_CHECKING:
+    from lit_gpt.data.tokenizers import Tokenizer
+
+TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
+
+
+def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> tuple[GPT, Tokenizer]:
+    """The net, in eval mode, and the tokenizer of a run or a checkpoint.
+
+    Args:
+        path: A run directory (its best checkpoint is taken, else its last) or a .ckpt file.
+        device: Where the net goes.
+        trust: Packages of yours whose classes the checkpoint may name.
+
+    Raises:
+        UserError: The file is missing, damaged, not a checkpoint of this project, or names a class of a package
+            that is not trusted.
+    """
+    from lit_gpt.data.tokenizers import Tokenizer
+
+    file = find(path)
+    checkpoint = read(file)
+    net = build_net(net_config(checkpoint, file), file, trust, device="meta")
+    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+    load_weights(net, weights, file)
+    net.to(device)
+    net.reset_buffers()
+    return net.eval(), Tokenizer.restore(checkpoint["tokenizer"])
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint that a path means: the file itself, or a run directory's best one, else its last.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        for name in ("best.ckpt", "last.ckpt"):
+            if (folder / name).exists():
+                return folder / name
+        raise UserError(f"{path} holds no checkpoint (looked for {folder}/best.ckpt and last.ckpt); train it first")
+    if not path.exists():
+        beside = path.parent if path.parent.is_dir() else None
+        there = sorted(p.name for p in beside.iterdir())[:8] if beside else []
+        hint = f"; {beside} holds {', '.join(there)}" if there else "; `lit-gpt runs` lists what there is"
+        raise UserError(f"checkpoint {path} does not exist{hint}")
+    return path
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The checkpoint's own dict: `state_dict`, `config`, `tokenizer`, `global_step` and what the trainer keeps.
+
+    Raises:
+        UserError: It is missing, unreadable, damaged or no checkpoint.
+    """
+    file = find(path)
+    if manifest.manifest_path(file).exists():
+        manifest.verify(file)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError as error:
+        raise UserError(f"checkpoint {file} cannot be read: no permission") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{file} is not a readable checkpoint ({reason[:120]}); give a .ckpt of a run") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{file} is not a checkpoint of lit_gpt: it has no state_dict")
+    return checkpoint
+
+
+def net_config(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
+    """``{"class_path": ..., "init_args": {...}}`` of the net in a checkpoint.
+
+    Raises:
+        UserError: It was written without one (by a net that was not built from a config).
+    """
+    try:
+        return checkpoint["config"]["model"]["net"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} does not say how its net is built; make nets with build() or the command line, whose checkpoints do"
+        ) from error
+
+
+def build_net(
+    config: dict[str, Any], file: Path, trust: Sequence[str] = (), device: str | torch.device = "cpu"
+) -> GPT:
+    """A net from its plain config, on the meta device without any memory.
+
+    Args:
+        config: As `net_config` returns it.
+        file: Where it stands, for errors.
+        trust: Packages of yours that it may name.
+        device: ``meta``, or where to fill the weights.
+    """
+    with torch.device(device):
+        net = _make(config, file, (*TRUSTED, *trust, *os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split()))()
+    if not isinstance(net, GPT):
+        raise UserError(f"{file} holds a {type(net).__name__}, not a GPT")
+    return net
+
+
+def load_weights(net: GPT, weights: dict[str, torch.Tensor], file: Path) -> None:
+    """Puts weights into a net, every name and shape fitting; a net on the meta device takes the tensors themselves.
+
+    Raises:
+        UserError: The first name or shape that does not fit, and how many more.
+    """
+    own = net.state_dict()
+    wrong = [f"{n} is missing" for n in own.keys() - weights.keys()]
+    wrong += [f"{n} is not in the net" for n in weights.keys() - own.keys()]
+    wrong += [
+        f"{n} is {tuple(weights[n].shape)} in the file and {tuple(own[n].shape)} in the net"
+        for n in own.keys() & weights.keys()
+        if own[n].shape != weights[n].shape
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(f"{file} does not fit the net: {sorted(wrong)[0]}{more}")
+    on_meta = net.embedding.weight.is_meta
+    tied = net.head.weight is net.embedding.weight
+    net.load_state_dict(weights, assign=on_meta)
+    if on_meta:
+        if tied:
+            net.head.weight = net.embedding.weight
+        # The file is mapped, not read: a copy of its own keeps the net whole when the file goes.
+        for parameter in net.parameters():
+            parameter.data = parameter.data.clone()
+
+
+def _make(config: Any, file: Path, trusted: Sequence[str]) -> Any:
+    """Plain data back to factories: ``{"class_path", "init_args"}`` becomes a callable, lists and values stay."""
+    if isinstance(config, list):
+        return [_make(item, file, trusted) for item in config]
+    if not isinstance(config, dict) or "class_path" not in config:
+        return config
+    arguments = {name: _make(value, file, trusted) for name, value in (config.get("init_args") or {}).items()}
+    return functools.partial(import_class(config["class_path"], file, trusted), **arguments)
+
+
+def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED) -> Any:
+    """The class of a dotted path that stands in a file, if its package is trusted.
+
+    Raises:
+        UserError: Its package is not trusted, or there is no such class.
+    """
+    module, _, name = class_path.rpartition(".")
+    if module.partition(".")[0] not in trusted:
+        package = module.partition(".")[0] or class_path
+        raise UserError(
+            f"{file} names the class {class_path}, which is code outside lit_gpt; "
+            f"if you trust the package, say so with LIT_GPT_TRUST={package} or load(..., trust=['{package}'])"
+        )
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{file} names the class {class_path}, which cannot be imported: {error}") from error
