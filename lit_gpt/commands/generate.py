@@ -41,8 +41,9 @@ def parser() -> Parser:
     text.add_argument("--prompt_file", metavar="FILE", help="a UTF-8 file to go on from, taken as it stands")
     add("--max_new_tokens", type=int, default=200, metavar="N", help="tokens at most (default: 200)")
     add(
-        "--temperature", type=float, default=0.8, metavar="X", help="0 takes the likeliest token each time (default: 0.8)"
-    )
+        "--temperature", type=float, default=0.8, metavar="X",
+        help="0 takes the likeliest token each time, above 1 gets wilder (default: 0.8)",
+    )  # fmt: skip
     add("--top_k", type=int, metavar="K", help="draw from the K likeliest tokens")
     add("--top_p", type=float, metavar="P", help="draw from the likeliest tokens that hold P of the probability")
     add("--min_p", type=float, metavar="P", help="draw from tokens at least P times as likely as the likeliest")
@@ -123,7 +124,7 @@ def find_device(name: str) -> Any:
 
 
 def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str]) -> None:
-    """Print the texts as they come: the first as it is written, the others, written beside it, each when it is its turn.
+    """Print the texts as they come: the first as it is written, the others, written beside it, each in its turn.
 
     Args:
         steps: of `Writer.stream_batch`: one piece of each text a step, None once it has ended.

@@ -4,6 +4,7 @@ Knows a tokenizer and the engine; knows no files and no command line.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TypedDict, Unpack
 
 from lit_gpt.data.tokenizers import Tokenizer
 from lit_gpt.errors import UserError
@@ -12,12 +13,25 @@ from lit_gpt.generate.rules import Forbid, generation_rules
 from lit_gpt.model import GPT
 
 
+class Options(TypedDict, total=False):
+    """What `Writer.stream_batch` takes beside the prompts, and the others hand on to it."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
+    seed: int | None
+    stop: Sequence[str]
+
+
 class Writer:
     """Writes on from prompts with a net and its tokenizer.
 
-    BOS stands ahead of each prompt where the tokenizer has one, since such nets were trained with it. An empty prompt starts
-    from BOS, else from EOS (which stands between documents), else from a newline, else from id 0. EOS and BOS end a
-    text; padding, unknown and the ids that only fill the embedding up are never drawn.
+    BOS stands ahead of each prompt where the tokenizer was made for it, since its nets were trained so. An empty
+    prompt starts from BOS, else from EOS (which stands between documents), else from a newline, else from id 0. EOS
+    and BOS end a text; padding, unknown and the ids that only fill the embedding up are never drawn.
 
     Args:
         net: the model.
@@ -27,7 +41,8 @@ class Writer:
     def __init__(self, net: GPT, tokenizer: Tokenizer) -> None:
         if tokenizer.vocab_size > net.vocab_size:
             raise UserError(
-                f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}: they do not belong together"
+                f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}: they do not belong together;"
+                " load both from one checkpoint"
             )
         self.net = net
         self.tokenizer = tokenizer
@@ -35,47 +50,19 @@ class Writer:
         never = {id for id in (tokenizer.pad, tokenizer.unk) if id is not None} - self.stop_ids
         self.forbid = Forbid(never | set(range(tokenizer.vocab_size, net.vocab_size)))
 
-    def stream(
-        self,
-        prompt: str,
-        max_new_tokens: int = 200,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> Iterator[str]:
-        """Yield the text that follows the prompt in pieces of whole characters, as soon as they are certain.
-
-        Args:
-            prompt: may be empty.
-            max_new_tokens: at most.
-            temperature: 0 takes the likeliest token each time.
-            top_k: see `rules.TopK`; None leaves it out, as for the two below.
-            top_p: see `rules.TopP`.
-            min_p: see `rules.MinP`.
-            repetition_penalty: see `rules.RepetitionPenalty`; 1 leaves it out.
-            seed: same seed, same text; None takes a fresh one.
-            stop: strings that end the text; neither they nor what follows them is yielded.
-        """
-        steps = self.stream_batch(
-            [prompt], max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
-        )
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
+        """Yield the text that follows the prompt, piece by piece, as soon as each is certain; options as below."""
+        steps = self.stream_batch([prompt], **options)
         return (piece for (piece,) in steps if piece)
 
-    def write(self, prompt: str, *args, **options) -> str:
-        """Return the whole text that follows the prompt; options as of `stream`."""
-        return "".join(self.stream(prompt, *args, **options))
+    def write(self, prompt: str, **options: Unpack[Options]) -> str:
+        """Return the whole text that follows the prompt; options as of `stream_batch`."""
+        return "".join(self.stream(prompt, **options))
 
-    def batch(self, prompts: Sequence[str], *args, **options) -> list[str]:
-        """Return the texts that follow many prompts, written side by side; options as of `stream`.
-
-        Equal prompts get different texts: each row draws for itself.
-        """
+    def batch(self, prompts: Sequence[str], **options: Unpack[Options]) -> list[str]:
+        """Return the texts that follow many prompts, written side by side; options as of `stream_batch`."""
         texts = [""] * len(prompts)
-        for step in self.stream_batch(prompts, *args, **options) if prompts else ():
+        for step in self.stream_batch(prompts, **options) if prompts else ():
             for row, piece in enumerate(step):
                 texts[row] += piece or ""
         return texts
@@ -92,32 +79,37 @@ class Writer:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[list[str | None]]:
-        """Yield one list a token: the piece of each row, "" while none is certain, None once its text has ended."""
-        rules = [self.forbid, *generation_rules(temperature, top_k, top_p, min_p, repetition_penalty)]
+        """Yield one list a token: the next piece of each text, "" while none is certain, None once it has ended.
+
+        Pieces are whole characters. Equal prompts get different texts, for each row draws for itself.
+
+        Args:
+            prompts: may be empty strings.
+            max_new_tokens: at most; a text that outgrows the net's context goes on from the last half of it.
+            temperature: 0 takes the likeliest token each time.
+            top_k: see `rules.TopK`; None leaves it out, as for the two below.
+            top_p: see `rules.TopP`.
+            min_p: see `rules.MinP`.
+            repetition_penalty: see `rules.RepetitionPenalty`; 1 leaves it out.
+            seed: same seed, same text; None takes a fresh one.
+            stop: strings that end a text; neither they nor what follows them is yielded.
+
+        Raises:
+            UserError: a prompt that the tokenizer or the net cannot take.
+            ValueError: another option that cannot be.
+        """
         rows = [_Row(self.tokenizer, self.stop_ids, stop) for _ in prompts]
         finished: set[int] = set()
         steps = generate(
             self.net,
             [self.encode(prompt) for prompt in prompts],
             max_new_tokens=max_new_tokens,
-            rules=rules,
+            rules=[self.forbid, *generation_rules(temperature, top_k, top_p, min_p, repetition_penalty)],
             seed=seed,
             stop_ids=self.stop_ids,
             finished=finished,
         )
-        return self._pieces(steps, rows, finished, max_new_tokens)
-
-    @staticmethod
-    def _pieces(
-        steps: Iterator[list[int | None]], rows: "list[_Row]", finished: set[int], max_new_tokens: int
-    ) -> Iterator[list[str | None]]:
-        for number, step in enumerate(steps, start=1):
-            pieces: list[str | None] = []
-            for place, (row, id) in enumerate(zip(rows, step, strict=True)):
-                pieces.append(None if id is None else row.push(id, last=number == max_new_tokens))
-                if row.ended:
-                    finished.add(place)
-            yield pieces
+        return _pieces(steps, rows, finished, max_new_tokens)
 
     def encode(self, prompt: str) -> list[int]:
         """Return the ids that the net is given for a prompt, never none.
@@ -126,23 +118,39 @@ class Writer:
             UserError: a character that the tokenizer does not know and has no unknown token for.
         """
         tokenizer = self.tokenizer
-        ids = self._known(prompt)
-        if tokenizer.bos is not None:
+        try:
+            prompt.encode("utf-8")
+            ids = tokenizer.encode(prompt)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"the prompt holds U+{ord(prompt[error.start]):04X} at position {error.start}, which is no character:"
+                " it was not read from UTF-8; convert it"
+            ) from None
+        except ValueError as error:
+            raise UserError(f"the prompt cannot be encoded: {error}") from None
+        if tokenizer.starts_with_bos and tokenizer.bos is not None:
             return [tokenizer.bos, *ids]
         if ids:
             return ids
         if tokenizer.eos is not None:
             return [tokenizer.eos]
         try:
-            return tokenizer.encode("\n") or [0]
+            return tokenizer.encode("\n")
         except ValueError:  # a vocabulary of characters without a newline
             return [0]
 
-    def _known(self, prompt: str) -> list[int]:
-        try:
-            return self.tokenizer.encode(prompt)
-        except ValueError as error:
-            raise UserError(f"the prompt cannot be tokenized: {error}") from error
+
+def _pieces(
+    steps: Iterator[list[int | None]], rows: "list[_Row]", finished: set[int], max_new_tokens: int
+) -> Iterator[list[str | None]]:
+    """Turn the engine's ids into text; tell it by `finished` which rows met a stop string."""
+    for number, step in enumerate(steps, start=1):
+        pieces: list[str | None] = []
+        for place, (row, id) in enumerate(zip(rows, step, strict=True)):
+            pieces.append(None if id is None else row.push(id, last=number == max_new_tokens))
+            if row.ended:
+                finished.add(place)
+        yield pieces
 
 
 class _Row:
@@ -155,6 +163,7 @@ class _Row:
         self.ended = False
 
     def push(self, id: int, last: bool) -> str:
+        """Take one more id; return the text that is certain now, all of it where the id is the last or a stop id."""
         if id in self.stop_ids:
             last = True
             text = ""

@@ -167,7 +167,9 @@ def test_draws_follow_the_probabilities() -> None:
 def test_the_ends_of_the_uniform_number_draw_no_impossible_token(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]])
     for uniform, expected in [(0.0, 2), (1 - 2**-53, 1)]:
-        monkeypatch.setattr(torch, "rand", lambda *_, value=uniform, **__: torch.full((1, 1), value, dtype=torch.float64))
+        monkeypatch.setattr(
+            torch, "rand", lambda *_, value=uniform, **__: torch.full((1, 1), value, dtype=torch.float64)
+        )
         assert Draw(1, 0, torch.device("cpu"))(logits, [0]).tolist() == [expected]
 
 

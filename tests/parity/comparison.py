@@ -1,4 +1,4 @@
-"""What every family is held to: logits, loss, gradients and greedy text of a transformers model and of ours are the same.
+"""What every family is held to: logits, loss, gradients and greedy text of transformers' model and of ours are equal.
 
 Knows both models' forward; which of our parameters is which of theirs is said by each family's table.
 """

@@ -18,7 +18,9 @@ SIZES = {
     "one head, one layer, small eps": {"n_embd": 32, "n_layer": 1, "n_head": 1, "layer_norm_epsilon": 1e-8},
     "odd heads, own hidden width": {"n_embd": 45, "n_layer": 2, "n_head": 9, "n_inner": 70},
     "exact gelu": {"n_embd": 64, "n_layer": 2, "n_head": 4, "activation_function": "gelu"},
-    "relu, untied": {"n_embd": 64, "n_layer": 2, "n_head": 4, "activation_function": "relu", "tie_word_embeddings": False},
+    "relu, untied": {
+        "n_embd": 64, "n_layer": 2, "n_head": 4, "activation_function": "relu", "tie_word_embeddings": False,
+    },
 }  # fmt: skip
 ACTIVATIONS = {"gelu_new": partial(GELU, approximate="tanh"), "gelu": GELU, "relu": ReLU}
 
@@ -63,9 +65,7 @@ def pair(sizes: dict[str, Any], dtype: torch.dtype = torch.float32, scale: float
         heads=config.n_head,
         context=config.n_positions,
         attention=partial(SelfAttention, bias=True),
-        feedforward=partial(
-            MLP, hidden=config.n_inner, bias=True, activation=ACTIVATIONS[config.activation_function]
-        ),
+        feedforward=partial(MLP, hidden=config.n_inner, bias=True, activation=ACTIVATIONS[config.activation_function]),
         norm=partial(LayerNorm, eps=config.layer_norm_epsilon, bias=True),
         position=Learned,
         tie=config.tie_word_embeddings,

@@ -55,7 +55,9 @@ def table(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def pair(sizes: dict[str, Any], dtype: torch.dtype = torch.float32, scale: float = 1.0) -> tuple[LlamaForCausalLM, GPT]:
     """Their model and ours with the same random weights."""
-    config = LlamaConfig(bos_token_id=None, eos_token_id=None, **{"vocab_size": 97, "max_position_embeddings": 128} | sizes)
+    config = LlamaConfig(
+        bos_token_id=None, eos_token_id=None, **{"vocab_size": 97, "max_position_embeddings": 128} | sizes
+    )
     theirs = LlamaForCausalLM(config)
     if dtype == torch.float64:
         # in place of .to(): a table that was computed in float32 would keep its error

@@ -14,9 +14,7 @@ from torch.overrides import TorchFunctionMode
 class Float64(TorchFunctionMode):
     """Within this context a model is built and run with no number of less than 64 bits."""
 
-    def __torch_function__(
-        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if function is torch.Tensor.float:
             function = torch.Tensor.double
         args = tuple(_lift(argument) for argument in args)
