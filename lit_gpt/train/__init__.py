@@ -1,0 +1,1 @@
+"""Learning: the LightningModule, objectives, metrics, optimizer groups, schedules, callbacks, saving."""

@@ -1,0 +1,113 @@
+"""The one place where numbers leave the device: every N steps they are read, logged and shown.
+
+Knows the tally, the loggers and the cost of the net; draws no bar (see `progress`) and prints nothing.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
+
+from lit_gpt import cost
+from lit_gpt.train.stopping import NonFiniteStop
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Does nothing, and takes no time at it: Lightning opens some eighty of these contexts a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
+        return self._nothing
+
+
+class StepMetrics(Callback):
+    """Reads the loss every `trainer.log_every_n_steps` optimizer steps and writes all step metrics to the loggers.
+
+    `train_loss` is the mean over all tokens since the last read. A step that was skipped on the device because its
+    gradient was not finite ends the run here.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] = {}  # the last values, for the bar and for the last line
+        self._step = -1
+        self._flops_per_second = 0.0
+        self._flops_per_token = 0.0
+        self._validating: AbstractContextManager | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
+            trainer.profiler = _NoProfiler()  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
+        context = getattr(trainer.datamodule, "context", None)  # type: ignore[attr-defined]
+        self._flops_per_token = cost.flops_per_token(pl_module.net, context)  # type: ignore[arg-type]
+        self._flops_per_second = cost.peak_flops(pl_module.device, str(trainer.precision)) * trainer.world_size
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step == self._step:  # in the middle of an accumulation window
+            return
+        self._step = step
+        if step % trainer.log_every_n_steps == 0 or step == trainer.max_steps:  # type: ignore[attr-defined]
+            self._read(trainer, pl_module, step)
+        elif pl_module.device.type == "cpu" and pl_module.tally.unhealthy:  # type: ignore[union-attr]
+            self._read(trainer, pl_module, step)  # a value at hand: no need to wait for the N-th step
+
+    def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
+        reading = pl_module.tally.read()  # type: ignore[union-attr]
+        if reading.skipped or not abs(reading.loss) < float("inf"):
+            raise NonFiniteStop(
+                f"loss or gradient is not finite: stopped at step {step} (loss {reading.loss:.4g}, gradient norm "
+                f"{reading.grad_norm:.4g}); the weights were kept from it. Try a lower learning rate, a longer warm-up "
+                "or clipping"
+            )
+        per_second = reading.new_tokens / reading.seconds if reading.seconds > 0 else 0.0
+        self.latest |= {
+            "train_loss": reading.loss,
+            "lr": pl_module.tally.lr,  # type: ignore[union-attr]
+            "grad_norm": reading.grad_norm,
+            "tokens": reading.tokens,
+            "tokens_per_second": per_second,
+            "mfu": per_second * self._flops_per_token / self._flops_per_second,
+        }
+        trainer.callback_metrics["train_loss"] = torch.tensor(reading.loss)
+        _log(trainer, {name: self.latest[name] for name in _STEP_NAMES}, step)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        tally = getattr(pl_module, "tally", None)
+        if tally is not None and trainer.state.fn == "fit":
+            self._validating = tally.paused()
+            self._validating.__enter__()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._validating is not None:
+            self._validating.__exit__(None, None, None)
+            self._validating = None
+        if trainer.sanity_checking:
+            return
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
+        self.latest |= values
+        tally = getattr(pl_module, "tally", None)
+        if values and tally is not None:
+            _log(trainer, values | {"tokens": tally.total_tokens()}, trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._step % trainer.log_every_n_steps and self._step != trainer.max_steps:  # type: ignore[attr-defined]
+            self._read(trainer, pl_module, self._step)  # what remains of a run that ended by epochs
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        tally = getattr(pl_module, "tally", None)
+        if tally is not None and tally.unhealthy:
+            raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
+
+
+_STEP_NAMES = ("train_loss", "lr", "grad_norm", "tokens", "tokens_per_second", "mfu")
+
+
+def _log(trainer: Trainer, values: dict[str, float], step: int) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step)

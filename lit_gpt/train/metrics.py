@@ -1,0 +1,85 @@
+"""Figures of merit over a whole split: sums are kept on the device and reduced over ranks once, at the end.
+
+Knows scores of tokens; knows neither net nor tokenizer. All sums are float64 or integers, so that the order of the
+batches and the number of ranks do not show.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lit_gpt.train.objectives import NOT_SCORED, TokenScores
+
+
+class _Ratio(Metric):
+    """One sum over another."""
+
+    full_state_update = False
+    above: Tensor
+    below: Tensor
+
+    def __init__(self, below_dtype: torch.dtype = torch.int64, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("above", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("below", torch.zeros((), dtype=below_dtype), dist_reduce_fx="sum")
+
+    def update(self, scores: TokenScores) -> None:
+        """Add a batch."""
+        self.above += scores.nats.sum(dtype=torch.float64)
+        self.below += (scores.targets != NOT_SCORED).sum()
+
+    def compute(self) -> Tensor:
+        """The ratio over all that was added, on all ranks; nan where nothing was."""
+        return self.above / self.below
+
+
+class TokenLoss(_Ratio):
+    """Mean cross-entropy in nats per scored token."""
+
+
+class Perplexity(_Ratio):
+    """exp of the mean cross-entropy per scored token."""
+
+    def compute(self) -> Tensor:
+        """exp(nats / tokens)."""
+        return (self.above / self.below).exp()
+
+
+class TokenAccuracy(_Ratio):
+    """Share of scored tokens whose most likely prediction is right."""
+
+    def update(self, scores: TokenScores) -> None:
+        """Add a batch."""
+        scored = scores.targets != NOT_SCORED
+        self.above += (scores.correct & scored).sum()
+        self.below += scored.sum()
+
+
+class BitsPerByte(_Ratio):
+    """Cross-entropy in bits per UTF-8 byte of the text: comparable over tokenizers.
+
+    nats / (ln 2 x bytes); tokens of no bytes, the special ones, are left out of both sums.
+
+    Args:
+        byte_lengths: UTF-8 bytes of each token id, 0 for special tokens; (V,).
+    """
+
+    lengths: Tensor
+
+    def __init__(self, byte_lengths: list[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.register_buffer("lengths", torch.tensor(byte_lengths), persistent=False)
+
+    def update(self, scores: TokenScores) -> None:
+        """Add a batch."""
+        scored = scores.targets != NOT_SCORED
+        lengths = self.lengths[scores.targets.clamp(min=0)] * scored
+        self.above += (scores.nats * (lengths > 0)).sum(dtype=torch.float64)
+        self.below += lengths.sum()
+
+    def compute(self) -> Tensor:
+        """nats / (ln 2 x bytes)."""
+        return self.above / (math.log(2.0) * self.below)

@@ -1,0 +1,288 @@
+"""LitGPT: a net, what it learns and how, as a LightningModule.
+
+Knows objective, optimizer, schedule and metrics; does not know files, the bar or the table (see the callbacks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lit_gpt.errors import UserError
+from lit_gpt.model import GPT
+from lit_gpt.nn import Sizes
+from lit_gpt.train.gradients import finish_gradients, takes_scale
+from lit_gpt.train.metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
+from lit_gpt.train.objectives import NextToken, Objective
+from lit_gpt.train.optimizers import apply_factors, parameter_groups, prefer_fused
+from lit_gpt.train.schedules import Schedule, WarmupCosine
+from lit_gpt.train.tally import Tally
+
+
+class LitGPT(lightning.LightningModule):
+    """A GPT with what it learns and how.
+
+    Args:
+        net: The net.
+        objective: What is learnt.
+        optimizer: Called with the parameter groups; fused where it can be.
+        schedule: Called with the optimizer and the number of optimizer steps of the run.
+        groups: Settings by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as
+            `net.blocks.0.*`, to `lr` (a factor on the optimizer's) and `weight_decay`. Laid over the default, which
+            decays matrices alone; `{embeddings: {weight_decay: 0.1}}` decays the embeddings as well.
+        init_from: A checkpoint or run directory whose weights the net starts from.
+        compile: Compile the net before training.
+    """
+
+    def __init__(
+        self,
+        net: GPT,
+        objective: Callable[[Sizes], Objective] = NextToken,
+        optimizer: Callable[[Iterable], Optimizer] = AdamW,
+        schedule: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,
+        groups: dict[str, dict[str, float]] | None = None,
+        init_from: str | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)  # the run's config.yaml shows them better
+        self.net = net
+        self.objective = objective(net.sizes)
+        self.new_optimizer, self.new_schedule = optimizer, schedule
+        self.groups, self.compile_net = groups, compile
+        self.config: dict[str, Any] | None = None
+        self.tally: Tally | None = None
+        self.scores = nn.ModuleList()  # metrics of each validation split
+        self._tokens = 0
+        self._settings: list[dict[str, Any]] = []
+        self._nominal = 0.0
+        if init_from is not None:
+            start_from(net, init_from)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning writes this name some fifty times a step, and nn.Module's own way costs 2 us each.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.trainer.precision == "16-mixed" and self.device.type == "cpu":
+            raise UserError("precision 16-mixed needs a GPU; on a CPU give 32-true, or bf16-mixed where it is fast")
+        reduce = self._sum_over_ranks if self.trainer.world_size > 1 else None
+        self.tally = Tally(self.device, self._tokens, reduce)
+        self._nominal = 0.0
+        if self.compile_net and self.net._compiled_call_impl is None:
+            self.net.compile()
+
+    def on_train_start(self) -> None:
+        self._apply_own_settings()
+
+    def training_step(self, batch: Any) -> Tensor:
+        (total, count), _ = self.objective(self.net, batch)
+        assert self.tally is not None
+        self.tally.add(total, count)
+        if not self._nominal:
+            self._nominal = self._nominal_count(batch)
+        return total / self._nominal
+
+    def _nominal_count(self, batch: Any) -> float:
+        """What a micro-batch's sum is divided by at once; the true count takes its place at the optimizer step.
+
+        It only keeps 16-bit gradients in range. A power of two, the same on all ranks, drops out without rounding.
+        """
+        tokens = batch.targets.numel()
+        if self.trainer.world_size > 1:
+            tokens = int(self.trainer.strategy.reduce(torch.tensor(tokens, device=self.device), reduce_op="max"))
+        return 2.0 ** math.ceil(math.log2(tokens))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Called once per optimizer step. Lightning's own refuses bf16-mixed with a fused optimizer."""
+        trainer, tally = self.trainer, self.tally
+        assert tally is not None
+        # Lightning has divided by the planned number of micro-batches, DDP by the ranks: undone here, so that the last,
+        # shorter window of an epoch and unequal counts weigh what they should.
+        planned = self._nominal * trainer.accumulate_grad_batches * trainer.world_size
+        divisor = tally.close_window() / planned
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        loss_scale = scaler._get_scale_async() if scaler is not None and takes_scale(optimizer) else None
+        norm, skip = finish_gradients(
+            optimizer, divisor, gradient_clip_val, str(gradient_clip_algorithm) == "value", loss_scale
+        )
+        # An overflow under a GradScaler is its daily business: it skips the step and lowers its factor.
+        tally.lr = optimizer.param_groups[0]["lr"]
+        tally.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.new_optimizer(parameter_groups(self, self.groups))
+        apply_factors(optimizer)
+        prefer_fused(optimizer)
+        self._settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        schedule = self.new_schedule(optimizer, self.total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimizer steps of the run. Lightning's own estimate builds the loaders early, with their side effects."""
+        trainer = self.trainer
+        limits = [trainer.max_steps] if trainer.max_steps not in (None, -1) else []
+        if trainer.max_epochs not in (None, -1):
+            batches_per_epoch = getattr(trainer.datamodule, "batches_per_epoch", None)  # type: ignore[attr-defined]
+            if batches_per_epoch is not None:
+                batches = int(batches_per_epoch(trainer.world_size))
+                if trainer.overfit_batches:
+                    batches = _limited(batches, trainer.overfit_batches)
+                batches = _limited(batches, trainer.limit_train_batches)
+                limits.append(trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches))
+        if not limits:
+            raise UserError("the schedule needs the length of the run: give trainer.max_steps or trainer.max_epochs")
+        return max(1, min(limits))
+
+    def _apply_own_settings(self) -> None:
+        """After a resume the optimizer's settings come from the user, not from the checkpoint, as the schedule's do."""
+        optimizers = self.trainer.optimizers
+        if len(optimizers) != 1 or len(optimizers[0].param_groups) != len(self._settings):
+            return
+        for group, settings in zip(optimizers[0].param_groups, self._settings, strict=True):
+            group.update({k: v for k, v in settings.items() if k not in ("lr", "initial_lr")})
+        schedule = self.trainer.lr_scheduler_configs[0].scheduler
+        if isinstance(schedule, Schedule):
+            schedule.refresh([settings["lr"] for settings in self._settings])
+
+    # -- validation and test -------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        self._start_scores("val_names")
+
+    def on_test_start(self) -> None:
+        self._start_scores("test_names")
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        scores = self.objective.evaluate(self.net, batch)
+        for metric in self.scores[dataloader_idx].values():  # type: ignore[operator,union-attr]
+            metric.update(scores)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val", "val_names")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test", "test_names")
+
+    def _split_names(self, attribute: str) -> list[str]:
+        return list(getattr(self.trainer.datamodule, attribute, None) or [""])  # type: ignore[attr-defined]
+
+    def _start_scores(self, attribute: str) -> None:
+        names = self._split_names(attribute)
+        if len(self.scores) != len(names):
+            lengths = self._byte_lengths()
+            new = []
+            for _ in names:
+                metrics = {"loss": TokenLoss(), "perplexity": Perplexity(), "accuracy": TokenAccuracy()}
+                if lengths is not None:
+                    metrics["bpb"] = BitsPerByte(lengths)
+                new.append(nn.ModuleDict(metrics).to(self.device))
+            self.scores = nn.ModuleList(new)
+        for metrics in self.scores:
+            for metric in metrics.values():  # type: ignore[operator,union-attr]
+                metric.reset()
+
+    def _byte_lengths(self) -> list[int] | None:
+        tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
+        lengths = tokenizer.byte_lengths() if tokenizer is not None else None
+        return None if lengths is None else lengths + [0] * (self.net.vocab_size - len(lengths))
+
+    def _log_scores(self, prefix: str, attribute: str) -> None:
+        for name, metrics in zip(self._split_names(attribute), self.scores, strict=True):
+            suffix = f"/{name}" if name else ""
+            for key, metric in metrics.items():  # type: ignore[operator,union-attr]
+                # StepMetrics writes them to the loggers, with the step that they belong to.
+                self.log(f"{prefix}_{key}{suffix}", metric.compute(), logger=False, rank_zero_only=False)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
+        checkpoint["tokens"] = self.tally.total_tokens() if self.tally is not None else self._tokens
+        checkpoint["config"] = None if self.config is None else _without_base(self.config)
+        checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
+        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
+        if settings is not None:
+            # A net made by hand would be pickled whole, and weights_only=True refuses that.
+            if _is_plain(settings):
+                checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}
+            else:
+                del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._tokens = int(checkpoint.get("tokens", 0))
+
+    # -- cheaper than Lightning's own ----------------------------------------------------------------------------
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if device.type == "cpu" and batch.inputs.is_cpu:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:  # type: ignore[override]
+        scheduler.step()
+
+    def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(tensor, reduce_op="sum")  # type: ignore[return-value]
+
+
+def start_from(net: GPT, path: str) -> None:
+    """Load the weights of a checkpoint or run directory into a net of the same shape.
+
+    Raises:
+        UserError: it cannot be read, or is of another vocabulary or shape.
+    """
+    from lit_gpt import checkpoint
+
+    file = checkpoint.find(path)
+    state = checkpoint.read(file)["state_dict"]
+    weights = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
+    table = weights.get("embedding.weight")
+    if table is not None and table.shape[0] != net.vocab_size:
+        raise UserError(
+            f"init_from: {file} has a vocabulary of {table.shape[0]}, this net one of {net.vocab_size}; "
+            "train with the checkpoint's own tokenizer"
+        )
+    checkpoint.load_weights(net, weights, file)
+
+
+def _limited(batches: int, limit: int | float | None) -> int:
+    """Lightning's meaning of limit_*_batches: an integer is a number, a float a share."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _without_base(config: dict[str, Any]) -> dict[str, Any]:
+    """The config as a checkpoint keeps it: the base of a fine-tuned net may be gone when it is loaded."""
+    model = config.get("model")
+    return config if not isinstance(model, dict) else config | {"model": model | {"init_from": None}}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)

@@ -1,0 +1,81 @@
+"""What is learnt: an objective turns a net and a batch into a sum of losses and how many tokens it sums.
+
+Knows the net's forward with `reduce`; does not know optimizers, accumulation or ranks.
+Letters: B batch, T tokens, C width, V vocabulary, N = B T.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor, nn
+
+from lit_gpt.errors import UserError
+from lit_gpt.model import GPT
+from lit_gpt.nn import Sizes, linear_cross_entropy, score_tokens
+
+if TYPE_CHECKING:
+    from lit_gpt.data.module import Batch
+
+NOT_SCORED = -100
+
+
+class TokenScores(NamedTuple):
+    """How well each target of a batch was predicted: what the metrics are made of."""
+
+    nats: Tensor  # (B, T) float, 0 where not scored
+    correct: Tensor  # (B, T) bool: the most likely token is the target
+    targets: Tensor  # (B, T) int64, -100 where not scored
+
+
+class Objective(nn.Module):
+    """Base of the objectives; may own parameters, such as a task's head.
+
+    Args:
+        sizes: Sizes of the net.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+
+    def forward(self, net: GPT, batch: Batch) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
+        """Return ((sum of losses, number of tokens summed), parts for the log by name)."""
+        raise NotImplementedError
+
+    def evaluate(self, net: GPT, batch: Batch) -> TokenScores:
+        """Score the next token of each position, without gradients, smoothing or auxiliary losses."""
+        targets = batch.targets
+
+        def score(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> TokenScores:
+            nats, correct = score_tokens(hidden.flatten(0, 1), weight, targets.flatten(), softcap)
+            return TokenScores(nats.view_as(targets), correct.view_as(targets), targets)
+
+        return net(batch.inputs, segments=batch.segments, reduce=score)
+
+
+class NextToken(Objective):
+    """Cross-entropy of the next token in nats; auxiliary losses of the net count once per token.
+
+    Args:
+        sizes: Sizes of the net.
+        label_smoothing: Share of the target's probability that is spread over the vocabulary (Szegedy et al. 2015).
+    """
+
+    def __init__(self, sizes: Sizes, label_smoothing: float = 0.0) -> None:
+        if not 0.0 <= label_smoothing < 1.0:
+            raise UserError(f"NextToken: label_smoothing is {label_smoothing}; give a share from 0 to below 1")
+        super().__init__(sizes)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, net: GPT, batch: Batch) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
+        targets, smoothing = batch.targets, self.label_smoothing
+        count = (targets != NOT_SCORED).sum()
+
+        def loss(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> Tensor:
+            total = linear_cross_entropy(
+                hidden.flatten(0, 1), weight, targets.flatten(), softcap=softcap, label_smoothing=smoothing
+            )
+            return total + aux * count if isinstance(aux, Tensor) else total
+
+        total: Tensor = net(batch.inputs, segments=batch.segments, reduce=loss)
+        return (total, count), {}

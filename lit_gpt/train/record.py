@@ -1,0 +1,64 @@
+"""The record that a run keeps of itself: config.yaml and run.json, true at any time.
+
+Knows the run directory and what Lightning tells; does not know what is trained.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lit_gpt import rundir
+from lit_gpt.rundir import Place
+
+
+class RunRecord(Callback):
+    """Keeps config.yaml and run.json of a run directory true, and its lock while the run writes.
+
+    Args:
+        place: The run directory.
+        settings: The resolved settings as plain data.
+        argv: The command line after `fit`.
+    """
+
+    def __init__(self, place: Place, settings: dict[str, Any], argv: Sequence[str]) -> None:
+        self.place, self.settings, self.argv = place, settings, list(argv)
+        assert place.folder is not None
+        self.folder = place.folder
+
+    @rank_zero_only
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        self.place.lock = self.place.lock or rundir.lock(self.folder)
+        text = yaml.safe_dump(self.settings, sort_keys=False)
+        now = rundir.facts(["fit", *self.argv], torch.get_num_threads())
+        old = rundir.read_facts(self.folder)
+        if old and self.place.checkpoint is not None:
+            now["resumed_from"] = str(self.place.checkpoint)
+            now = {**old, "resumes": [*old.get("resumes", []), now]}
+        (self.folder / rundir.CONFIG).write_text(f"# {now['command']}\n{text}", encoding="utf-8")
+        self._write(now, "running")
+        for note in self.place.notes:
+            print(note)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end("done", trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        stopped = isinstance(exception, KeyboardInterrupt) or hasattr(exception, "exit_code")
+        self._end("stopped" if stopped else "failed", trainer)
+
+    @rank_zero_only
+    def _end(self, state: str, trainer: Trainer) -> None:
+        facts = rundir.read_facts(self.folder)
+        self._write({**facts, "ended": rundir.now(), "steps": trainer.global_step}, state)
+        if self.place.lock is not None:
+            self.place.lock.close()
+            self.place.lock = None
+
+    def _write(self, facts: dict[str, Any], state: str) -> None:
+        rundir.write_facts(self.folder, {**facts, "state": state})

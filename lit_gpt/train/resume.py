@@ -1,0 +1,92 @@
+"""What a run needs, besides weights and optimizer, to go on as if it had never stopped.
+
+Knows random states and the position in the data; how either is used is the business of torch and of the data module.
+"""
+
+import random
+from typing import Any
+
+import numpy
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+GPU_STATE = "cuda"
+
+
+class ExactResume(Callback):
+    """Saves the random states of every rank and the number of samples consumed; restores them when training starts."""
+
+    def __init__(self) -> None:
+        self._trainer: Trainer | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        # Called on all ranks, and before the data module's own state is taken.
+        trainer = self._trainer
+        if trainer is None or trainer.state.fn != "fit":
+            return {}
+        self._tell_data(trainer)
+        own = random_state(trainer.strategy.root_device)
+        states = [own]
+        if trainer.world_size > 1:
+            states = [{} for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(states, own)
+        return {"ranks": states, "threads": torch.get_num_threads()}
+
+    def _tell_data(self, trainer: Trainer) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        batch_size = getattr(data, "batch_size", None)
+        if batch_size is None:
+            return
+        # The processed count: `completed` lags by one inside on_train_batch_end, where checkpoints are written.
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        data.consumed = batches * batch_size * trainer.world_size
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = state_dict or None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not earlier: making the loaders' iterators draws from the generator too.
+        state, self._restored = self._restored, None
+        if state is None:
+            return
+        if state["threads"] != torch.get_num_threads():
+            _say(trainer, f"resumed with {torch.get_num_threads()} threads, saved with {state['threads']}")
+        ranks = state["ranks"]
+        if len(ranks) != trainer.world_size:
+            _say(trainer, f"resumed on {trainer.world_size} processes, saved on {len(ranks)}: dropout will differ")
+            return
+        restore_random_state(ranks[trainer.global_rank], trainer.strategy.root_device)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's generators as plain data and tensors."""
+    version, internal, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = numpy.random.get_state()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(internal), gauss],
+        "numpy": [str(kind), torch.tensor(keys.astype("int64")), int(position), int(has_gauss), float(cached)],
+    }
+    if device.type == "cuda":
+        state[GPU_STATE] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Undo `random_state`."""
+    torch.set_rng_state(state["torch"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    numpy.random.set_state((kind, keys.numpy().astype("uint32"), position, has_gauss, cached))
+    if device.type == "cuda" and GPU_STATE in state:
+        torch.cuda.set_rng_state(state[GPU_STATE], device)
+
+
+def _say(trainer: Trainer, reason: str) -> None:
+    if trainer.is_global_zero:
+        print(f"this resume is not bit-exact: {reason}", flush=True)

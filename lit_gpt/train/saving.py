@@ -1,0 +1,293 @@
+"""Checkpoints on disk: written whole or not at all, named by step, the best ones and the last one.
+
+Knows Lightning's checkpoint dict and files; what stands in the manifest beside a file is `lit_gpt.manifest`'s subject.
+"""
+
+import hashlib
+import math
+import os
+import platform
+from pathlib import Path
+from typing import IO, Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lit_gpt import manifest
+from lit_gpt.errors import UserError
+from lit_gpt.train.stopping import NonFiniteStop
+
+
+class VerifiedIO(CheckpointIO):
+    """Writes beside the target, syncs, renames, commits with a manifest; reads only what its manifest vouches for."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(f".{target.name}.{os.getpid()}")
+        marker = manifest.manifest_path(target)
+        try:
+            with open(staged, "wb") as file:
+                hashing = _Hashing(file)
+                torch.save(checkpoint, hashing)
+                file.flush()
+                os.fsync(file.fileno())
+            marker.unlink(missing_ok=True)  # a manifest must never stand beside another file than its own
+            os.replace(staged, target)
+        finally:
+            staged.unlink(missing_ok=True)
+        manifest.sync_folder(target.parent)
+        manifest.write_manifest(target, facts(checkpoint) | {"bytes": hashing.size, "sha256": hashing.digest()})
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        manifest.verify(path)
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        manifest.manifest_path(path).unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
+
+
+def facts(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says of a checkpoint besides its bytes: enough to say later whether a resume is exact."""
+    return {
+        "step": int(checkpoint.get("global_step", 0)),
+        "tokens": checkpoint.get("tokens"),
+        "fingerprints": checkpoint.get("fingerprints", {}),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+        },
+    }
+
+
+class _Hashing:
+    """A file for writing whose bytes are counted and hashed on their way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._sha, self.size = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self._sha.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def digest(self) -> str:
+        return self._sha.hexdigest()
+
+
+class _Checkpoints(ModelCheckpoint):
+    """What both kinds share. Lightning's own triggers are replaced: one class cannot serve both kinds well."""
+
+    link: str
+
+    def __init__(self, dirpath: str | Path, keep: int) -> None:
+        if keep < 1:
+            raise UserError(f"{type(self).__name__}: keep is {keep}; give 1 or more")
+        super().__init__(dirpath=dirpath, save_top_k=keep, every_n_epochs=0, every_n_train_steps=0)
+        self.keep = keep
+        self._saved_at = -1
+
+    @property
+    def state_key(self) -> str:
+        return type(self).__name__  # Lightning's is composed anew a dozen times a step
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        pass
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
+        pass
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pass
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pass
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pass
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        pass
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # What was resumed from is saved already; saving again would overwrite it in the middle of its own window.
+        self._saved_at = trainer.global_step
+
+    @property
+    def folder(self) -> Path:
+        assert self.dirpath is not None
+        return Path(self.dirpath)
+
+    def _path(self, prefix: str, step: int) -> str:
+        return str(self.folder / f"{prefix}-{step:06d}.ckpt")
+
+    def _write(self, trainer: Trainer, path: str) -> None:
+        """Save on all ranks; refuses to commit weights while a step since the last look was not finite."""
+        tally = getattr(trainer.lightning_module, "tally", None)
+        if tally is not None and tally.unhealthy:
+            raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
+        if tally is None:
+            trainer.save_checkpoint(path, weights_only=False)
+        else:
+            with tally.paused():
+                trainer.save_checkpoint(path, weights_only=False)
+        self._saved_at = trainer.global_step
+        if trainer.is_global_zero:
+            _point(self.folder / self.link, Path(path))
+
+    def _idle(self, trainer: Trainer) -> bool:
+        return bool(
+            trainer.fast_dev_run
+            or trainer.sanity_checking
+            or trainer.state.fn != "fit"
+            or self._saved_at == trainer.global_step
+        )
+
+    def _forget(self, trainer: Trainer, path: str) -> None:
+        # What the run was resumed from may be the user's only way back until this run has ended well.
+        resumed = trainer.ckpt_path
+        if resumed is None or Path(resumed).resolve() != Path(path).resolve():
+            trainer.strategy.remove_checkpoint(path)
+
+
+class BestCheckpoint(_Checkpoints):
+    """Keeps the best checkpoints by a validation metric; `best.ckpt` links to the best.
+
+    Args:
+        dirpath: Folder of the checkpoints.
+        monitor: Metric to go by.
+        mode: Whether less of it is better (min) or more (max).
+        keep: How many to keep.
+    """
+
+    link = "best.ckpt"
+
+    def __init__(self, dirpath: str | Path, monitor: str = "val_loss", mode: str = "min", keep: int = 1) -> None:
+        super().__init__(dirpath, keep)
+        if mode not in ("min", "max"):
+            raise UserError(f"BestCheckpoint: mode is {mode!r}; give min or max")
+        self.monitor, self.mode = monitor, mode
+        self._ranking: list[tuple[float, str]] = []  # best first; (score, file name)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._idle(trainer):
+            return
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            raise UserError(f"BestCheckpoint: no metric {self.monitor!r}; there are {', '.join(sorted(metrics))}")
+        score = float(metrics[self.monitor])
+        if not math.isfinite(score):
+            return
+        sign = 1.0 if self.mode == "min" else -1.0
+        path = self._path("best", trainer.global_step)
+        ranking = [entry for entry in self._ranking if entry[1] != Path(path).name] + [(score, Path(path).name)]
+        ranking.sort(key=lambda entry: sign * entry[0])
+        gone, ranking = ranking[self.keep :], ranking[: self.keep]
+        if any(name == Path(path).name for _, name in gone):
+            return
+        self._ranking = ranking  # before saving, as it is part of what is saved
+        self._show()
+        best = self.best_model_path
+        self._write(trainer, path)
+        if trainer.is_global_zero:
+            _point(self.folder / self.link, Path(best))
+        for _, name in gone:
+            self._forget(trainer, str(self.folder / name))
+
+    def _show(self) -> None:
+        """Fill the attributes that Lightning and its loggers know."""
+        if self._ranking:
+            self.best_model_path = str(self.folder / self._ranking[0][1])
+            self.best_model_score = torch.tensor(self._ranking[0][0])
+        self.best_k_models = {str(self.folder / name): torch.tensor(score) for score, name in self._ranking}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "ranking": [list(entry) for entry in self._ranking]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict.get("monitor") == self.monitor:
+            found = [(float(score), str(name)) for score, name in state_dict["ranking"]]
+            self._ranking = [entry for entry in found if (self.folder / entry[1]).exists()]
+            self._show()
+
+
+class LastCheckpoint(_Checkpoints):
+    """Keeps the state to go on from; `last.ckpt` links to the newest.
+
+    Args:
+        dirpath: Folder of the checkpoints.
+        every: Optimizer steps between two of them; None saves at each validation. The end of the run is always saved.
+        keep: How many to keep.
+    """
+
+    link = "last.ckpt"
+
+    def __init__(self, dirpath: str | Path, every: int | None = None, keep: int = 1) -> None:
+        super().__init__(dirpath, keep)
+        if every is not None and every < 1:
+            raise UserError(f"LastCheckpoint: every is {every}; give 1 or more steps")
+        self.every = every
+        self._names: list[str] = []  # oldest first
+        self._due = False
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
+        if self.every is None or trainer.global_step % self.every or self._idle(trainer):
+            return
+        if trainer.fit_loop._should_accumulate():
+            return
+        loop = trainer.fit_loop.epoch_loop
+        if loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
+            self._due = True  # saved after the validation, so that a resumed run does not leave it out
+        else:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (self.every is None or self._due) and not self._idle(trainer):
+            self.save(trainer)
+        self._due = False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._idle(trainer):
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> str | None:
+        """Save now, at the end of an optimizer step; returns the path. Called by whoever ends a run early."""
+        path = self._path("last", trainer.global_step)
+        if trainer.fast_dev_run:
+            return None
+        if self._saved_at == trainer.global_step:
+            return path if Path(path).exists() else None
+        name = Path(path).name
+        self._names = [known for known in self._names if known != name] + [name]
+        gone, self._names = self._names[: -self.keep], self._names[-self.keep :]
+        self.last_model_path = path
+        self._write(trainer, path)
+        for old in gone:
+            self._forget(trainer, str(self.folder / old))
+        return path
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": list(self._names)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._names = [str(name) for name in state_dict["names"] if (self.folder / name).exists()]
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make `link` name the target, at once and for good; relative, so that a run can be moved."""
+    staged = link.with_name(f".{link.name}.{os.getpid()}")
+    staged.unlink(missing_ok=True)
+    staged.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(staged, link)
+    manifest.sync_folder(link.parent)

@@ -1,0 +1,105 @@
+"""The table before the first step and the line after the last one.
+
+Knows the cost of the net and the length of the run; measures nothing itself.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from lit_gpt import cost
+from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.progress import clock
+from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint
+
+LAST_LINE = ("val_loss", "val_perplexity", "val_bpb")
+
+
+class RunSummary(Callback):
+    """Shows what a run will take before it starts, and what it reached when it ends."""
+
+    def __init__(self) -> None:
+        self._begun = 0.0
+        self._last_line = ""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begun = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="dim")
+        table.add_column()
+        for name, value in rows(trainer, pl_module):
+            table.add_row(name, value)
+        Console(highlight=False).print(table)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        latest = next((c.latest for c in trainer.callbacks if isinstance(c, StepMetrics)), {})  # type: ignore[attr-defined]
+        self._last_line = last_line(trainer.global_step, latest, time.monotonic() - self._begun)
+
+    def final_line(self) -> str:
+        """What the run reached; the front door prints it last."""
+        return self._last_line
+
+
+def last_line(step: int, values: dict[str, float], seconds: float) -> str:
+    """`step N  tokens N  val_loss X  val_perplexity X  val_bpb X  seconds X`; what was not measured is nan."""
+    nan = float("nan")
+    measured = "  ".join(f"{name} {values.get(name, nan):.4f}" for name in LAST_LINE)
+    return f"step {step}  tokens {int(values.get('tokens', 0))}  {measured}  seconds {seconds:.1f}"
+
+
+def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, str]]:
+    """Name and value of each line of the table."""
+    net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
+    counts = cost.count(net)  # type: ignore[arg-type]
+    yield "parameters", f"{counts.parameters:,} ({counts.trainable:,} trained, {counts.embeddings:,} in embeddings)"
+    batch_size, context = getattr(data, "batch_size", None), getattr(data, "context", None)
+    steps = pl_module.total_steps()  # type: ignore[operator]
+    left = steps - trainer.global_step
+    if batch_size and context:
+        half = "16" in str(trainer.precision)
+        memory = cost.training_memory(net, batch_size, context, 2 if half else 4)  # type: ignore[arg-type]
+        yield "memory", f"{size(memory.total)} expected in training ({size(memory.activations)} of it activations)"
+        a_step = batch_size * trainer.accumulate_grad_batches * trainer.world_size * context
+        total = steps * a_step
+        yield "tokens", f"{total:,} in {steps:,} steps of {a_step:,}: {total / counts.parameters:.1f} per parameter"
+        there = getattr(data, "train_tokens", None)
+        if there:
+            held = getattr(data, "val_tokens", 0)
+            yield "text", f"{there:,} training tokens ({total / there:.2f} epochs), {held:,} for validation"
+        a_process = left * a_step // trainer.world_size
+        seconds = cost.forecast_seconds(net, a_process, pl_module.device, str(trainer.precision), context)  # type: ignore[arg-type]
+        yield "time", f"about {clock(seconds)} for {left:,} steps at the usual share of this device's peak"
+    else:
+        yield "steps", f"{steps:,}"
+    kept = sum(c.keep for c in trainer.callbacks if isinstance(c, BestCheckpoint | LastCheckpoint))  # type: ignore[attr-defined]
+    if kept:
+        each = cost.checkpoint_bytes(net)  # type: ignore[arg-type]
+        folder = next(c.folder for c in trainer.callbacks if isinstance(c, BestCheckpoint | LastCheckpoint))  # type: ignore[attr-defined]
+        free = shutil.disk_usage(_existing(folder)).free
+        # While one is written, the one that it replaces is still there.
+        yield "disk", f"{size(each * (kept + 1))} for checkpoints of {size(each)}, {size(free)} free"
+    yield "device", f"{pl_module.device} x {trainer.world_size}, {trainer.precision}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

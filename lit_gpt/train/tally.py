@@ -1,0 +1,102 @@
+"""What has happened since somebody last looked: sums on the device, so that a step costs no synchronisation.
+
+Knows tensors and counts; knows neither model nor loggers. `StepMetrics` reads it every N steps.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Reading:
+    """What a read-back of the tally brings to the host."""
+
+    loss: float  # mean over the tokens since the last read, nats; nan if there were none
+    grad_norm: float
+    tokens: int  # scored tokens since the start of the run, all ranks
+    skipped: int  # steps since the last read that were skipped because the gradient was not finite
+    seconds: float  # of training since the last read, pauses left out
+    new_tokens: int  # scored tokens since the last read, all ranks
+
+
+class Tally:
+    """Loss, tokens, gradient norm and skipped steps of a run.
+
+    Args:
+        device: Where the sums are kept.
+        tokens: Scored tokens of the run so far.
+        reduce: Sums a tensor over the ranks; None on one.
+    """
+
+    def __init__(self, device: torch.device, tokens: int = 0, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.tokens = tokens
+        self.lr = 0.0  # of the first parameter group in the last step
+        self._reduce = reduce
+        # float64 holds both sums of losses and counts up to 2**53 exactly; MPS has none.
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._device = device
+        self._loss = torch.zeros((), dtype=self._dtype, device=device)
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._skipped = torch.zeros((), device=device)
+        self._norm = torch.zeros((), device=device)
+        self._window: Tensor | None = None
+        self._begun = time.perf_counter()
+        self._paused = 0.0
+
+    def add(self, loss: Tensor, count: Tensor) -> None:
+        """Take in one micro-batch of this rank: sum of losses and number of tokens."""
+        self._loss += loss.detach()
+        self._window = count if self._window is None else self._window + count
+
+    def close_window(self) -> Tensor:
+        """Tokens of the micro-batches since the last optimizer step, over all ranks, at least 1."""
+        assert self._window is not None, "an optimizer step without a training step"
+        window = self._window if self._reduce is None else self._reduce(self._window.clone())
+        self._window = None
+        self._count += window
+        return window.clamp(min=1)
+
+    def close_step(self, norm: Tensor, skipped: Tensor) -> None:
+        """Take in the outcome of an optimizer step."""
+        self._norm = norm
+        self._skipped += skipped
+
+    def read(self) -> Reading:
+        """Bring everything to the host and start afresh; all ranks must take part."""
+        loss, skipped = self._loss, self._skipped
+        if self._reduce is not None:
+            loss = self._reduce(loss.clone())
+        numbers = torch.stack([x.to(self._dtype) for x in (loss, self._count, skipped, self._norm)]).tolist()
+        now = time.perf_counter()
+        seconds = now - self._begun - self._paused
+        tokens = int(numbers[1])
+        self.tokens += tokens
+        self._loss.zero_()
+        self._count.zero_()
+        self._skipped.zero_()
+        self._begun, self._paused = now, 0.0
+        mean = numbers[0] / tokens if tokens else float("nan")
+        return Reading(mean, numbers[3], self.tokens, int(numbers[2]), seconds, tokens)
+
+    def total_tokens(self) -> int:
+        """Scored tokens of the run so far, all ranks; waits for the device."""
+        return self.tokens + int(self._count)
+
+    @property
+    def unhealthy(self) -> bool:
+        """Whether a step was skipped since the last read; waits for the device."""
+        return bool(self._skipped)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep what happens inside out of the training time."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - before
