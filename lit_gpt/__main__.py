@@ -12,22 +12,17 @@ from pathlib import Path
 
 from lit_gpt.errors import UserError
 
-# What one word of the command line means without a file of its own: trained, validated and tested by lit_gpt.cli.
-TRAINER_COMMANDS = {
-    "fit": "Train a GPT; ends with a checkpoint, its validation loss and a sample.",
-    "validate": "Measure a checkpoint on its validation text.",
-    "test": "Measure a checkpoint on its test text.",
-}
+FIRST = ("fit", "validate", "test", "generate")  # the order of the table; the rest follows by name
 MISTAKE, INTERRUPTED = 2, 130
 
 
 def commands() -> dict[str, str]:
     """Each command and its help line: the first line of its module's docstring, read without importing it."""
-    table = dict(TRAINER_COMMANDS)
+    table = {}
     for file in sorted((Path(__file__).parent / "commands").glob("[!_]*.py")):
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
         table[file.stem.removesuffix("_")] = text.partition("\n")[0].strip()
-    return table
+    return {name: table[name] for name in (*FIRST, *table) if name in table}
 
 
 def usage() -> str:
@@ -52,10 +47,6 @@ def find(name: str) -> Callable[[list[str]], int]:
 
         near = difflib.get_close_matches(name, table, 1, 0.5)
         raise UserError(f"no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; see lit-gpt --help"))
-    if name in TRAINER_COMMANDS:
-        from functools import partial
-
-        return partial(import_module("lit_gpt.cli").main, name)
     folder = Path(__file__).parent / "commands"
     module = name if (folder / f"{name}.py").exists() else f"{name}_"
     run: Callable[[list[str]], int] = import_module(f"lit_gpt.commands.{module}").main
@@ -97,11 +88,12 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
-        if os.environ.get("LIT_GPT_DEBUG") or not is_mistake(error):
+        code = getattr(error, "exit_code", MISTAKE if is_mistake(error) else None)
+        if code is None or os.environ.get("LIT_GPT_DEBUG"):
             raise
         sys.stdout.flush()
-        print(f"lit-gpt: error: {one_line(error)}", file=sys.stderr)
-        return MISTAKE
+        print(f"lit-gpt: {'error: ' if code == MISTAKE else ''}{one_line(error)}", file=sys.stderr)
+        return int(code)
 
 
 if __name__ == "__main__":

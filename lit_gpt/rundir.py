@@ -9,9 +9,11 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,16 @@ from lit_gpt.errors import UserError
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.csv", "checkpoints"
 _LOCK = ".lock"
 _PACKAGES = ("lit-gpt", "torch", "lightning", "torchmetrics", "tokenizers", "jsonargparse", "safetensors", "numpy")
+
+
+@dataclass
+class Place:
+    """Where a run writes, and what it goes on from."""
+
+    folder: Path | None = None  # None: nothing is written, as when validating
+    checkpoint: Path | None = None  # what --resume goes on from
+    lock: IO[str] | None = None
+    notes: list[str] = field(default_factory=list)  # said before the first step
 
 
 def claim(root: str | Path, name: str) -> Path:
@@ -90,6 +102,12 @@ def lock(folder: Path) -> IO[str]:
             f"{folder} is being written by another run; wait for it, or start one with another --name"
         ) from None
     return file
+
+
+def discard(folder: Path) -> None:
+    """Takes back a claimed directory of a run that never began; keeps it where a checkpoint was written."""
+    if not any(folder.glob(f"{CHECKPOINTS}/*.ckpt")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def running(folder: Path) -> bool:

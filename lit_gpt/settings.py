@@ -152,3 +152,77 @@ def origin(key: str, layers: Sequence[Settings]) -> str | None:
             if short(full) == key:
                 return f"{settings.name}:{line}"
     return None
+
+
+class Typed:
+    """What the user typed for a command: files and words, each file standing where it was named, after its bases.
+
+    Args:
+        words: The command line after the command's name. `--config FILE` is replaced by the file's values.
+        values: Settings given as a dict in place of a file, below all others.
+    """
+
+    def __init__(self, words: Sequence[str], values: dict[str, Any] | None = None) -> None:
+        self.argv = list(words)
+        self.layers: list[Settings] = []
+        self.files: list[Path] = []
+        self.words: list[str] = []
+        if values is not None:
+            self._add([parse(json.dumps(values, default=str), "the given dict")])
+        rest = iter(self.argv)
+        for word in rest:
+            option, equals, value = word.partition("=")
+            if option in ("--config", "-c"):
+                file = Path(value if equals else next(rest, ""))
+                if not str(file) or str(file) == ".":
+                    raise UserError("--config needs the path of a YAML file")
+                self.files.append(file)
+                self._add(read(file))
+            else:
+                self.words.append(word)
+
+    def add_file(self, file: Path) -> None:
+        """Puts a settings file below all that was typed."""
+        above, self.layers = self.layers, []
+        words, self.words = self.words, []
+        self._add(read(file))
+        self.layers += above
+        self.words += words
+
+    def _add(self, layers: Iterable[Settings]) -> None:
+        for settings in layers:
+            self.layers.append(settings)
+            self.words += ["--config", settings.argument()]
+
+    def get(self, key: str) -> Any:
+        """The value typed for a dotted key, the command line's before the files'; None where it was not typed.
+
+        A key without a value, as `--resume`, counts as True.
+        """
+        for index in range(len(self.argv) - 1, -1, -1):
+            option, equals, value = self.argv[index].partition("=")
+            if option == f"--{key}":
+                after = self.argv[index + 1] if index + 1 < len(self.argv) else "--"
+                return value if equals else True if after.startswith("--") else after
+        for settings in reversed(self.layers):
+            found = {short(full): value for full, value in flat(settings.values).items()}
+            if key in found:
+                return found[key]
+        return None
+
+    def has_class(self, key: str) -> bool:
+        """Whether a class was named for a key."""
+        return isinstance(self.get(key), str)
+
+    def has(self, key: str) -> bool:
+        """Whether a key, or one below it, was typed with a value."""
+        words = (word.partition("=")[0] for word in self.argv)
+        if any(word == f"--{key}" or word.startswith(f"--{key}.") for word in words):
+            return True
+        typed = (short(full) for settings in self.layers for full in settings.lines)
+        return any(one == key or one.startswith(f"{key}.") for one in typed)
+
+    @property
+    def name(self) -> str | None:
+        """What the first settings file is called, without its ending."""
+        return self.files[0].stem if self.files else None

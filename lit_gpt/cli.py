@@ -1,0 +1,375 @@
+"""From the command line, YAML or a notebook to objects: LightningCLI with this project's defaults and links.
+
+Knows which keys there are and how the objects meet; does not know how anything is trained. `build()` makes what
+`lit-gpt fit` trains.
+"""
+
+import copy
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lit_gpt import rundir
+from lit_gpt.data.module import TokenData
+from lit_gpt.errors import UserError
+from lit_gpt.lineage import Ancestor, differences, packages
+from lit_gpt.mistakes import explain
+from lit_gpt.model import GPT
+from lit_gpt.rundir import Place
+from lit_gpt.settings import Typed
+from lit_gpt.train.loggers import CSVLog
+from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.module import LitGPT
+from lit_gpt.train.progress import Progress
+from lit_gpt.train.record import RunRecord
+from lit_gpt.train.resume import ExactResume
+from lit_gpt.train.samples import SampleText
+from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
+from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
+from lit_gpt.train.summary import RunSummary
+
+ROOT = "runs"
+_FOLDER_FOR_RANKS = (
+    "LIT_GPT_RUN_DIRECTORY"  # tells the processes that a launcher starts which directory rank 0 has claimed
+)
+_TRAINER_DEFAULTS = {
+    "max_steps": 2000,
+    "check_val_every_n_epoch": None,  # validation counts batches, not epochs
+    "val_check_interval": 500,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10,
+    "gradient_clip_val": 1.0,
+    "enable_model_summary": False,  # RunSummary says more
+    "use_distributed_sampler": False,  # the data's own order shards itself; a second sharding would drop data silently
+    "default_root_dir": ROOT,
+}
+_SEATS = ("attention", "feedforward", "norm", "position", "block", "init")
+_NOT_SAVED = ("config", "resume", "show_batch", "ckpt_path")
+_HELP = {
+    "fit": """Train a GPT and end with a checkpoint, its validation loss and a sample. Every key below can stand in a
+YAML file (--config FILE; several are merged in order; `base: other.yaml` inherits) or on the command line. A seat takes the
+name of a class: --model.net.norm RMSNorm --model.net.norm.eps 1e-6; --model.net.help lit_gpt.model.GPT lists the
+seats. Examples: `lit-gpt fit --config configs/quickstart.yaml`; `lit-gpt fit --data.source TextFiles
+--data.source.paths my_text/ --name mine`; `lit-gpt fit --config configs/quickstart.yaml --resume
+--trainer.max_steps 3000`.""",
+    "validate": """Measure a checkpoint on its validation text: `lit-gpt validate runs/quickstart`. Net, tokenizer and
+data come from the checkpoint; what is typed goes before (--data.source.paths other/).""",
+    "test": """Measure a checkpoint on its test text: `lit-gpt test runs/quickstart`. Net, tokenizer and data come from
+the checkpoint; what is typed goes before (--data.test_source.paths other/).""",
+}
+
+
+class Run(NamedTuple):
+    """What `build` makes: `trainer.fit(model, data)` trains it."""
+
+    trainer: Trainer
+    model: LitGPT
+    data: TokenData
+
+
+def build(
+    config: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> Run:
+    """The trainer, model and data that `lit-gpt fit` would use, in a run directory of their own.
+
+    Args:
+        config: A YAML file, or its values as a dict.
+        overrides: What would be typed after it: `["--trainer.max_steps=100"]` or `{"trainer.max_steps": 100}`.
+
+    Raises:
+        UserError: in one line, what is wrong, where, and what would do.
+    """
+    if isinstance(overrides, Mapping):
+        overrides = [
+            f"--{key}={yaml.safe_dump(value, default_flow_style=True).strip()}" for key, value in overrides.items()
+        ]
+        overrides = [word.removesuffix("\n...") for word in overrides]
+    files = [f"--config={config}"] if isinstance(config, str | Path) else []
+    values = copy.deepcopy(dict(config)) if isinstance(config, Mapping) else None
+    quiet()
+    cli = CLI("fit", Typed([*files, *overrides], values))
+    return Run(cli.trainer, cli.model, cli.datamodule)
+
+
+def quiet() -> None:
+    """Silences what Lightning tells its own developers' users: tips, seeds, worker counts."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*(LeafSpec|treespec|lr_scheduler\.step\(\)).*")
+
+
+class CLI(LightningCLI):
+    """Parses, then builds trainer, model and data for one command.
+
+    Args:
+        command: fit, validate or test.
+        typed: What the user typed.
+        place: Where a resumed run goes on; None for a new one.
+        ancestor: The checkpoint that is resumed or measured; that of `init_from` is found here.
+    """
+
+    model: LitGPT
+    datamodule: TokenData
+
+    def __init__(
+        self, command: str, typed: Typed, place: Place | None = None, ancestor: Ancestor | None = None
+    ) -> None:
+        self.command, self.typed, self.ancestor = command, typed, ancestor
+        self.place = place or Place()
+        self.resuming = self.place.checkpoint is not None
+        init_from = typed.get("model.init_from")
+        if command == "fit" and init_from and not self.resuming:
+            self.ancestor = Ancestor.read(str(init_from), packages([s.values for s in typed.layers]))
+        super().__init__(
+            LitGPT,
+            TokenData,
+            save_config_callback=None,
+            trainer_defaults=_TRAINER_DEFAULTS,
+            seed_everything_default=1,
+            parser_kwargs={"exit_on_error": False, "prog": f"lit-gpt {command}", "description": _HELP[command]},
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+    # -- which keys there are ------------------------------------------------------------------------------------------
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        add = parser.add_argument
+        add("--name", type=str | None, help="name of the run directory (default: that of the first config file)")
+        if self.command == "fit":
+            add(
+                "--resume", type=bool | str | None, nargs="?", const=True, default=None, metavar="[auto]",
+                help="go on with the newest run of this name; `auto` starts one if there is none",
+            )  # fmt: skip
+            add(
+                "--show_batch", type=bool, nargs="?", const=True, default=False,
+                help="print decoded batches as the model sees them, and train nothing",
+            )  # fmt: skip
+        else:
+            add("--ckpt_path", type=str | None, help="the checkpoint or run directory; can be typed without the key")
+        super().add_default_arguments_to_parser(parser)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        defaults = {action.dest: action.default for action in parser._actions if inspect.isclass(action.default)}
+        parser.set_defaults({key: _by_name(default) for key, default in defaults.items()})
+        seats = {
+            name: _by_name(part.default) for name, part in inspect.signature(GPT).parameters.items() if name in _SEATS
+        }
+        parser.set_defaults({"model.net": {"class_path": "lit_gpt.model.GPT", "init_args": seats}})
+        adamw = {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1}
+        parser.set_defaults({"model.optimizer": {"class_path": "torch.optim.AdamW", "init_args": adamw}})
+        parser.link_arguments(
+            "data", "model.net.init_args.vocab_size", compute_fn=self.vocabulary, apply_on="instantiate"
+        )
+        parser.add_class_arguments(SampleText, "sample")
+        parser.add_class_arguments(BestCheckpoint, "best", skip={"dirpath"}, instantiate=False)
+        parser.add_class_arguments(LastCheckpoint, "last", skip={"dirpath"}, instantiate=False)
+
+    def vocabulary(self, data: TokenData) -> int:
+        """Ids that the net gets: the checkpoint's where there is one, else the tokenizer's, padded. Prepares data."""
+        if self.ancestor is None:
+            return data.vocab_size
+        data.adopt(self.ancestor.tokenizer_object())
+        return self.ancestor.vocab_size
+
+    # -- parsing -------------------------------------------------------------------------------------------------------
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        below: list[dict[str, Any]] = []
+        if self.ancestor is not None and not self.resuming:
+            below = [self.ancestor.start() if self.command == "fit" else self.ancestor.whole()]
+        words = [word for values in below for word in ("--config", yaml.safe_dump(values))] + self.typed.words
+        if self.typed.has("data.source.paths") and not self.typed.has_class("data.source"):
+            words.insert(0, "--data.source=TextFiles")  # the only source that has paths
+        self.config = self._parse(parser, words)
+        if self.typed.has("model.net.vocab_size"):
+            raise UserError("model.net.vocab_size is given by the data; type data.vocab_size to set it")
+        self._refuse_a_word_for_a_list()
+        if self.resuming:
+            self._take_over_net(parser, words)
+        elif self.ancestor is not None:
+            plain = self._plain(parser)
+            self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"].get("tokenizer"))
+        self._settle_numbers()
+
+    def _parse(self, parser: LightningArgumentParser, words: list[str]) -> Namespace:
+        try:
+            return parser.parse_args(words)
+        except (ArgumentError, TypeError, ValueError) as error:
+            if isinstance(error, UserError) or os.environ.get("LIT_GPT_DEBUG"):
+                raise
+            raise UserError(explain(str(error), parser, self.typed.argv, self.typed.layers)) from None
+
+    def _plain(self, parser: LightningArgumentParser) -> dict[str, Any]:
+        """The parsed settings as plain data, without what belongs to this one start."""
+        values = yaml.safe_load(parser.dump(self.config, skip_validation=True))
+        return {key: value for key, value in values.items() if key not in _NOT_SAVED}
+
+    def _refuse_a_word_for_a_list(self) -> None:
+        net = self.config.model.net.init_args
+        for seat in _SEATS:
+            if isinstance(net.get(seat), list) and len(net[seat]) > 1:
+                for word in self.typed.argv:
+                    if word.startswith(f"--model.net.{seat}."):
+                        raise UserError(
+                            f"{word.partition('=')[0]}: model.net.{seat} is a list of {len(net[seat])}, so it is not "
+                            "clear which entry is meant; write the whole list"
+                        )
+
+    def _take_over_net(self, parser: LightningArgumentParser, words: list[str]) -> None:
+        """A resumed run keeps its net and tokenizer; all else is as typed, and what differs is said."""
+        assert self.ancestor is not None
+        asked = self._plain(parser)
+        own: dict[str, Any] = self.ancestor.start()
+        own["model"]["init_from"] = None
+        self.config = self._parse(parser, [*words, "--config", yaml.safe_dump(own)])
+        now = self._plain(parser)
+        seen = set()
+        for key, typed, kept in differences(asked, now):
+            if key != "model.init_from":
+                self.place.notes.append(f"resume keeps {key} = {kept} of the checkpoint; {typed} was asked for")
+            seen.add(key)
+        before = {key: self.ancestor.config.get(key) for key in ("seed_everything", "model", "data", "trainer")}
+        before["model"] = {**self.ancestor.config["model"], "net": self.ancestor.net}
+        for key, old, new in differences(before, {key: now.get(key) for key in before}):
+            if key not in seen and key != "model.init_from":
+                self.place.notes.append(f"resume changes {key} from {old} to {new}")
+
+    def _settle_numbers(self) -> None:
+        """Fills what one number says about another."""
+        net, data, trainer = self.config.model.net.init_args, self.config.data, self.config.trainer
+        if data.context is None:
+            data.context = net.context
+        if self.typed.has("trainer.max_epochs") and not self.typed.has("trainer.max_steps"):
+            trainer.max_steps = -1
+        if self.typed.has("trainer.check_val_every_n_epoch") and not self.typed.has("trainer.val_check_interval"):
+            trainer.val_check_interval = 1.0
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def before_instantiate_classes(self) -> None:
+        """Finds mistakes that need no data before any text is prepared."""
+        trainer = self.config.trainer
+        if self.command == "fit" and not self.resuming and not self.config.get("show_batch"):
+            rundir.writable(Path(trainer.default_root_dir))
+        if all(isinstance(trainer.get(key), str | int | None) for key in ("strategy", "plugins", "precision")):
+            keys = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+            Trainer(**{key: trainer[key] for key in keys}, logger=False, enable_checkpointing=False)
+        longest = self._net_without_memory().longest
+        if longest is not None and self.config.data.context > longest:
+            raise UserError(
+                f"data.context {self.config.data.context} is longer than the {longest} that the net's positions reach; "
+                "set model.net.context, or use positions that go on for ever such as RoPE"
+            )
+
+    def _net_without_memory(self) -> GPT:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--net", type=GPT)
+        net = copy.deepcopy(self.config.model.net)
+        net.init_args.vocab_size = 64
+        with torch.device("meta"):
+            made: GPT = parser.instantiate_classes(Namespace(net=net)).net
+        return made
+
+    def instantiate_classes(self) -> None:
+        if self.command == "fit" and self.config.get("show_batch"):  # needs neither net nor trainer
+            self.datamodule = self.parser.instantiate_classes(Namespace(data=self.config.data)).data
+            self.vocabulary(self.datamodule)
+            return
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        plain = self._plain(self.parser)
+        self.model.config = copy.deepcopy(plain)
+        self.model.config["model"]["net"]["init_args"]["vocab_size"] = self.model.net.vocab_size
+        options = {**self.config_init["trainer"], **kwargs}
+        if self.command != "fit":
+            options |= {"logger": False, "enable_checkpointing": False}
+            options["plugins"] = [*_listed(options["plugins"]), VerifiedIO()]
+            options["callbacks"] = _listed(options["callbacks"])
+            if options["enable_progress_bar"] is not False:
+                options["callbacks"].append(Progress())
+            return Trainer(**options)
+        fresh = self.place.folder is None
+        self._claim()
+        try:
+            trainer = Trainer(**self._fit_options(options, plain))
+        except BaseException:
+            if fresh and self.place.folder is not None and rank_zero_only.rank == 0:
+                rundir.discard(self.place.folder)
+            raise
+        return trainer
+
+    def _claim(self) -> None:
+        if self.place.folder is not None:
+            return
+        root, name = Path(self.config.trainer.default_root_dir), run_name(self.typed)
+        if rank_zero_only.rank:  # writes nothing; rank 0 has claimed the directory
+            self.place.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
+            return
+        folder = rundir.claim(root, name)
+        if folder.name != name:
+            self.place.notes.append(f"{root / name} is taken; this run writes to {folder}")
+        os.environ[_FOLDER_FOR_RANKS] = str(folder)
+        self.place.folder = folder
+        self.place.lock = rundir.lock(folder)
+
+    def _fit_options(self, options: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+        folder = self.place.folder
+        assert folder is not None
+        own: list[Callback] = [ExactResume(), StopOnSignal(), ValidateAtEnd(), StepMetrics(), RunSummary()]
+        own.append(self.config_init["sample"])
+        if options["enable_progress_bar"] is not False:
+            own.append(Progress())
+        if options["enable_checkpointing"] is not False:
+            checkpoints = folder / rundir.CHECKPOINTS
+            own.append(BestCheckpoint(dirpath=checkpoints, **self.config_init["best"]))
+            own.append(LastCheckpoint(dirpath=checkpoints, **self.config_init["last"]))
+        own.append(RunRecord(self.place, plain, self.typed.argv))
+        loggers: list[Logger] = []
+        if options["logger"] is not False:
+            rows = CSVLog(folder=folder)
+            if self.ancestor is not None and self.resuming and not rank_zero_only.rank:
+                rows.rewind(self.ancestor.step)
+            loggers = [TensorBoardLogger(save_dir=folder, name="", version=""), rows]
+            loggers += [one for one in _listed(options["logger"]) if isinstance(one, Logger)]
+        return {
+            **options,
+            "callbacks": [*own, *_listed(options["callbacks"])],
+            "logger": loggers or False,
+            "plugins": [*_listed(options["plugins"]), VerifiedIO()],
+        }
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _by_name(part: type) -> dict[str, str]:
+    """A class as the parser writes classes, so that arguments of a default class can be typed without naming it."""
+    return {"class_path": f"{part.__module__}.{part.__qualname__}"}
+
+
+def run_name(typed: Typed) -> str:
+    """The run directory's name: typed, else that of the first settings file, else `run`."""
+    name = str(typed.get("name") or typed.name or "run")
+    if "/" in name or name in (".", ".."):
+        raise UserError(f"--name {name!r} must be one folder name; say where it goes with --trainer.default_root_dir")
+    return name

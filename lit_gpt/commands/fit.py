@@ -1,0 +1,108 @@
+"""Train a GPT; ends with a checkpoint, its validation loss and a sample.
+
+Knows the order of a run from the first word typed to the last line printed; how things are built is `lit_gpt.cli`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lit_gpt import manifest, rundir
+from lit_gpt.errors import UserError
+from lit_gpt.lineage import Ancestor, packages
+from lit_gpt.rundir import Place
+from lit_gpt.settings import Typed
+
+
+def main(argv: list[str]) -> int:
+    """Runs `lit-gpt fit`."""
+    typed = Typed(argv)
+    place, ancestor = resumed(typed)
+    from lit_gpt import cli as front
+
+    front.quiet()
+    cli = front.CLI("fit", typed, place, ancestor)
+    if cli.config.get("show_batch"):
+        print(cli.datamodule.describe_batch())
+        return 0
+    if place.checkpoint is not None and ancestor is not None and is_finished(cli, place, ancestor):
+        return 0
+    train(cli)
+    return 0
+
+
+def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
+    """What `--resume` goes on with: the newest run of the name with a valid checkpoint, locked; nothing without it."""
+    resume = typed.get("resume")
+    if resume in (None, False, "false", "False"):
+        return Place(), None
+    if resume not in (True, "auto", "true", "True"):
+        raise UserError(f"--resume takes nothing or `auto`, got {resume!r}; name the run with --name")
+    from lit_gpt.cli import ROOT, run_name
+
+    if not typed.get("name") and not typed.name:
+        raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
+    root, name = Path(typed.get("trainer.default_root_dir") or ROOT), run_name(typed)
+    skipped: list[str] = []
+    for folder in rundir.of_name(root, name):
+        checkpoint, why = manifest.newest_valid(folder / rundir.CHECKPOINTS)
+        skipped += why
+        if checkpoint is not None:
+            place = Place(folder, checkpoint, rundir.lock(folder) if is_first() else None)
+            place.notes += [*skipped, f"resume goes on with {checkpoint}"]
+            if not typed.files:
+                typed.add_file(folder / rundir.CONFIG)
+            return place, Ancestor.read(checkpoint, packages([one.values for one in typed.layers]))
+    if resume == "auto":
+        return Place(notes=skipped), None
+    there = "; ".join(skipped) or f"{root / name} has no checkpoint"
+    raise UserError(
+        f"nothing to resume: {there}; `--resume auto` starts afresh, `lit-gpt runs {root}` lists what there is"
+    )
+
+
+def is_first() -> bool:
+    """Whether this process is rank 0 or the launcher."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    return not rank_zero_only.rank
+
+
+def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
+    """Says so if the run that is resumed has done all its steps."""
+    steps = cli.config.trainer.max_steps
+    if not (0 < steps <= ancestor.step):
+        return False
+    print(f"{place.folder} is finished: step {ancestor.step} of {steps}; a larger --trainer.max_steps goes on")
+    return True
+
+
+def train(cli: Any) -> None:
+    """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
+    trainer, place = cli.trainer, cli.place
+    try:
+        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
+    except (ValueError, OSError):
+        if place.checkpoint is None and trainer.global_step == 0 and is_first():
+            rundir.discard(place.folder)
+        raise
+    if not trainer.is_global_zero:
+        return
+    from lit_gpt.train.samples import SampleText
+    from lit_gpt.train.summary import RunSummary
+
+    parts = {type(callback): callback for callback in trainer.callbacks}
+    print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
+    print(f"next:\n{next_commands(place.folder)}\n")
+    print(parts[RunSummary].final_line(), flush=True)
+
+
+def next_commands(folder: Path) -> str:
+    """What to type after a run, one command a line."""
+    return "\n".join(
+        f"  {command}"
+        for command in (
+            f'lit-gpt generate {folder} --prompt "..."',
+            f"lit-gpt validate {folder}",
+            f"tensorboard --logdir {folder}",
+        )
+    )

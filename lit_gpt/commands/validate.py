@@ -1,0 +1,48 @@
+"""Measure a checkpoint on its validation text.
+
+Knows what is printed of a measurement; net, tokenizer and data come from the checkpoint through `lit_gpt.cli`.
+"""
+
+from lit_gpt.errors import UserError
+from lit_gpt.lineage import Ancestor, packages
+from lit_gpt.settings import Typed
+
+
+def main(argv: list[str]) -> int:
+    """Runs `lit-gpt validate`."""
+    return measure("validate", argv)
+
+
+def measure(command: str, argv: list[str]) -> int:
+    """Measures a checkpoint with the trainer's `validate` or `test`, and prints one line per text."""
+    if argv and not argv[0].startswith("-"):
+        argv = [f"--ckpt_path={argv[0]}", *argv[1:]]
+    typed = Typed(argv)
+    path = typed.get("ckpt_path")
+    asks = any(word in ("-h", "--help") or word.startswith("--print_config") or ".help" in word for word in argv)
+    if not path and not asks:
+        raise UserError(
+            f"which checkpoint? lit-gpt {command} runs/NAME, or --ckpt_path FILE; `lit-gpt runs` lists runs"
+        )
+    ancestor = Ancestor.read(str(path), packages([one.values for one in typed.layers])) if path else None
+    from lit_gpt import cli as front
+
+    front.quiet()
+    cli = front.CLI(command, typed, ancestor=ancestor)
+    assert ancestor is not None
+    run = getattr(cli.trainer, command)
+    run(cli.model, datamodule=cli.datamodule, ckpt_path=ancestor.path, verbose=False, weights_only=True)
+    if cli.trainer.is_global_zero:
+        print(f"{ancestor.path}  step {ancestor.step}")
+        for line in lines(cli.trainer.callback_metrics):
+            print(line)
+    return 0
+
+
+def lines(metrics: dict[str, object]) -> list[str]:
+    """`name value  name value` per text: metrics that share what follows the slash stand in one line."""
+    texts: dict[str, list[str]] = {}
+    for key, value in metrics.items():
+        name, _, text = key.partition("/")
+        texts.setdefault(text, []).append(f"{name} {float(value):.4f}")  # type: ignore[arg-type]
+    return [f"{text + ': ' if text else ''}{'  '.join(values)}" for text, values in texts.items()]

@@ -1,0 +1,205 @@
+"""Turns what the parser says of a mistake into one line: which key, where it was typed, what would do.
+
+Knows jsonargparse's messages and how to look a class up; does not know what any key means.
+"""
+
+import ast
+import inspect
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lit_gpt.settings import Settings, nearest, origin
+
+_KEY = re.compile(r'Parser key "([^"]+)":')
+_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_NOT_ACCEPTED = re.compile(r"(?:Option '([^']+)' is not accepted|Group '([^']+)' does not accept option '([^']+)')")
+_SPEC = re.compile(r"class_path='([^']+)'")
+_REQUIRED = re.compile(r"the following arguments are required: ([\w., -]+)")
+_EXPECTED = re.compile(r"Expected (?:a|an) (?:<class '([\w.]+)'>|(\S[^\n]*?))\.? ?(?:Got value|but got|$)", re.M)
+_MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
+
+
+def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Settings]) -> str:
+    """One line for a parser's error message.
+
+    Args:
+        message: What jsonargparse says, over several lines.
+        parser: The parser, asked which keys there are.
+        argv: The command line, and
+        layers: the settings files, asked where a key was typed.
+    """
+    keys = _KEY.findall(message)
+    classes = _CLASS.findall(message)
+    path = ".".join(key.replace(".init_args.", ".") for key in keys)
+    if path == "config" and not classes:
+        return "--config: " + _last_line(message)
+    unknown = _NOT_ACCEPTED.search(message)
+    if unknown:
+        option, group, in_group = unknown.groups()
+        if group:
+            return _unknown(f"{group}.{_trim(in_group, group, parser)}", _known(parser), argv, layers)
+        owner = (_SPEC.findall(message) or classes or [None])[-1]
+        first = option.partition(".")[0]
+        names = _parameters(owner) if owner else []
+        return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner)
+    if message.startswith("unrecognized arguments:") or "does not accept" in message or "not expected" in message:
+        words = message.removeprefix("unrecognized arguments:").split()
+        word = words[0] if message.startswith("unrecognized") else ""
+        if not word:
+            return " ".join(message.split())
+        if not word.startswith("-"):
+            return f"unexpected {word!r}; options are written --key value"
+        return _unknown(word.lstrip("-").partition("=")[0], _known(parser), argv, layers)
+    required = _REQUIRED.search(message)
+    if required and path:
+        names = ", ".join(f"--{path}.{name.strip()}" for name in required[1].split(","))
+        return f"{path} is {_name(classes[-1]) if classes else 'incomplete'}, which also needs {names}"
+    if path:
+        return f"{_place(path, argv, layers)}: {_reason(message, path, parser)}"
+    return _last_line(message) if message.count("\n") else " ".join(message.split())
+
+
+def _unknown(
+    key: str, known: Sequence[str], argv: Sequence[str], layers: Sequence[Settings], owner: str | None = None
+) -> str:
+    near = nearest(key, known)
+    of = f" ({_name(owner)} has none)" if owner else ""
+    text = f"{_place(key, argv, layers)}: there is no key {key!r}{of}"
+    if near:
+        return f"{text}; did you mean {near!r}?"
+    parent = key.rpartition(".")[0]
+    siblings = [one.removeprefix(parent + ".") for one in known if one.rpartition(".")[0] == parent]
+    return f"{text}; there are {', '.join(sorted(siblings))}" if 0 < len(siblings) <= 30 else f"{text}; see --help"
+
+
+def _place(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
+    """Where a key was typed: `--key` on the command line, or `file:line`."""
+    if any(word.partition("=")[0] == f"--{key}" for word in argv):
+        return f"--{key}"
+    at = origin(key, layers)
+    return f"{at}: {key}" if at else key
+
+
+def _reason(message: str, path: str, parser: Any) -> str:
+    choices = _choices(path, parser)
+    wanted = re.search(r"(?:Expected a dot import path string: |No module named |Given value: )'?([\w.]+)'?", message)
+    value = _given(message)
+    if choices and isinstance(value, str) and re.fullmatch(r"[\w.]+", value):
+        near = nearest(value.rpartition(".")[2], choices)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(choices))}"
+        missing = re.search(r"No module named '([\w.]+)'", message)
+        if missing and "." in value:
+            return f"class {value!r} cannot be imported: no module named {missing[1]!r}; is its folder on PYTHONPATH?"
+        if "." in value:
+            return f"class {value!r} cannot be imported or does not fit here; {hint}"
+        return f"no class {value!r}; {hint} A class of your own is written package.module.Class"
+    if wanted and "No module named" in message:
+        return f"no module named {wanted[1]!r}; is its folder on PYTHONPATH?"
+    types = []
+    for plain, phrase in _EXPECTED.findall(message):
+        types.append(
+            {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(plain, plain) or phrase
+        )
+    subtypes = re.search(r"Subtypes: [\[(](.*)[\])]", message)
+    if subtypes and not types:
+        types = [part.strip().removeprefix("<class '").removesuffix("'>") for part in subtypes[1].split(",")]
+    types = list(dict.fromkeys(one for one in types if "dot import" not in one))
+    if types:
+        return f"expected {' or '.join(types)}, got {value!r}"
+    return _last_line(message)
+
+
+def _given(message: str) -> Any:
+    found = re.findall(r"(?:Given value: |Got value: |but got |dot import path string: )(.+)", message)
+    if not found:
+        return None
+    text = found[-1].strip()
+    try:
+        value = ast.literal_eval(text)
+        return value if not isinstance(value, str) else text
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    return " ".join(lines[-1].split()) if lines else message
+
+
+def _name(class_path: str | None) -> str:
+    return (class_path or "").rpartition(".")[2]
+
+
+def _import(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(__import__(module, fromlist=[name]), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _parameters(class_path: str) -> list[str]:
+    found = _import(class_path)
+    if found is None:
+        return []
+    return [name for name in inspect.signature(found).parameters if name not in _MAKES_ITSELF | {"vocab_size"}]
+
+
+def _known(parser: Any) -> list[str]:
+    """All keys that can be typed: the parser's own, and those of the net's default class."""
+    keys = [action.dest for action in parser._actions if action.option_strings and "." not in action.dest[:1]]
+    return [*dict.fromkeys(keys), *(f"model.net.{name}" for name in _parameters("lit_gpt.model.GPT"))]
+
+
+def _trim(option: str, group: str, parser: Any) -> str:
+    """Cuts `nett.norm.class_path` to `nett`: the first word that the group does not have."""
+    words = option.split(".")
+    known = set(_known(parser))
+    for end in range(1, len(words) + 1):
+        if f"{group}.{'.'.join(words[:end])}" not in known:
+            return ".".join(words[:end])
+    return option
+
+
+def _choices(path: str, parser: Any) -> list[str]:
+    """Names of the classes that fit at a key, for a key that takes a class."""
+    action = next((a for a in parser._actions if a.dest == path), None)
+    hint = getattr(action, "_typehint", None)
+    if hint is None:
+        owner, _, name = path.rpartition(".")
+        holder = _import("lit_gpt.model.GPT") if owner == "model.net" else None
+        if holder is None:
+            return []
+        try:
+            hint = typing.get_type_hints(holder.__init__).get(name)
+        except NameError:
+            return []
+    names = {one.__name__ for base in _classes(hint) for one in _with_subclasses(base)}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """The classes that a type hint asks for: X in X | None, list[X], Callable[[...], X]."""
+    if inspect.isclass(hint) and not typing.get_args(hint):
+        if hint.__module__.partition(".")[0] in ("lit_gpt", "torch"):
+            yield hint
+        return
+    arguments = typing.get_args(hint)
+    for one in arguments[-1:] if typing.get_origin(hint) is not None and _is_callable(hint) else arguments:
+        yield from _classes(one)
+
+
+def _is_callable(hint: Any) -> bool:
+    from collections.abc import Callable
+
+    return typing.get_origin(hint) is Callable
+
+
+def _with_subclasses(base: type) -> Iterator[type]:
+    below: list[type] = base.__subclasses__()
+    if not below or base.__module__.partition(".")[0] != "lit_gpt":
+        yield base
+    for one in below:
+        yield from _with_subclasses(one)
