@@ -1,0 +1,348 @@
+"""TokenData: text to batches, as Lightning asks for them.
+
+Knows: sources, tokenizers, corpora, orders, ranks, how far training has come. Does not know: models, losses.
+
+An epoch is one pass over the training windows. Its last batches are filled up with empty rows (all targets -100), so
+that each rank has equally many full batches and each token but the first is a target exactly once.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from lit_gpt.data.corpus import Corpus
+from lit_gpt.data.datasets import IGNORED, Batch, Ordered, Windows, as_it_is
+from lit_gpt.data.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.samplers import Order, RandomCrops, RankBatches, Sequential, Shuffled
+from lit_gpt.data.sources import Source, StandardLibrary, TextFiles
+from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, SplitBy
+from lit_gpt.data.tokenizers import BPE, Byte, Char, Saved, Tokenizer
+from lit_gpt.errors import UserError
+
+__all__ = [
+    "BPE",
+    "Batch",
+    "Byte",
+    "Char",
+    "RandomCrops",
+    "Saved",
+    "Sequential",
+    "Shuffled",
+    "StandardLibrary",
+    "TextFiles",
+    "TokenData",
+]
+
+NewSource = Callable[[], Source]
+NewTokenizer = Callable[[], Tokenizer]
+NewOrder = Callable[[], Order]
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A loader of whole batches; TokenData keeps its position, so the state that Lightning asks for is empty."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is in TokenData's state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take."""
+
+
+class TokenData(LightningDataModule):
+    """Text, tokenized once and kept on disk, as batches of windows for training, validation and testing.
+
+    Args:
+        source: Where the text comes from.
+        tokenizer: How it becomes ids; it learns from the training split (Char from all text) unless it is a saved one.
+        folder: Where the ids are kept; by default in the user's cache, in a folder named by the text and the tokenizer.
+        context: Tokens in a window; by default what the net can see at once.
+        batch_size: Windows in a batch of one process.
+        val_batch_size: The same for validation and test; by default batch_size.
+        val_fraction: Share of the text for validation, unless val_source is given.
+        test_fraction: Share of the text for testing, unless test_source is given.
+        split_by: position: the first part of all characters is for training, the next for validation, the last for
+            testing, and a document may be cut. document: whole documents, taken for each split evenly through the
+            text. By default document from 20 documents on, else position.
+        val_source: Validation text of its own.
+        test_source: Test text of its own.
+        extra_val: Further validation texts by name, each with a loss of its own.
+        vocab_size: Ids that the net has; by default those of the tokenizer, rounded up to a multiple of 64.
+        order: In which order the windows are taken for training.
+        seed: Of the order; by default that of seed_everything.
+        num_workers: Processes that read ahead; reading is fast enough to need none.
+    """
+
+    def __init__(
+        self,
+        source: NewSource = StandardLibrary,
+        tokenizer: NewTokenizer = BPE,
+        folder: str | None = None,
+        context: int | None = None,
+        batch_size: int = 16,
+        val_batch_size: int | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        split_by: SplitBy | None = None,
+        val_source: NewSource | None = None,
+        test_source: NewSource | None = None,
+        extra_val: dict[str, NewSource] | None = None,
+        vocab_size: int | None = None,
+        order: NewOrder = Shuffled,
+        seed: int | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        positive = {
+            "context": context,
+            "batch_size": batch_size,
+            "val_batch_size": val_batch_size,
+            "vocab_size": vocab_size,
+        }
+        for name, value in positive.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value} of the data is not a positive number; give at least 1")
+        if num_workers < 0:
+            raise UserError(f"num_workers {num_workers} is negative; give 0 to read in the training process itself")
+        Fractions(val_fraction, test_fraction).check()
+        self._source, self._new_tokenizer, self.folder = source, tokenizer, folder
+        self._context, self.batch_size, self.val_batch_size = context, batch_size, val_batch_size or batch_size
+        self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
+        self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
+        self._vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
+        self._seed = seed
+        self._prepared: Prepared | None = None
+        # Where training stood (epoch, slot) when `_counted` batches had been trained on.
+        self._start, self._counted = (0, 0), 0
+        self.val_names = ["", *self._extra_val]
+
+    def adopt(self, tokenizer: Tokenizer) -> None:
+        """Takes a tokenizer that was trained before in place of the one to be trained; before anything is prepared."""
+        assert self._prepared is None
+        self._new_tokenizer = tokenizer
+
+    # -- what others ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def prepared(self) -> Prepared:
+        """Tokenizer and corpora; made on first use, by one process for all."""
+        if self._prepared is None:
+            recipe = Recipe(
+                source=self._source(),
+                tokenizer=self._new_tokenizer(),
+                shares=self._shares,
+                split_by=self._split_by,
+                val_source=self._val_source() if self._val_source else None,
+                test_source=self._test_source() if self._test_source else None,
+                extra_val={name: source() for name, source in self._extra_val.items()},
+            )
+            self._prepared = prepare(recipe, self.folder)
+        return self._prepared
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The trained tokenizer."""
+        return self.prepared.tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that the net has to have: the argument, else the tokenizer's rounded up to a multiple of 64."""
+        needed = self.tokenizer.vocab_size
+        if self._vocab_size is None:
+            return -(-needed // 64) * 64
+        if self._vocab_size < needed:
+            raise UserError(
+                f"vocab_size {self._vocab_size} is less than the tokenizer's {needed} ids; raise it or leave it out"
+            )
+        return self._vocab_size
+
+    @property
+    def context(self) -> int:
+        """Tokens in a window."""
+        if self._context is None and self.trainer is not None and self.trainer.lightning_module is not None:
+            self._context = getattr(getattr(self.trainer.lightning_module, "net", None), "context", None)
+        if self._context is None:
+            raise UserError("context of the data is not known; give data.context, such as 256")
+        return self._context
+
+    @property
+    def seed(self) -> int:
+        """Of the order of windows."""
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self._seed is None else self._seed
+
+    @property
+    def train_tokens(self) -> int:
+        """Tokens in the training split."""
+        return len(self.corpus(TRAIN))
+
+    @property
+    def val_tokens(self) -> int:
+        """Tokens in the main validation split."""
+        return len(self.corpus(VAL))
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Training windows in one pass."""
+        return len(Windows(self.corpus(TRAIN), self.context))
+
+    def batches_per_epoch(self, world: int = 1) -> int:
+        """Batches of each rank in one pass."""
+        return len(RankBatches(self.windows_per_epoch, self.batch_size, world))
+
+    def corpus(self, split: str) -> Corpus:
+        """The ids of train, val, test or of an extra validation text by its name."""
+        corpora = self.prepared.corpora
+        found = corpora.get(split) or corpora.get(f"extra/{split}")
+        if found is None:
+            raise UserError(f"there is no text {split!r} in the data; there are {', '.join(corpora)}")
+        return found
+
+    def bytes_scored(self, name: str = "") -> int:
+        """UTF-8 bytes of a validation text that are scored, by its name in `val_names` ("test" for the test split).
+
+        Exact for all tokenizers: the first token is no target, so its bytes are left out.
+        """
+        corpus = self.corpus(name or VAL)
+        return corpus.bytes - len(self.tokenizer.decode(corpus.ids[:1].tolist()).encode("utf-8", "surrogatepass"))
+
+    def describe_batch(self, rows: int = 2) -> str:
+        """The first rows of the first training batch, decoded, with targets and segments, as the net sees them."""
+        batch = next(iter(self._loader(TRAIN, self.order, rows, 1, 0)))
+        return "\n".join(line for row in range(rows) for line in _shown(self.tokenizer, batch, row))
+
+    # -- how far training has come -----------------------------------------------------------------------------------
+
+    @property
+    def consumed(self) -> int:
+        """Slots of the training order that all ranks together have trained on, empty ones included."""
+        (epoch, slot), size = self.position(), self.batch_size * self._ranks()[0]
+        return epoch * self._limited_batches() * size + slot
+
+    @consumed.setter
+    def consumed(self, slots: int) -> None:
+        epoch, slot = divmod(slots, self._limited_batches() * self.batch_size * self._ranks()[0])
+        self._start, self._counted = (epoch, slot), self._trained_batches()
+
+    def position(self) -> tuple[int, int]:
+        """Epoch and slot of the next batch."""
+        size, per_epoch = self.batch_size * self._ranks()[0], self._limited_batches()
+        epoch, slot = self._start
+        batches = self._trained_batches() - self._counted
+        if batches < 0:  # another training, from its beginning
+            return 0, 0
+        left = max(-(-(min(self.windows_per_epoch, per_epoch * size) - slot) // size), 0)
+        if batches < left:
+            return epoch, slot + batches * size
+        epochs, batches = divmod(batches - left, per_epoch)
+        return epoch + 1 + epochs, batches * size
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far training has come, in numbers that mean the same for any number of ranks."""
+        epoch, slot = self.position()
+        return {"epoch": epoch, "slot": slot, "batches": self._trained_batches(), "consumed": self.consumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self._start, self._counted = (state["epoch"], state["slot"]), state["batches"]
+
+    def _trained_batches(self) -> int:
+        return 0 if self.trainer is None else int(self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
+
+    def _limited_batches(self) -> int:
+        """Batches of a rank in an epoch, as the trainer limits it."""
+        whole = self.batches_per_epoch(self._ranks()[0])
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        return max(min(whole, limit) if isinstance(limit, int) else int(whole * limit), 1)
+
+    def _ranks(self) -> tuple[int, int]:
+        """Number of ranks that get different data, and which of them this is."""
+        if self.trainer is not None:
+            # Under tensor parallelism several processes share one batch: the strategy knows.
+            kwargs = self.trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+            return kwargs["num_replicas"], kwargs["rank"]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_world_size(), torch.distributed.get_rank()
+        return 1, 0
+
+    # -- what Lightning calls ----------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Makes the corpora; only for their files."""
+        _ = self.prepared
+
+    def setup(self, stage: str | None = None) -> None:
+        """Refuses texts that are too short, before anything is trained."""
+        context = self.context
+        if self.train_tokens <= context:
+            raise UserError(
+                f"the training text has {self.train_tokens} tokens, a context of {context} needs {context + 1};"
+                " give more text or a smaller context"
+            )
+        for name in [VAL, *self._extra_val, *([TEST] if TEST in self.prepared.corpora else [])]:
+            if len(self.corpus(name)) < 2:
+                raise UserError(
+                    f"the text {name!r} has fewer than 2 tokens, so nothing can be predicted; give more of it"
+                )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of windows, from where training stands."""
+        world, rank = self._ranks()
+        frozen = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return self._loader(TRAIN, self.order, self.batch_size, world, rank, self.position(), frozen)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """One loader for each of `val_names`."""
+        return [self._evaluation(name or VAL) for name in self.val_names]
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split."""
+        if TEST not in self.prepared.corpora:
+            raise UserError("there is no test text; give test_fraction or test_source (before preparing)")
+        return self._evaluation(TEST)
+
+    def _evaluation(self, split: str) -> DataLoader[Batch]:
+        return self._loader(split, Sequential(), self.val_batch_size, *self._ranks())
+
+    def _loader(
+        self,
+        split: str,
+        order: Order,
+        batch_size: int,
+        world: int,
+        rank: int,
+        start: tuple[int, int] = (0, 0),
+        frozen: bool = False,
+    ) -> DataLoader[Batch]:
+        corpus = self.corpus(split)
+        size = len(Windows(corpus, self.context))
+        windows = Windows(corpus, self.context, 1 if order.every_start else None)
+        if self.num_workers:
+            # Workers are forked and do not tokenize; unsaid, the tokenizers library warns about the fork.
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        return BatchLoader(
+            Ordered(windows, order, self.seed, size),
+            batch_sampler=RankBatches(size, batch_size, world, rank, start, frozen),  # type: ignore[arg-type]  # Slots, not lists
+            collate_fn=as_it_is,  # type: ignore[arg-type]  # of the whole batch
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
+    """Lines that show one row: its text, then each input with its target."""
+    inputs, targets = batch.inputs[row].tolist(), batch.targets[row].tolist()
+    segments = None if batch.segments is None else batch.segments[row].tolist()
+    scored = int(np.count_nonzero(np.array(targets) != IGNORED))
+    yield f"row {row}: {len(inputs)} tokens, {scored} scored"
+    yield f"  text     {''.join(map(tokenizer.token, inputs))!r}"
+    yield f"  segments {'one' if segments is None else segments}"
+    yield "  place      id  input -> target"
+    for place, (id, target) in enumerate(zip(inputs, targets, strict=True)):
+        shown = "not scored" if target == IGNORED else repr(tokenizer.token(target))
+        yield f"  {place:5} {id:7}  {tokenizer.token(id)!r} -> {shown}"
