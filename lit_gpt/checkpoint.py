@@ -102,13 +102,11 @@ def net_config(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
         return checkpoint["config"]["model"]["net"]
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{file} does not say how its net is built; make nets with build() or the command line, whose checkpoints do"
+            f"{file} does not say how its net is built; make nets with build() or the command line"
         ) from error
 
 
-def build_net(
-    config: dict[str, Any], file: Path, trust: Sequence[str] = (), device: str | torch.device = "cpu"
-) -> GPT:
+def build_net(config: dict[str, Any], file: Path, trust: Sequence[str] = (), device: str | torch.device = "cpu") -> GPT:
     """A net from its plain config, on the meta device without any memory.
 
     Args:
@@ -142,11 +140,9 @@ def load_weights(net: GPT, weights: dict[str, torch.Tensor], file: Path) -> None
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise UserError(f"{file} does not fit the net: {sorted(wrong)[0]}{more}")
     on_meta = net.embedding.weight.is_meta
-    tied = net.head.weight is net.embedding.weight
     net.load_state_dict(weights, assign=on_meta)
     if on_meta:
-        if tied:
-            net.head.weight = net.embedding.weight
+        net.tie_head()
         # The file is mapped, not read: a copy of its own keeps the net whole when the file goes.
         for parameter in net.parameters():
             parameter.data = parameter.data.clone()

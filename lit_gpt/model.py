@@ -6,7 +6,7 @@ Letters: B batch, T tokens, C width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,24 +77,25 @@ class GPT(nn.Module):
         super().__init__()
         _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap)
         self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
-        self.softcap, self.recompute, self.seed = softcap, recompute, seed
+        self.tie, self.softcap, self.recompute, self.seed = tie, softcap, recompute, seed
         self.embedding = Embedding(vocab_size, width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         attentions = [_tiled(attention, layer)(self.sizes) for layer in range(depth)]
-        self.positions, self.position_of = _share_positions(
+        # Typed as plain lists: nn.ModuleList tells the type checker nothing of what it holds.
+        distinct, self.position_of = _share_positions(
             [_tiled(position, i)(self.sizes.replace(head_size=a.head_size)) for i, a in enumerate(attentions)]
             if isinstance(position, list) or len({a.head_size for a in attentions}) > 1
             else [position(self.sizes.replace(head_size=attentions[0].head_size))] * depth
         )
-        self.blocks = nn.ModuleList(
-            _tiled(block, i)(self.sizes, a, _tiled(feedforward, i)(self.sizes), norm)
-            for i, a in enumerate(attentions)
-        )
+        self.positions = cast(list[Position], nn.ModuleList(distinct))
+        blocks = [
+            _tiled(block, i)(self.sizes, a, _tiled(feedforward, i)(self.sizes), norm) for i, a in enumerate(attentions)
+        ]
+        self.blocks = cast(list[Block], nn.ModuleList(blocks))
         self.windows = list(dict.fromkeys(a.window for a in attentions))
         self.norm = nn.Identity() if self.blocks[-1].normalised else norm(self.sizes)
         self.head = Linear(width, vocab_size)
-        if tie:
-            self.head.weight = self.embedding.weight
+        self.tie_head()
         self.init = init(self.sizes)
         if not self.embedding.weight.is_meta:
             self.init_weights()
@@ -115,12 +116,18 @@ class GPT(nn.Module):
         limits = [p.longest for p in self.positions if p.longest is not None]
         return min(limits, default=None)
 
+    def tie_head(self) -> None:
+        """Makes the head the embedding matrix, where the net is tied; moving a net from the meta device parts them."""
+        if self.tie:
+            self.head.weight = self.embedding.weight
+
     def init_weights(self, seed: int | None = None) -> None:
         """Fills all weights and tables, each weight from its name and the seed; can be called again.
 
         Args:
             seed: Overrides the net's own.
         """
+        self.tie_head()
         seed = self.seed if seed is None else seed
         fill_net(self, self.init, self.head, torch.initial_seed() if seed is None else seed)
         self.reset_buffers()
@@ -216,20 +223,17 @@ def _tiled(seat: list[Part] | Part, layer: int) -> Part:
     return seat[layer % len(seat)] if isinstance(seat, list) else seat
 
 
-def _share_positions(each: list[Position]) -> tuple[nn.ModuleList, list[int]]:
+def _share_positions(each: list[Position]) -> tuple[list[Position], list[int]]:
     """The distinct positions among those of all layers, and which one each layer has."""
-    distinct: list[Position] = []
-    position_of = []
+    distinct: dict[Any, Position] = {}
+    keys = []
     for position in each:
-        key = position.shared_key() if not list(position.parameters()) else None
-        for index, other in enumerate(distinct):
-            if other is position or (key is not None and other.shared_key() == key):
-                break
-        else:
-            index = len(distinct)
-            distinct.append(position)
-        position_of.append(index)
-    return nn.ModuleList(distinct), position_of
+        learned = any(True for _ in position.parameters())
+        key = id(position) if learned or position.shared_key() is None else position.shared_key()
+        distinct.setdefault(key, position)
+        keys.append(key)
+    order = list(distinct)
+    return list(distinct.values()), [order.index(key) for key in keys]
 
 
 def _check_numbers(

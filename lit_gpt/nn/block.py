@@ -1,4 +1,7 @@
-"""One layer: how attention, feed-forward, norms and the residual stream are wired. Letters: B batch, T tokens, C width."""
+"""One layer: how attention, feed-forward, norms and the residual stream are wired.
+
+Letters: B batch, T tokens, C width.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,7 @@ class Block(nn.Module):
 
     normalised: ClassVar[bool] = False
 
-    def __init__(
-        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]
-    ):
+    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
         super().__init__()
         self.attention = attention
         self.feedforward = feedforward
@@ -45,9 +46,7 @@ class Block(nn.Module):
 class PreNorm(Block):
     """Norms inside the residual branches (GPT-2; Xiong et al. 2020, arXiv 2002.04745): x + f(norm(x))."""
 
-    def __init__(
-        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]
-    ):
+    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
@@ -63,9 +62,7 @@ class PostNorm(Block):
 
     normalised = True
 
-    def __init__(
-        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]
-    ):
+    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 

@@ -20,7 +20,7 @@ class LayerCache:
         self.v: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Writes (B, H, T, D) at ``start`` and returns keys and values from the first token on, (B, H, start + T, D)."""
+        """Writes (B, H, T, D) at ``start``; returns all keys and values so far, (B, H, start + T, D)."""
         end = start + k.shape[2]
         self.k, self.v = _room(self.k, k, end, start), _room(self.v, v, end, start)
         self.k[:, :, start:end] = k

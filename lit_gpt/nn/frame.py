@@ -7,7 +7,7 @@ S tokens seen so far (keys, S >= T), H heads.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Sizes:
     dropout: float = 0.0
     head_size: int = 0  # 0: width / heads; attention may choose another and the position is built with that one
 
-    def replace(self, **changes: int | float) -> Sizes:
+    def replace(self, **changes: Any) -> Sizes:
         """The same sizes with some of them changed (a norm over one head has ``width=head_size``)."""
         return replace(self, **changes)
 
@@ -78,13 +78,13 @@ def build_mask(
         device: Where to build it.
     """
     keys = cached + queries
-    windowed = window is not None and window < keys
-    if segments is None and bias is None and not windowed and (cached == 0 or queries == 1):
+    reach = keys if window is None else min(window, keys)
+    if segments is None and bias is None and reach == keys and (cached == 0 or queries == 1):
         return None
     distance = distances(queries, cached, device)
     mask = distance >= 0
-    if windowed:
-        mask = mask & (distance < window)
+    if reach < keys:
+        mask = mask & (distance < reach)
     if segments is not None and key_segments is not None:
         mask = mask & (segments[:, :, None] == key_segments[:, None, :])  # (B, T, S)
         mask = mask[:, None]  # (B, 1, T, S)

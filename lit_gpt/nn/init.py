@@ -78,9 +78,7 @@ class ZeroProjections(Init):
         head_std: Standard deviation of an untied head; zero starts every token equally likely.
     """
 
-    def __init__(
-        self, sizes: Sizes, matrix_gain: float = 0.5, embedding_std: float = 0.02, head_std: float = 0.0
-    ):
+    def __init__(self, sizes: Sizes, matrix_gain: float = 0.5, embedding_std: float = 0.02, head_std: float = 0.0):
         super().__init__(sizes)
         self.matrix_gain, self.embedding_std, self.head_std = matrix_gain, embedding_std, head_std
 
@@ -103,11 +101,7 @@ def fill_net(net: nn.Module, init: Init, head: nn.Module, seed: int) -> None:
     Linears and embeddings take `init`; a module with parameters of its own fills them in ``reset_parameters()``,
     called with the default generator seeded by the module's name and put back afterwards.
     """
-    residual = {
-        f"{name}.{child}"
-        for name, module in net.named_modules()
-        for child in getattr(module, "residual", ())
-    }
+    residual = {f"{name}.{child}" for name, module in net.named_modules() for child in getattr(module, "residual", ())}
     done: set[int] = set()
     for name, module in net.named_modules():
         own = [p for p in module.parameters(recurse=False) if id(p) not in done]

@@ -81,9 +81,7 @@ def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
 
 
 def _sum(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-    return F.cross_entropy(
-        logits, targets, reduction="sum", ignore_index=IGNORE, label_smoothing=label_smoothing
-    )
+    return F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE, label_smoothing=label_smoothing)
 
 
 class _Chunked(torch.autograd.Function):

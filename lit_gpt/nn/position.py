@@ -196,7 +196,8 @@ class RoPE(Position):
 
 
 class ALiBi(Position):
-    """A penalty on the scores that grows linearly with distance, one slope a head (Press et al. 2021, arXiv 2108.12409).
+    """A penalty on the scores that grows linearly with distance, one slope a head
+    (Press et al. 2021, arXiv 2108.12409).
 
     Args:
         sizes: Filled in by the net.

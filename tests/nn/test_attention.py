@@ -1,0 +1,75 @@
+"""Attention against a plain softmax written out, and the refusals of its constructor."""
+
+import pytest
+import torch
+
+from lit_gpt.model import GPT
+from lit_gpt.nn import RoPE, SelfAttention, Sizes, attend
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("window", [None, 1, 3, 100])
+def test_against_a_written_out_softmax(kv_heads: int, window: int | None) -> None:
+    torch.manual_seed(0)
+    net = GPT(50, width=32, depth=1, heads=4, context=12, attention=lambda s: SelfAttention(s, kv_heads, window=window))
+    layer = net.double().blocks[0].attention
+    x = torch.randn(2, 12, 32, dtype=torch.float64)
+    seen = {}
+    layer.register_forward_pre_hook(lambda _, args: seen.update(frame=args[1]))
+    net(torch.zeros(2, 12, dtype=torch.long))
+    y = layer(x, seen["frame"])
+
+    def heads(t: torch.Tensor, n: int) -> torch.Tensor:
+        return t.view(2, 12, n, 8).transpose(1, 2)
+
+    q, k, v = heads(layer.query(x), 4), heads(layer.key(x), kv_heads), heads(layer.value(x), kv_heads)
+    k, v = (t.repeat_interleave(4 // kv_heads, 1) for t in (k, v))
+    scores = q @ k.transpose(-1, -2) / 8**0.5
+    for i in range(12):
+        for j in range(12):
+            if j > i or (window is not None and i - j >= window):
+                scores[:, :, i, j] = float("-inf")
+    expected = layer.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 12, 32))
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    net = GPT(50, dropout=0.5)
+    ids = torch.randint(50, (1, 16))
+    assert not torch.equal(net.train()(ids), net(ids))
+    assert torch.equal(net.eval()(ids), net(ids))
+    assert GPT(50, dropout=0.5, attention=lambda s: SelfAttention(s, dropout=0.0)).blocks[0].attention.dropout == 0.0
+
+
+def test_scale() -> None:
+    q, k, v = torch.randn(3, 1, 2, 5, 8).unbind(0)
+    torch.testing.assert_close(attend(q, k, v, None, scale=2.0), attend(q * 2.0 * 8**0.5, k, v, None))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: SelfAttention(s, kv_heads=3), r"kv_heads 3 does not divide heads 4; choose one of \[1, 2, 4\]"),
+        (lambda s: SelfAttention(s.replace(width=30)), "width 30 is not divisible by heads 4"),
+        (lambda s: SelfAttention(s, window=0), "window must be at least 1"),
+        (lambda s: SelfAttention(s, head_size=0), "head_size must be at least 1"),
+        (lambda s: RoPE(s.replace(head_size=7)), "even head size, got 7"),
+    ],
+)
+def test_refusals(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(Sizes(width=32, heads=4, depth=2, context=16, vocab_size=50, head_size=8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"dropout": 1.0}, "dropout is a probability below 1"),
+        ({"softcap": 0.0}, "softcap must be above 0"),
+        ({"width": 130}, "width 130 is not divisible by heads 4"),
+    ],
+)
+def test_a_net_refuses(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GPT(**({"vocab_size": 50} | change))

@@ -1,0 +1,41 @@
+"""What weights start from: the distributions that the papers name, and zero where they say zero."""
+
+import math
+
+import pytest
+import torch
+
+from lit_gpt.model import GPT
+from lit_gpt.nn import ZeroProjections
+
+
+def test_gpt2_init_scales_projections_by_depth() -> None:
+    net = GPT(1000, width=256, depth=8, seed=1)
+    block = net.blocks[3]
+    for weight in (block.attention.query.weight, block.feedforward.up.weight, net.embedding.weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.02)
+    for weight in (block.attention.out.weight, block.feedforward.down.weight):
+        assert weight.std().item() == pytest.approx(0.02 / math.sqrt(16), rel=0.02)
+
+
+def test_zero_projections_start_every_block_as_the_identity() -> None:
+    net = GPT(1000, width=256, tie=False, init=ZeroProjections, seed=1)
+    x = torch.randn(1, 8, 256)
+    seen = {}
+    block = net.blocks[0]
+    block.register_forward_pre_hook(lambda _, args: seen.update(frame=args[1]))
+    net(torch.zeros(1, 8, dtype=torch.long))
+    assert torch.equal(block(x, seen["frame"])[0], x)
+    assert net.head.weight.abs().max() == 0
+    assert block.attention.query.weight.std().item() == pytest.approx(0.5 / 16, rel=0.02)
+
+
+def test_another_seed_gives_other_weights_and_the_same_seed_the_same() -> None:
+    one, two, three = GPT(50, seed=1), GPT(50, seed=1), GPT(50, seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.embedding.weight, three.embedding.weight)
+    torch.manual_seed(7)
+    four = GPT(50)
+    torch.manual_seed(7)
+    torch.rand(3)
+    assert torch.equal(four.embedding.weight, GPT(50).embedding.weight)  # the seed counts, not what was drawn since
