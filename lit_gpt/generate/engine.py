@@ -6,7 +6,10 @@ Letters: B rows still being written, T tokens so far, V vocabulary, C width.
 
 import hashlib
 import secrets
+import sys
 from collections.abc import Iterator, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +114,8 @@ def _steps(
                 inputs, segments = text.window()
             else:
                 inputs, segments = text.ids[:, -1:], None
-            logits = net(inputs, cache=cache, segments=segments, reduce=last_logits)  # (B, V)
+            with uncompiled():
+                logits = net(inputs, cache=cache, segments=segments, reduce=last_logits)  # (B, V)
             if logits.dtype != torch.float64:
                 logits = logits.float()
             for rule in rules:
@@ -206,6 +210,15 @@ class Draw:
         # 1 - u lies in (0, 1]: the first sum that reaches it belongs to a token whose probability is not 0.
         chosen = torch.searchsorted(cumulated, (1 - uniform) * cumulated[:, -1:])[:, 0]
         return chosen.clamp(max=logits.shape[-1] - 1)  # sums that are not numbers are never reached
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Return a context in which a compiled net runs as it is written.
+
+    Each step sees a longer cache: `torch.compile` would compile many of them anew, in the midst of training.
+    """
+    # Nothing is compiled before dynamo is imported, and to import it takes longer than a short text.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def greedy(logits: Tensor, rows: Sequence[int]) -> Tensor:

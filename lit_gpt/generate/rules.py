@@ -75,8 +75,8 @@ class TopP(Rule):
         top_p: above 0, at most 1.
     """
 
-    # A full sort of 50k logits costs milliseconds on a CPU core, a partial one a fraction; a nucleus seldom needs more.
-    candidates = 128
+    # On a CPU core a full sort of 50k logits takes ten times as long as finding these, which nearly always suffice.
+    candidates = 1024
 
     def __init__(self, top_p: float = 0.95) -> None:
         if not 0 < top_p <= 1:
@@ -88,13 +88,11 @@ class TopP(Rule):
         if self.top_p == 1:
             return logits
         total = logits.logsumexp(-1, keepdim=True)  # (B, 1) over the whole vocabulary
-        count = min(self.candidates, vocabulary)
-        while True:
-            best, indices = logits.topk(count)  # (B, count), likeliest first
+        best, indices = logits.topk(min(self.candidates, vocabulary))  # (B, candidates), likeliest first
+        share = (best - total).exp().cumsum(-1)
+        if not bool((share[:, -1] >= self.top_p).all()):
+            best, indices = logits.sort(descending=True)
             share = (best - total).exp().cumsum(-1)
-            if count == vocabulary or bool((share[:, -1] >= self.top_p).all()):
-                break
-            count = min(count * 8, vocabulary)
         # A token stays while those before it fall short of p; so the likeliest always stays.
         enough = torch.zeros_like(share, dtype=torch.bool)
         enough[:, 1:] = share[:, :-1] >= self.top_p

@@ -1,6 +1,6 @@
 """The engine against a loop without cache, rows against rows alone, windows, stops, seeds, refusals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -199,6 +199,23 @@ def test_training_goes_on_after_generation(position) -> None:
     [*generate(net, [prompt], max_new_tokens=3)]
     net(torch.tensor([prompt[:24]])).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_a_compiled_net_is_not_compiled_for_each_length() -> None:
+    compiled = []
+
+    def backend(module: torch.fx.GraphModule, inputs: list) -> Callable:
+        compiled.append(module)
+        return module.forward
+
+    net = small(RoPE)
+    expected = rows_of([*generate(net, [[5, 1]], max_new_tokens=20)])
+    net.compile(backend=backend)
+    net(torch.tensor([[5, 1, 2]]))
+    assert len(compiled) == 1
+    assert rows_of([*generate(net, [[5, 1]], max_new_tokens=20)]) == expected
+    net(torch.tensor([[5, 1, 2]]))
+    assert len(compiled) == 1
 
 
 def test_steps_end_where_they_should() -> None:
