@@ -20,7 +20,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_gpt import rundir
 from lit_gpt.data.module import TokenData
@@ -34,7 +34,7 @@ from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
 from lit_gpt.train.progress import Progress
-from lit_gpt.train.record import RunRecord
+from lit_gpt.train.record import RunRecord, is_first
 from lit_gpt.train.resume import ExactResume
 from lit_gpt.train.samples import SampleText
 from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
@@ -60,8 +60,8 @@ _SEATS = ("attention", "feedforward", "norm", "position", "block", "init")
 _NOT_SAVED = ("config", "resume", "show_batch", "ckpt_path")
 _HELP = {
     "fit": """Train a GPT and end with a checkpoint, its validation loss and a sample. Every key below can stand in a
-YAML file (--config FILE; several are merged in order; `base: other.yaml` inherits) or on the command line. A seat takes the
-name of a class: --model.net.norm RMSNorm --model.net.norm.eps 1e-6; --model.net.help lit_gpt.model.GPT lists the
+YAML file (--config FILE; several are merged in order; `base: other.yaml` inherits) or on the command line. A seat takes
+the name of a class: --model.net.norm RMSNorm --model.net.norm.eps 1e-6; --model.net.help lit_gpt.model.GPT lists the
 seats. Examples: `lit-gpt fit --config configs/quickstart.yaml`; `lit-gpt fit --data.source TextFiles
 --data.source.paths my_text/ --name mine`; `lit-gpt fit --config configs/quickstart.yaml --resume
 --trainer.max_steps 3000`.""",
@@ -267,9 +267,20 @@ class CLI(LightningCLI):
         trainer = self.config.trainer
         if self.command == "fit" and not self.resuming and not self.config.get("show_batch"):
             rundir.writable(Path(trainer.default_root_dir))
+            run_name(self.typed)
         if all(isinstance(trainer.get(key), str | int | None) for key in ("strategy", "plugins", "precision")):
             keys = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-            Trainer(**{key: trainer[key] for key in keys}, logger=False, enable_checkpointing=False)
+            asked = {key: trainer[key] for key in keys}
+            try:
+                Trainer(**asked, logger=False, enable_checkpointing=False)
+            except (MisconfigurationException, ValueError) as error:
+                said = ", ".join(
+                    f"trainer.{key} {value}" for key, value in asked.items() if value not in (None, "auto", 1)
+                )
+                reason = str(error).split(". ")[0].rstrip(".!")
+                raise UserError(
+                    f"this machine cannot do {said}: {reason}; leave them out to take what there is"
+                ) from None
         longest = self._net_without_memory().longest
         if longest is not None and self.config.data.context > longest:
             raise UserError(
@@ -291,7 +302,12 @@ class CLI(LightningCLI):
             self.datamodule = self.parser.instantiate_classes(Namespace(data=self.config.data)).data
             self.vocabulary(self.datamodule)
             return
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # the parser wraps what the data says of itself into what it was doing
+            if isinstance(error.__cause__, ValueError | OSError) and "compute_fn" in str(error):
+                raise error.__cause__ from None
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         plain = self._plain(self.parser)
@@ -310,7 +326,7 @@ class CLI(LightningCLI):
         try:
             trainer = Trainer(**self._fit_options(options, plain))
         except BaseException:
-            if fresh and self.place.folder is not None and rank_zero_only.rank == 0:
+            if fresh and self.place.folder is not None and is_first():
                 rundir.discard(self.place.folder)
             raise
         return trainer
@@ -319,7 +335,7 @@ class CLI(LightningCLI):
         if self.place.folder is not None:
             return
         root, name = Path(self.config.trainer.default_root_dir), run_name(self.typed)
-        if rank_zero_only.rank:  # writes nothing; rank 0 has claimed the directory
+        if not is_first():  # writes nothing; rank 0 has claimed the directory
             self.place.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
             return
         folder = rundir.claim(root, name)
@@ -344,7 +360,7 @@ class CLI(LightningCLI):
         loggers: list[Logger] = []
         if options["logger"] is not False:
             rows = CSVLog(folder=folder)
-            if self.ancestor is not None and self.resuming and not rank_zero_only.rank:
+            if self.ancestor is not None and self.resuming and is_first():
                 rows.rewind(self.ancestor.step)
             loggers = [TensorBoardLogger(save_dir=folder, name="", version=""), rows]
             loggers += [one for one in _listed(options["logger"]) if isinstance(one, Logger)]

@@ -16,7 +16,7 @@ _KEY = re.compile(r'Parser key "([^"]+)":')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NOT_ACCEPTED = re.compile(r"(?:Option '([^']+)' is not accepted|Group '([^']+)' does not accept option '([^']+)')")
 _SPEC = re.compile(r"class_path='([^']+)'")
-_REQUIRED = re.compile(r"the following arguments are required: ([\w., -]+)")
+_REQUIRED = re.compile(r"the following arguments are required: (\w+(?:, *\w+)*)")
 _EXPECTED = re.compile(r"Expected (?:a|an) (?:<class '([\w.]+)'>|(\S[^\n]*?))\.? ?(?:Got value|but got|$)", re.M)
 _MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
 
@@ -45,8 +45,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         names = _parameters(owner) if owner else []
         return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner)
     if message.startswith("unrecognized arguments:") or "does not accept" in message or "not expected" in message:
-        words = message.removeprefix("unrecognized arguments:").split()
-        word = words[0] if message.startswith("unrecognized") else ""
+        typed = message.removeprefix("unrecognized arguments:").split()
+        word = typed[0] if message.startswith("unrecognized") else ""
         if not word:
             return " ".join(message.split())
         if not word.startswith("-"):
@@ -55,7 +55,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     required = _REQUIRED.search(message)
     if required and path:
         names = ", ".join(f"--{path}.{name.strip()}" for name in required[1].split(","))
-        return f"{path} is {_name(classes[-1]) if classes else 'incomplete'}, which also needs {names}"
+        named = classes or _SPEC.findall(message)
+        return f"{path} {_name(named[-1]) if named else ''} also needs {names}"
     if path:
         return f"{_place(path, argv, layers)}: {_reason(message, path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
@@ -64,19 +65,25 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
 def _unknown(
     key: str, known: Sequence[str], argv: Sequence[str], layers: Sequence[Settings], owner: str | None = None
 ) -> str:
+    dashes = "--" if _on_command_line(key, argv) else ""
+    at = "" if dashes else origin(key, layers)
     near = nearest(key, known)
-    of = f" ({_name(owner)} has none)" if owner else ""
-    text = f"{_place(key, argv, layers)}: there is no key {key!r}{of}"
+    of = f" of {_name(owner)}" if owner else ""
+    text = f"{f'{at}: ' if at else ''}there is no key {dashes}{key}{of}"
     if near:
-        return f"{text}; did you mean {near!r}?"
+        return f"{text}; did you mean {dashes}{near}?"
     parent = key.rpartition(".")[0]
     siblings = [one.removeprefix(parent + ".") for one in known if one.rpartition(".")[0] == parent]
     return f"{text}; there are {', '.join(sorted(siblings))}" if 0 < len(siblings) <= 30 else f"{text}; see --help"
 
 
+def _on_command_line(key: str, argv: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] == f"--{key}" for word in argv)
+
+
 def _place(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
     """Where a key was typed: `--key` on the command line, or `file:line`."""
-    if any(word.partition("=")[0] == f"--{key}" for word in argv):
+    if _on_command_line(key, argv):
         return f"--{key}"
     at = origin(key, layers)
     return f"{at}: {key}" if at else key
@@ -94,7 +101,7 @@ def _reason(message: str, path: str, parser: Any) -> str:
             return f"class {value!r} cannot be imported: no module named {missing[1]!r}; is its folder on PYTHONPATH?"
         if "." in value:
             return f"class {value!r} cannot be imported or does not fit here; {hint}"
-        return f"no class {value!r}; {hint} A class of your own is written package.module.Class"
+        return f"no class {value!r}; {hint} (a class of your own is written package.module.Class)"
     if wanted and "No module named" in message:
         return f"no module named {wanted[1]!r}; is its folder on PYTHONPATH?"
     types = []
@@ -105,7 +112,9 @@ def _reason(message: str, path: str, parser: Any) -> str:
     subtypes = re.search(r"Subtypes: [\[(](.*)[\])]", message)
     if subtypes and not types:
         types = [part.strip().removeprefix("<class '").removesuffix("'>") for part in subtypes[1].split(",")]
-    types = list(dict.fromkeys(one for one in types if "dot import" not in one))
+    types = [", ".join(re.findall(r"[\w-]+", one)[2:]) if one.startswith("typing.Literal") else one for one in types]
+    types = [one.replace("NoneType", "null") for one in types if not re.search("dot import|path but", one)]
+    types = list(dict.fromkeys(types))
     if types:
         return f"expected {' or '.join(types)}, got {value!r}"
     return _last_line(message)

@@ -141,8 +141,9 @@ def short(key: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name most like a word, or None if none is like it."""
-    near = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return near[0] if near else None
+    by_lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, 1, 0.6)
+    return by_lower[near[0]] if near else None
 
 
 def origin(key: str, layers: Sequence[Settings]) -> str | None:

@@ -38,6 +38,7 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
     if resume not in (True, "auto", "true", "True"):
         raise UserError(f"--resume takes nothing or `auto`, got {resume!r}; name the run with --name")
     from lit_gpt.cli import ROOT, run_name
+    from lit_gpt.train.record import is_first
 
     if not typed.get("name") and not typed.name:
         raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
@@ -60,13 +61,6 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
     )
 
 
-def is_first() -> bool:
-    """Whether this process is rank 0 or the launcher."""
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-    return not rank_zero_only.rank
-
-
 def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
     """Says so if the run that is resumed has done all its steps."""
     steps = cli.config.trainer.max_steps
@@ -78,6 +72,10 @@ def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
 
 def train(cli: Any) -> None:
     """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
+    from lit_gpt.train.record import is_first
+    from lit_gpt.train.samples import SampleText
+    from lit_gpt.train.summary import RunSummary
+
     trainer, place = cli.trainer, cli.place
     try:
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
@@ -87,9 +85,6 @@ def train(cli: Any) -> None:
         raise
     if not trainer.is_global_zero:
         return
-    from lit_gpt.train.samples import SampleText
-    from lit_gpt.train.summary import RunSummary
-
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     print(f"next:\n{next_commands(place.folder)}\n")

@@ -3,6 +3,9 @@
 Knows what is printed of a measurement; net, tokenizer and data come from the checkpoint through `lit_gpt.cli`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, packages
 from lit_gpt.settings import Typed
@@ -39,10 +42,10 @@ def measure(command: str, argv: list[str]) -> int:
     return 0
 
 
-def lines(metrics: dict[str, object]) -> list[str]:
+def lines(metrics: Mapping[str, Any]) -> list[str]:
     """`name value  name value` per text: metrics that share what follows the slash stand in one line."""
     texts: dict[str, list[str]] = {}
     for key, value in metrics.items():
         name, _, text = key.partition("/")
-        texts.setdefault(text, []).append(f"{name} {float(value):.4f}")  # type: ignore[arg-type]
+        texts.setdefault(text, []).append(f"{name} {float(value):.4f}")
     return [f"{text + ': ' if text else ''}{'  '.join(values)}" for text, values in texts.items()]

@@ -15,6 +15,11 @@ from lit_gpt import rundir
 from lit_gpt.rundir import Place
 
 
+def is_first() -> bool:
+    """Whether this process is rank 0, or the one that will start the others."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
 class RunRecord(Callback):
     """Keeps config.yaml and run.json of a run directory true, and its lock while the run writes.
 
@@ -39,6 +44,7 @@ class RunRecord(Callback):
         old = rundir.read_facts(self.folder)
         if old and self.place.checkpoint is not None:
             now["resumed_from"] = str(self.place.checkpoint)
+            old = {key: value for key, value in old.items() if key not in ("ended", "steps")}
             now = {**old, "resumes": [*old.get("resumes", []), now]}
         (self.folder / rundir.CONFIG).write_text(f"# {now['command']}\n{text}", encoding="utf-8")
         self._write(now, "running")
