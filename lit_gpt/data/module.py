@@ -122,9 +122,8 @@ class TokenData(LightningDataModule):
         self.val_names = ["", *self._extra_val]
 
     def adopt(self, tokenizer: Tokenizer) -> None:
-        """Takes a tokenizer that was trained before in place of the one to be trained; before anything is prepared."""
-        assert self._prepared is None
-        self._new_tokenizer = tokenizer
+        """Takes a trained tokenizer, that of a checkpoint, in place of the one to be trained."""
+        self._new_tokenizer, self._prepared = tokenizer, None
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -205,7 +204,8 @@ class TokenData(LightningDataModule):
     def bytes_scored(self, name: str = "") -> int:
         """UTF-8 bytes of a validation text that are scored, by its name in `val_names` ("test" for the test split).
 
-        Exact for all tokenizers: the first token is no target, so its bytes are left out.
+        From the counts of the documents, so right for tokenizers that lose text too; the first token is no target, so
+        its bytes are left out.
         """
         corpus = self.corpus(name or VAL)
         return corpus.bytes - len(self.tokenizer.decode(corpus.ids[:1].tolist()).encode("utf-8", "surrogatepass"))

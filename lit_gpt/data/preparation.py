@@ -139,9 +139,11 @@ def prepare(recipe: Recipe, folder: str | Path | None = None) -> Prepared:
     """
     surveys = {"": survey(recipe.source)} | {split: survey(source) for split, source in recipe.own_texts().items()}
     identity = recipe.identity(surveys)
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    target = cache_folder() / "corpora" / key if folder is None else Path(folder).expanduser()
+    target = _place(identity) if folder is None else Path(folder).expanduser()
     found = _open(target, identity)
+    if found is None and folder is None and recipe.tokenizer.trained:
+        # The corpus on which this tokenizer was trained, perhaps: it lies where its arguments alone tell.
+        found = _open(_place({**identity, "tokenizer": recipe.tokenizer.configuration()}), identity)
     if found:
         return found
     make_folder(target.absolute().parent)
@@ -202,6 +204,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lit_gpt"
 
 
+def _place(identity: dict[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / "corpora" / key
+
+
 def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any], folder: Path) -> None:
     folder.mkdir()
     main, total = surveys[""], sum(survey.characters for survey in surveys.values())
@@ -228,7 +235,14 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "": recipe.source.describe(),
         **{split: source.describe() for split, source in recipe.own_texts().items()},
     }
-    content = {"format": _FORM, "version": VERSION, "identity": identity, "sources": sources, "splits": list(corpora)}
+    content = {
+        "format": _FORM,
+        "version": VERSION,
+        "identity": identity,
+        "tokenizer": tokenizer.fingerprint(),
+        "sources": sources,
+        "splits": list(corpora),
+    }
     write_json(folder / "manifest.json", content)
     sync_folder(folder)
 
@@ -265,12 +279,14 @@ def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
             raise UserError(f"data.folder {target} holds other files and no corpus; give a new or an empty folder")
         return None
     manifest = read_manifest(target / "manifest.json", _FORM, VERSION)
-    if manifest["identity"] != identity:
+    # A trained tokenizer is asked for by its fingerprint, one to be trained by its arguments.
+    if identity not in (manifest["identity"], {**manifest["identity"], "tokenizer": manifest["tokenizer"]}):
         return None
     tokenizer = Tokenizer.load(target / "tokenizer.json")
+    fingerprint = tokenizer.fingerprint()
     corpora = {split: Corpus(target / split, tokenizer.vocab_size) for split in manifest["splits"]}
     for split, corpus in corpora.items():
-        if corpus.manifest["tokenizer"] != tokenizer.fingerprint():
+        if not corpus.manifest["tokenizer"] == manifest["tokenizer"] == fingerprint:
             raise UserError(
                 f"{target / split} was written with another tokenizer than {target / 'tokenizer.json'}; remove {target}"
             )

@@ -97,7 +97,7 @@ class Shuffled(Order):
 
 
 class RandomCrops(Order):
-    """Windows that begin anywhere, drawn with replacement, as nanoGPT does; an epoch has as many as cover the text once."""
+    """Windows that begin anywhere, drawn with replacement, as in nanoGPT; an epoch has as many as cover the text."""
 
     every_start = True
     endless = True

@@ -88,7 +88,8 @@ class StandardLibrary(Source):
     Tests, installed packages and files that are not UTF-8 are left out.
 
     Args:
-        limit: Most bytes to take, in whole files; null takes all, some 10 MB.
+        limit: Most bytes to take, in whole files (those that do not fit any more are passed over); null takes all,
+            some 10 MB.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -107,12 +108,7 @@ class StandardLibrary(Source):
                 continue
             size = len(text.encode("utf-8"))
             if self.limit is not None and taken + size > self.limit:
-                if not taken:
-                    raise UserError(
-                        f"limit {self.limit} of StandardLibrary is less than its first file, {path.name}, of {size}"
-                        " bytes; raise it"
-                    )
-                return
+                continue
             taken += size
             yield text
 
@@ -179,7 +175,7 @@ def _expand(name: str) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder by names, hidden ones left out; links to folders are not followed, they may go in circles."""
+    """Files below a folder by names, hidden ones left out; links to folders are left, they may go in circles."""
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

@@ -256,7 +256,7 @@ class Char(Tokenizer):
             character = text[unknown[0]]
             raise UserError(
                 f"character {character!r} (U+{ord(character):04X}) at position {unknown[0]} is not among the"
-                f" tokenizer's {len(self._alphabet)} characters; leave it out, or train with an unknown token (Char's unk)"
+                f" tokenizer's {len(self._alphabet)} characters; leave it out, or train Char with an unk"
             )
         ids[unknown] = -1 if self.unk is None else self.unk
         return ids

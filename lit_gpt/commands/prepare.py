@@ -1,0 +1,105 @@
+"""Tokenize text ahead of training and say what there is.
+
+Takes the same --data.* and --config as fit. Of a config's other sections only what decides the windows counts: the
+net's context and `init_from`, whose tokenizer is taken. Knows the keys of the data; does not know training.
+"""
+
+import inspect
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from lit_gpt.errors import UserError
+from lit_gpt.settings import Typed
+
+_HELP = """Tokenize text and keep the ids, as fit does by itself where they are not there yet. Example: `lit-gpt prepare
+--data.source TextFiles --data.source.paths my_text/ --data.tokenizer.vocab_size 8192`."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `lit-gpt prepare`."""
+    started = time.monotonic()
+    typed = Typed(argv)
+    data = _data(typed)
+    data.setup()
+    print("\n".join(report(data)))
+    print(f"  {'seconds':10} {time.monotonic() - started:.1f}")
+    print(f"\nnext:\n  {shlex.join(['lit-gpt', 'fit', *argv])}")
+    return 0
+
+
+def report(data: Any) -> Iterator[str]:
+    """Lines that say what was prepared, and where."""
+    prepared, tokenizer = data.prepared, data.tokenizer
+    yield f"{prepared.folder} ({'up to date' if prepared.reused else 'prepared'})"
+    for split, source in prepared.manifest["sources"].items():
+        yield f"  {split or 'source':10} {source}"
+    size = f"{tokenizer.vocab_size:,} ids, {data.vocab_size:,} in the net"
+    yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"
+    for split, corpus in prepared.corpora.items():
+        ratio = corpus.bytes / len(corpus)
+        yield (
+            f"  {split.removeprefix('extra/'):10} {len(corpus):,} tokens, {corpus.documents:,} documents,"
+            f" {corpus.bytes:,} bytes ({ratio:.2f} a token)"
+        )
+    batches = data.batches_per_epoch()
+    windows = f"{data.windows_per_epoch:,} windows of {data.context}"
+    yield f"  {'epoch':10} {windows}, {batches:,} batches of {data.batch_size}"
+
+
+def _data(typed: Typed) -> Any:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from lit_gpt.data.module import TokenData
+    from lit_gpt.mistakes import explain
+    from lit_gpt.model import GPT
+
+    parser = ArgumentParser(prog="lit-gpt prepare", description=_HELP, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a YAML file, as for fit; may be given several times")
+    parser.add_class_arguments(TokenData, "data")
+    arguments = inspect.signature(TokenData.__init__).parameters
+    # Written as the parser writes classes, so that arguments of a default class can be typed without naming it.
+    classes = {name: a.default for name, a in arguments.items() if inspect.isclass(a.default) and name != "self"}
+    classes = {name: cls for name, cls in classes.items() if cls is not inspect.Parameter.empty}
+    parser.set_defaults({f"data.{n}": {"class_path": f"{c.__module__}.{c.__qualname__}"} for n, c in classes.items()})
+    words = _words_of_data(typed)
+    if typed.has("data.source.paths") and not typed.has_class("data.source"):
+        words.insert(0, "--data.source=TextFiles")  # the only source that has paths
+    try:
+        config = parser.parse_args(words)
+    except (ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(explain(str(error), parser, typed.argv, typed.layers)) from None
+    if config.data.context is None:
+        default = inspect.signature(GPT).parameters["context"].default
+        config.data.context = int(typed.get("model.net.context") or default)
+    data = parser.instantiate(config).data
+    init_from = typed.get("model.init_from")
+    if init_from:
+        from lit_gpt.lineage import Ancestor, packages
+
+        ancestor = Ancestor.read(str(init_from), packages([layer.values for layer in typed.layers]))
+        data.adopt(ancestor.tokenizer_object())
+    return data
+
+
+def _words_of_data(typed: Typed) -> list[str]:
+    """What was typed, with only the data section of each config."""
+    words = []
+    rest = iter(typed.words)
+    for word in rest:
+        if word == "--config":
+            section = json.loads(next(rest)).get("data")
+            words += ["--config", json.dumps({"data": section})] if section else []
+        elif word.startswith(("--model.", "--trainer.", "--seed_everything", "--name")):
+            option = word.partition("=")[0]
+            print(f"prepare leaves {option} to fit", file=sys.stderr)
+            if "=" not in word:
+                next(rest, None)
+        else:
+            words.append(word)
+    return words
