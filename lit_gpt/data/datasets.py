@@ -74,7 +74,7 @@ class Windows(Dataset[Batch]):
         if rows.size and rows.max() >= self.corpus.vocab_size:
             self._refuse(rows, numbers)
         tokens = torch.from_numpy(rows)
-        targets = tokens[:, 1:].contiguous()
+        targets = tokens[:, 1:].clone()  # of their own: marking them must not mark the inputs
         if not whole:
             self._leave_out(targets, numbers)
         return Batch(tokens[:, :-1].contiguous(), targets)

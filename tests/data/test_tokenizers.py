@@ -1,0 +1,164 @@
+"""Tokenizers against UTF-8 as Python writes it; BPE in parts against the tokenizers library given the whole text."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_gpt.data import BPE, Byte, Char, Saved, Tokenizer
+from lit_gpt.data.tokenizers import cut
+from lit_gpt.errors import UserError
+
+TEXTS = [
+    "the cat sat on the mat, the dog on the log\n" * 20,
+    "def f(x):\n    return x + 1\n\n" * 20,
+    "naïve Ωmega 道可道",
+]
+
+
+def trained_bpe(**arguments: str | int | None) -> BPE:
+    tokenizer = BPE(**{"vocab_size": 300, **arguments})  # type: ignore[arg-type]
+    tokenizer.train(TEXTS)
+    return tokenizer
+
+
+BPE_300 = trained_bpe()
+
+
+@given(st.text())
+def test_bpe_and_bytes_give_any_text_back(text: str) -> None:
+    for tokenizer in (BPE_300, Byte(bos="<s>")):
+        ids = tokenizer.encode(text)
+        lengths = tokenizer.byte_lengths()
+        assert lengths is not None
+        assert tokenizer.decode(ids) == text
+        assert sum(lengths[id] for id in ids) == len(text.encode())
+
+
+@given(st.text(min_size=1))
+def test_char_gives_its_text_back_in_the_order_of_code_points(text: str) -> None:
+    tokenizer = Char()
+    tokenizer.train([text])
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert "".join(map(tokenizer.token, range(tokenizer.vocab_size))) == "".join(sorted(set(text)))
+
+
+@given(st.lists(st.integers(0, 299)))
+def test_a_stream_says_what_decode_says_whatever_the_ids(ids: list[int]) -> None:
+    stream = BPE_300.stream()
+    assert "".join(map(stream.step, ids)) + stream.flush() == BPE_300.decode(ids)
+
+
+def test_a_stream_never_shows_half_a_character() -> None:
+    stream = Byte().stream()
+    assert [stream.step(id) for id in "é道".encode()] == ["", "é", "", "", "道"]
+    assert stream.flush() == ""
+    stream.step("道".encode()[0])
+    assert stream.flush() == "\ufffd"
+
+
+@given(st.text(alphabet="ab \n\t.'1é\u2003\u3000道", max_size=200))
+@settings(deadline=None)
+def test_parts_of_a_text_are_encoded_as_the_whole(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lit_gpt.data.tokenizers._PART", 3)
+        assert "".join(cut(text)) == text
+        in_parts = BPE_300.encode(text)
+    assert in_parts == BPE_300._inner.encode(text, add_special_tokens=False).ids
+
+
+def test_text_that_spells_a_special_token_stays_text() -> None:
+    text = "a<|endoftext|>b"
+    assert BPE_300.eos not in BPE_300.encode(text)
+    assert BPE_300.decode(BPE_300.encode(text)) == text
+    assert BPE_300.decode([BPE_300.eos, *BPE_300.encode("a"), BPE_300.eos]) == "a"
+
+
+def test_special_tokens_have_roles_names_and_no_bytes() -> None:
+    assert BPE_300.bos == BPE_300.eos and BPE_300.starts_with_bos
+    both = trained_bpe(bos="<s>", eos="</s>", separator=None, pad="<pad>")
+    assert [both.token(id) for id in (both.bos, both.eos, both.pad)] == ["<s>", "</s>", "<pad>"]  # type: ignore[arg-type]
+    assert both.special_ids == {both.bos, both.eos, both.pad}
+    assert [both.byte_lengths()[id] for id in both.special_ids] == [0, 0, 0]  # type: ignore[index]
+    assert Byte().special_ids == frozenset() and not Byte().starts_with_bos
+    assert not trained_bpe(separator=None).starts_with_bos
+
+
+def test_char_refuses_what_it_never_saw_unless_it_has_a_token_for_it() -> None:
+    tokenizer = Char()
+    tokenizer.train(["abc"])
+    with pytest.raises(UserError, match=r"'é' \(U\+00E9\) at position 2"):
+        tokenizer.encode("abé")
+    with pytest.raises(UserError, match="U\\+1F600"):
+        tokenizer.encode("\N{GRINNING FACE}")
+    forgiving = Char(unk="<unk>")
+    forgiving.train(["abc"])
+    assert forgiving.encode("aéb") == [0, forgiving.unk, 1]
+    assert forgiving.byte_lengths() is None
+
+
+def tokenizers() -> list[Tokenizer]:
+    char = Char(eos="<end>", unk="<unk>")
+    char.train(TEXTS)
+    return [BPE_300, Byte(bos="<s>"), char]
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers(), ids=lambda tokenizer: type(tokenizer).__name__)
+def test_saved_restored_and_loaded_from_a_checkpoint(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer.json")
+    run = tmp_path / "run" / "checkpoints"
+    run.mkdir(parents=True)
+    torch.save({"tokenizer": tokenizer.state()}, run / "last.ckpt")
+    for again in (
+        Tokenizer.restore(tokenizer.state()),
+        Tokenizer.load(tmp_path / "tokenizer.json"),
+        Saved(str(tmp_path)),
+        Saved(str(tmp_path / "run")),
+    ):
+        assert type(again) is type(tokenizer) and again.trained
+        assert again.fingerprint() == tokenizer.fingerprint()
+        assert again.encode(TEXTS[2]) == tokenizer.encode(TEXTS[2])
+        assert (again.bos, again.eos, again.pad, again.unk) == (
+            tokenizer.bos,
+            tokenizer.eos,
+            tokenizer.pad,
+            tokenizer.unk,
+        )
+
+
+def test_fingerprints_tell_tokenizers_apart() -> None:
+    other = trained_bpe(vocab_size=290)
+    assert other.fingerprint() != BPE_300.fingerprint()
+    assert trained_bpe().fingerprint() == BPE_300.fingerprint()
+
+
+def test_a_class_from_elsewhere_is_not_imported_on_a_files_word() -> None:
+    with pytest.raises(UserError, match="outside lit_gpt"):
+        Tokenizer.restore({"class_path": "antigravity.Tokenizer", "init_args": {}, "learned": {}})
+    with pytest.raises(UserError, match="not a tokenizer class"):
+        Tokenizer.restore({"class_path": "lit_gpt.data.corpus.Corpus", "init_args": {}, "learned": {}})
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    for call, words in (
+        (lambda: BPE(vocab_size=100), "vocab_size 100 of BPE is below 257"),
+        (lambda: BPE().encode("a"), "has not been trained"),
+        (lambda: BPE_300.decode([300]), "past the tokenizer's vocabulary"),
+        (lambda: Tokenizer.load(tmp_path / "none.json"), "there is no tokenizer file"),
+        (lambda: Tokenizer.load(tmp_path / "bad.json"), "is not a saved tokenizer"),
+        (lambda: Saved(str(tmp_path)), "holds no tokenizer"),
+        (lambda: Saved(str(tmp_path / "none.ckpt")), "there is no checkpoint"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_batches_equal_single_texts_and_pickling_is_not_needed_for_specials() -> None:
+    assert BPE_300.encode_batch(TEXTS) == [BPE_300.encode(text) for text in TEXTS]
+    assert [ids.tolist() for ids in BPE_300.encode_arrays(TEXTS)] == BPE_300.encode_batch(TEXTS)
+    assert pickle.loads(pickle.dumps(Byte(eos="e"))).encode("a") == [97]
