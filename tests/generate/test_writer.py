@@ -133,6 +133,21 @@ def test_the_cut_does_not_depend_on_how_the_text_is_sliced(text: str, stop: list
         assert cut(slices) == text[: ends[0] - longest]
 
 
+def test_the_stop_string_that_is_complete_first_cuts() -> None:
+    """Though another, complete in the same piece, begins before it: the cut is the same however the text is sliced."""
+    stops = StopStrings(["xyz", "y"])
+    assert stops.push("axyz") == "ax" and stops.found
+
+
+def test_nothing_is_written_after_a_stop_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Byte()
+    scripted(monkeypatch, b"ab.cd", b"abcd.")
+    steps = [*writer(tokenizer).stream_batch(["", ""], max_new_tokens=5, stop=["."])]
+    assert steps == [["a", "a"], ["b", "b"], ["", "c"], [None, "d"], [None, ""]]
+    scripted(monkeypatch, b"ab.cd")
+    assert len([*writer(tokenizer).stream_batch([""], max_new_tokens=5, stop=["."])]) == 3
+
+
 @given(st.text("ab", max_size=20), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
 def test_no_more_is_held_back_than_could_become_a_stop_string(text: str, stop: list[str]) -> None:
     stops = StopStrings(stop)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from comparison import check_greedy_text, check_logits_loss_and_gradients, copy, randomize
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers_float64 import Float64
 
 from lit_gpt.model import GPT
 from lit_gpt.nn import GELU, MLP, LayerNorm, Learned, ReLU, SelfAttention
-from tests.parity.comparison import check_greedy_text, check_logits_loss_and_gradients, copy, randomize
-from tests.parity.transformers_float64 import Float64
 
 SIZES = {
     "usual": {"n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 211},

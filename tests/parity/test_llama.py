@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from comparison import check_greedy_text, check_logits_loss_and_gradients, copy, randomize
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers_float64 import Float64
 
 from lit_gpt.model import GPT
 from lit_gpt.nn import RMSNorm, RoPE, SelfAttention, SwiGLU
-from tests.parity.comparison import check_greedy_text, check_logits_loss_and_gradients, copy, randomize
-from tests.parity.transformers_float64 import Float64
 
 SIZES = {
     "multi-head": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 172},
