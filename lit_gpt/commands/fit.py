@@ -11,14 +11,14 @@ from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, packages
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed
+from lit_gpt.startup import import_cli
 
 
 def main(argv: list[str]) -> int:
     """Runs `lit-gpt fit`."""
     typed = Typed(argv)
     place, ancestor = resumed(typed)
-    from lit_gpt import cli as front
-
+    front = import_cli()
     front.quiet()
     cli = front.CLI("fit", typed, place, ancestor)
     if cli.config.get("show_batch"):
@@ -37,18 +37,17 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
         return Place(), None
     if resume not in (True, "auto", "true", "True"):
         raise UserError(f"--resume takes nothing or `auto`, got {resume!r}; name the run with --name")
-    from lit_gpt.cli import ROOT, run_name
-    from lit_gpt.train.record import is_first
+    front = import_cli()
 
     if not typed.get("name") and not typed.name:
         raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
-    root, name = Path(typed.get("trainer.default_root_dir") or ROOT), run_name(typed)
+    root, name = Path(typed.get("trainer.default_root_dir") or front.ROOT), front.run_name(typed)
     skipped: list[str] = []
     for folder in rundir.of_name(root, name):
         checkpoint, why = manifest.newest_valid(folder / rundir.CHECKPOINTS)
         skipped += why
         if checkpoint is not None:
-            place = Place(folder, checkpoint, rundir.lock(folder) if is_first() else None)
+            place = Place(folder, checkpoint, rundir.lock(folder) if front.is_first() else None)
             place.notes += [*skipped, f"resume goes on with {checkpoint}"]
             if not typed.files:
                 typed.add_file(folder / rundir.CONFIG)

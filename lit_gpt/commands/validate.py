@@ -9,6 +9,7 @@ from typing import Any
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, packages
 from lit_gpt.settings import Typed
+from lit_gpt.startup import import_cli
 
 
 def main(argv: list[str]) -> int:
@@ -28,8 +29,7 @@ def measure(command: str, argv: list[str]) -> int:
             f"which checkpoint? lit-gpt {command} runs/NAME, or --ckpt_path FILE; `lit-gpt runs` lists runs"
         )
     ancestor = Ancestor.read(str(path), packages([one.values for one in typed.layers])) if path else None
-    from lit_gpt import cli as front
-
+    front = import_cli()
     front.quiet()
     cli = front.CLI(command, typed, ancestor=ancestor)
     assert ancestor is not None
