@@ -1,0 +1,58 @@
+"""`lit-gpt prepare` through the front door."""
+
+from pathlib import Path
+
+import pytest
+
+from lit_gpt.__main__ import main
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIT_GPT_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "text.txt"
+    file.write_text("the cat sat on the mat. " * 100)
+    return file
+
+
+def test_it_prepares_then_finds_and_names_the_next_command(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data.source", "TextFiles", "--data.source.paths", str(text), "--data.tokenizer", "Char"]
+    assert main(["prepare", *words]) == 0
+    first = capsys.readouterr().out
+    assert "(prepared)" in first and "2,160 tokens" in first and "Char: 11 ids, 64 in the net" in first
+    assert f"lit-gpt fit {' '.join(words)}" in first
+    assert main(["prepare", *words]) == 0
+    assert "(up to date)" in capsys.readouterr().out
+
+
+def test_a_config_gives_its_data_section_and_the_nets_context(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "model: {net: {context: 32}, optimizer: {lr: 1.0}}\ntrainer: {max_steps: 5}\nseed_everything: 3\n"
+        f"data: {{source: {{class_path: TextFiles, init_args: {{paths: {text}}}}}, tokenizer: Byte,"
+        f" folder: {tmp_path / 'corpus'}, extra_val: {{again: {{class_path: TextFiles, init_args: {{paths: {text}}}}}}}}}\n"
+    )
+    assert main(["prepare", "--config", str(config), "--data.batch_size", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "68 windows of 32, 17 batches of 4" in out and "again" in out and str(tmp_path / "corpus") in out
+    assert (tmp_path / "corpus" / "extra" / "again" / "ids.bin").stat().st_size == 2 * 2400
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data.source.paths", "nowhere.txt"], "there is no file or folder nowhere.txt"),
+        (["--data.source.limt", "3"], "did you mean 'data.source.limit'"),
+        (["--data.source.paths", "TEXT", "--data.context", "5000"], "a context of 5000 needs 5001"),
+        (["--data.source.paths", "TEXT", "--data.val_fraction", "2"], "val_fraction 2.0 is out of range"),
+        (["--config", "none.yaml"], "none.yaml does not exist"),
+    ],
+)
+def test_mistakes_end_with_2_and_one_line(
+    text: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", *[str(text) if word == "TEXT" else word for word in words]]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
