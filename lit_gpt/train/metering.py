@@ -12,6 +12,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from lit_gpt import cost
 from lit_gpt.train.stopping import NonFiniteStop
+from lit_gpt.train.tally import Tally
 
 
 class _NoProfiler(PassThroughProfiler):
@@ -58,7 +59,8 @@ class StepMetrics(Callback):
             self._read(trainer, pl_module, step)  # a value at hand: no need to wait for the N-th step
 
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        reading = pl_module.tally.read()  # type: ignore[union-attr]
+        tally: Tally = pl_module.tally  # type: ignore[assignment]
+        reading = tally.read()
         if reading.skipped or not abs(reading.loss) < float("inf"):
             raise NonFiniteStop(
                 f"loss or gradient is not finite: stopped at step {step} (loss {reading.loss:.4g}, gradient norm "
@@ -68,7 +70,7 @@ class StepMetrics(Callback):
         per_second = reading.new_tokens / reading.seconds if reading.seconds > 0 else 0.0
         self.latest |= {
             "train_loss": reading.loss,
-            "lr": pl_module.tally.lr,  # type: ignore[union-attr]
+            "lr": tally.lr,
             "grad_norm": reading.grad_norm,
             "tokens": reading.tokens,
             "tokens_per_second": per_second,

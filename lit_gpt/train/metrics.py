@@ -65,12 +65,14 @@ class BitsPerByte(_Ratio):
 
     Args:
         byte_lengths: UTF-8 bytes of each token id, 0 for special tokens; (V,).
+        text_bytes: Bytes of the whole text, where a tokenizer that is not lossless makes the sum over tokens wrong.
     """
 
     lengths: Tensor
 
-    def __init__(self, byte_lengths: list[int], **kwargs: Any) -> None:
+    def __init__(self, byte_lengths: list[int], text_bytes: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.text_bytes = text_bytes
         self.register_buffer("lengths", torch.tensor(byte_lengths), persistent=False)
 
     def update(self, scores: TokenScores) -> None:
@@ -82,4 +84,5 @@ class BitsPerByte(_Ratio):
 
     def compute(self) -> Tensor:
         """nats / (ln 2 x bytes)."""
-        return self.above / (math.log(2.0) * self.below)
+        count = self.below if self.text_bytes is None else self.text_bytes
+        return self.above / math.log(2.0) / count

@@ -6,15 +6,18 @@ Knows objective, optimizer, schedule and metrics; does not know files, the bar o
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
@@ -53,7 +56,10 @@ class LitGPT(lightning.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)  # the run's config.yaml shows them better
+        if _given_hyperparameters.get() is not None:
+            # Built from a config: plain data, which rebuilds the module under weights_only=True. Without one Lightning
+            # would copy and pickle the net itself. Not for the loggers: the run's config.yaml shows it better.
+            self.save_hyperparameters(logger=False)
         self.net = net
         self.objective = objective(net.sizes)
         self.new_optimizer, self.new_schedule = optimizer, schedule
@@ -61,7 +67,7 @@ class LitGPT(lightning.LightningModule):
         self.config: dict[str, Any] | None = None
         self.tally: Tally | None = None
         self.scores = nn.ModuleList()  # metrics of each validation split
-        self._tokens = 0
+        self._restored: dict[str, float] | None = None
         self._settings: list[dict[str, Any]] = []
         self._nominal = 0.0
         if init_from is not None:
@@ -77,10 +83,15 @@ class LitGPT(lightning.LightningModule):
     # -- training ------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        if self.trainer.precision == "16-mixed" and self.device.type == "cpu":
+        # Lightning itself takes bf16-mixed instead and only warns.
+        asked = ((self.config or {}).get("trainer") or {}).get("precision")
+        if self.device.type == "cpu" and asked in ("16-mixed", "16", 16):
             raise UserError("precision 16-mixed needs a GPU; on a CPU give 32-true, or bf16-mixed where it is fast")
         reduce = self._sum_over_ranks if self.trainer.world_size > 1 else None
-        self.tally = Tally(self.device, self._tokens, reduce)
+        self.tally = Tally(self.device, reduce)
+        if self._restored is not None:
+            self.tally.restore(self._restored, self.trainer.is_global_zero)
+            self._restored = None
         self._nominal = 0.0
         if self.compile_net and self.net._compiled_call_impl is None:
             self.net.compile()
@@ -144,8 +155,6 @@ class LitGPT(lightning.LightningModule):
             batches_per_epoch = getattr(trainer.datamodule, "batches_per_epoch", None)  # type: ignore[attr-defined]
             if batches_per_epoch is not None:
                 batches = int(batches_per_epoch(trainer.world_size))
-                if trainer.overfit_batches:
-                    batches = _limited(batches, trainer.overfit_batches)
                 batches = _limited(batches, trainer.limit_train_batches)
                 limits.append(trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches))
         if not limits:
@@ -173,7 +182,7 @@ class LitGPT(lightning.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         scores = self.objective.evaluate(self.net, batch)
-        for metric in self.scores[dataloader_idx].values():  # type: ignore[operator,union-attr]
+        for metric in self._scores_of(dataloader_idx).values():
             metric.update(scores)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -191,60 +200,70 @@ class LitGPT(lightning.LightningModule):
     def _start_scores(self, attribute: str) -> None:
         names = self._split_names(attribute)
         if len(self.scores) != len(names):
-            lengths = self._byte_lengths()
             new = []
-            for _ in names:
+            for name in names:
                 metrics = {"loss": TokenLoss(), "perplexity": Perplexity(), "accuracy": TokenAccuracy()}
-                if lengths is not None:
-                    metrics["bpb"] = BitsPerByte(lengths)
+                if (bits := self._bits_per_byte(name)) is not None:
+                    metrics["bpb"] = bits
                 new.append(nn.ModuleDict(metrics).to(self.device))
             self.scores = nn.ModuleList(new)
-        for metrics in self.scores:
-            for metric in metrics.values():  # type: ignore[operator,union-attr]
+        for index in range(len(self.scores)):
+            for metric in self._scores_of(index).values():
                 metric.reset()
 
-    def _byte_lengths(self) -> list[int] | None:
-        tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
-        lengths = tokenizer.byte_lengths() if tokenizer is not None else None
-        return None if lengths is None else lengths + [0] * (self.net.vocab_size - len(lengths))
+    def _scores_of(self, index: int) -> dict[str, Metric]:
+        return dict(self.scores[index].items())  # type: ignore[operator]
+
+    def _bits_per_byte(self, name: str) -> BitsPerByte | None:
+        trainer = self.trainer
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        tokenizer = getattr(data, "tokenizer", None)
+        if tokenizer is None:
+            return None
+        lengths, text_bytes = tokenizer.byte_lengths(), None
+        if lengths is None:
+            # Not lossless: the text's own bytes, which are those of the whole split and of no part of it.
+            if trainer.limit_val_batches != 1.0 or trainer.limit_test_batches != 1.0:
+                return None
+            markers = {tokenizer.bos, tokenizer.eos, tokenizer.pad}
+            lengths = [int(i not in markers) for i in range(tokenizer.vocab_size)]
+            text_bytes = data.bytes_scored("test" if trainer.testing else name)
+        return BitsPerByte(lengths + [0] * (self.net.vocab_size - len(lengths)), text_bytes)
 
     def _log_scores(self, prefix: str, attribute: str) -> None:
-        for name, metrics in zip(self._split_names(attribute), self.scores, strict=True):
-            suffix = f"/{name}" if name else ""
-            for key, metric in metrics.items():  # type: ignore[operator,union-attr]
-                # StepMetrics writes them to the loggers, with the step that they belong to.
-                self.log(f"{prefix}_{key}{suffix}", metric.compute(), logger=False, rank_zero_only=False)
+        # In a fit StepMetrics writes them to the loggers, with the step that they belong to. Outside of it Lightning
+        # returns nothing from validate() that was not meant for a logger, and warns where there is none.
+        to_loggers = self.trainer.state.fn != "fit"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*no logger configured")
+            for index, name in enumerate(self._split_names(attribute)):
+                suffix = f"/{name}" if name else ""
+                for key, metric in self._scores_of(index).items():
+                    self.log(f"{prefix}_{key}{suffix}", metric.compute(), logger=to_loggers)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
-        checkpoint["tokens"] = self.tally.total_tokens() if self.tally is not None else self._tokens
+        if self.tally is not None:
+            checkpoint["tally"] = self.tally.state()
+            checkpoint["tokens"] = self.tally.total_tokens()
         checkpoint["config"] = None if self.config is None else _without_base(self.config)
         checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:
-            # A net made by hand would be pickled whole, and weights_only=True refuses that.
-            if _is_plain(settings):
-                checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}
-            else:
-                del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._tokens = int(checkpoint.get("tokens", 0))
+        self._restored = checkpoint.get("tally")
 
     # -- cheaper than Lightning's own ----------------------------------------------------------------------------
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if device.type == "cpu" and batch.inputs.is_cpu:
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:  # type: ignore[override]
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
         scheduler.step()
 
     def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(tensor, reduce_op="sum")  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
 
 def start_from(net: GPT, path: str) -> None:
@@ -278,11 +297,3 @@ def _without_base(config: dict[str, Any]) -> dict[str, Any]:
     """The config as a checkpoint keeps it: the base of a fine-tuned net may be gone when it is loaded."""
     model = config.get("model")
     return config if not isinstance(model, dict) else config | {"model": model | {"init_from": None}}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)

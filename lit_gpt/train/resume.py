@@ -1,6 +1,6 @@
-"""What a run needs, besides weights and optimizer, to go on as if it had never stopped.
+"""What a run needs, besides weights, optimizer and its place in the data, to go on as if it had never stopped.
 
-Knows random states and the position in the data; how either is used is the business of torch and of the data module.
+Knows random states; the place in the data is kept by the data module, the steps by Lightning.
 """
 
 import random
@@ -14,7 +14,7 @@ GPU_STATE = "cuda"
 
 
 class ExactResume(Callback):
-    """Saves the random states of every rank and the number of samples consumed; restores them when training starts."""
+    """Saves the random states of every rank and restores them when training starts."""
 
     def __init__(self) -> None:
         self._trainer: Trainer | None = None
@@ -24,26 +24,16 @@ class ExactResume(Callback):
         self._trainer = trainer
 
     def state_dict(self) -> dict[str, Any]:
-        # Called on all ranks, and before the data module's own state is taken.
+        # Called on all ranks.
         trainer = self._trainer
         if trainer is None or trainer.state.fn != "fit":
             return {}
-        self._tell_data(trainer)
         own = random_state(trainer.strategy.root_device)
         states = [own]
         if trainer.world_size > 1:
             states = [{} for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(states, own)
         return {"ranks": states, "threads": torch.get_num_threads()}
-
-    def _tell_data(self, trainer: Trainer) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        batch_size = getattr(data, "batch_size", None)
-        if batch_size is None:
-            return
-        # The processed count: `completed` lags by one inside on_train_batch_end, where checkpoints are written.
-        batches = trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        data.consumed = batches * batch_size * trainer.world_size
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict or None
@@ -65,11 +55,12 @@ class ExactResume(Callback):
 def random_state(device: torch.device) -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's generators as plain data and tensors."""
     version, internal, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = numpy.random.get_state()
+    kind, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
+    words = torch.from_numpy(numpy.asarray(keys).astype("int64"))
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "python": [version, list(internal), gauss],
-        "numpy": [str(kind), torch.tensor(keys.astype("int64")), int(position), int(has_gauss), float(cached)],
+        "numpy": [str(kind), words, int(position), int(has_gauss), float(cached)],
     }
     if device.type == "cuda":
         state[GPU_STATE] = torch.cuda.get_rng_state(device)

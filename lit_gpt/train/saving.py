@@ -32,7 +32,7 @@ class VerifiedIO(CheckpointIO):
         try:
             with open(staged, "wb") as file:
                 hashing = _Hashing(file)
-                torch.save(checkpoint, hashing)
+                torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # it needs no more than write and flush
                 file.flush()
                 os.fsync(file.fileno())
             marker.unlink(missing_ok=True)  # a manifest must never stand beside another file than its own
@@ -94,7 +94,7 @@ class _Checkpoints(ModelCheckpoint):
     def __init__(self, dirpath: str | Path, keep: int) -> None:
         if keep < 1:
             raise UserError(f"{type(self).__name__}: keep is {keep}; give 1 or more")
-        super().__init__(dirpath=dirpath, save_top_k=keep, every_n_epochs=0, every_n_train_steps=0)
+        super().__init__(dirpath=dirpath, every_n_epochs=0, every_n_train_steps=0)
         self.keep = keep
         self._saved_at = -1
 
@@ -148,7 +148,7 @@ class _Checkpoints(ModelCheckpoint):
 
     def _idle(self, trainer: Trainer) -> bool:
         return bool(
-            trainer.fast_dev_run
+            trainer.fast_dev_run  # type: ignore[attr-defined]
             or trainer.sanity_checking
             or trainer.state.fn != "fit"
             or self._saved_at == trainer.global_step
@@ -264,7 +264,7 @@ class LastCheckpoint(_Checkpoints):
     def save(self, trainer: Trainer) -> str | None:
         """Save now, at the end of an optimizer step; returns the path. Called by whoever ends a run early."""
         path = self._path("last", trainer.global_step)
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return None
         if self._saved_at == trainer.global_step:
             return path if Path(path).exists() else None

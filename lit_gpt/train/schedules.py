@@ -45,7 +45,7 @@ class Schedule(LRScheduler):
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         fraction = self.fraction(self.last_epoch)
-        return [peak * fraction for peak in self.base_lrs]
+        return [float(peak) * fraction for peak in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
         # Where the run stands, and nothing else: on resume length and shape come from the user's settings, so that a
@@ -57,7 +57,7 @@ class Schedule(LRScheduler):
 
     def refresh(self, peaks: list[float]) -> None:
         """Set the groups' peaks and bring their rates to where the schedule stands (after a resume)."""
-        self.base_lrs = peaks
+        self.base_lrs = list(peaks)
         for group, peak, rate in zip(self.optimizer.param_groups, peaks, self.get_lr(), strict=True):
             group["initial_lr"], group["lr"] = peak, rate
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

@@ -80,11 +80,11 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         yield "time", f"about {clock(seconds)} for {left:,} steps at the usual share of this device's peak"
     else:
         yield "steps", f"{steps:,}"
-    kept = sum(c.keep for c in trainer.callbacks if isinstance(c, BestCheckpoint | LastCheckpoint))  # type: ignore[attr-defined]
+    savers = [c for c in trainer.callbacks if isinstance(c, BestCheckpoint | LastCheckpoint)]  # type: ignore[attr-defined]
+    kept = sum(saver.keep for saver in savers)
     if kept:
         each = cost.checkpoint_bytes(net)  # type: ignore[arg-type]
-        folder = next(c.folder for c in trainer.callbacks if isinstance(c, BestCheckpoint | LastCheckpoint))  # type: ignore[attr-defined]
-        free = shutil.disk_usage(_existing(folder)).free
+        free = shutil.disk_usage(_existing(savers[0].folder)).free
         # While one is written, the one that it replaces is still there.
         yield "disk", f"{size(each * (kept + 1))} for checkpoints of {size(each)}, {size(free)} free"
     yield "device", f"{pl_module.device} x {trainer.world_size}, {trainer.precision}"

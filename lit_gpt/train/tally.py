@@ -29,12 +29,11 @@ class Tally:
 
     Args:
         device: Where the sums are kept.
-        tokens: Scored tokens of the run so far.
         reduce: Sums a tensor over the ranks; None on one.
     """
 
-    def __init__(self, device: torch.device, tokens: int = 0, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.tokens = tokens
+    def __init__(self, device: torch.device, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.tokens = 0  # scored ones of the run, all ranks, up to the last read
         self.lr = 0.0  # of the first parameter group in the last step
         self._reduce = reduce
         # float64 holds both sums of losses and counts up to 2**53 exactly; MPS has none.
@@ -86,6 +85,17 @@ class Tally:
     def total_tokens(self) -> int:
         """Scored tokens of the run so far, all ranks; waits for the device."""
         return self.tokens + int(self._count)
+
+    def state(self) -> dict[str, float]:
+        """What a resumed run needs to log what this one would have; all ranks must take part."""
+        loss = self._loss if self._reduce is None else self._reduce(self._loss.clone())
+        return {"tokens": self.tokens, "loss": float(loss), "count": int(self._count)}
+
+    def restore(self, state: dict[str, float], main: bool) -> None:
+        """Undo `state`; the sum of losses goes to the main rank alone, as reading adds the ranks up."""
+        self.tokens = int(state["tokens"])
+        self._loss.fill_(state["loss"] if main else 0.0)
+        self._count.fill_(int(state["count"]))
 
     @property
     def unhealthy(self) -> bool:

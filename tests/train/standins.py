@@ -68,9 +68,10 @@ class Turns(Sampler[int]):
         self.count, self.first, self.rank, self.world = count, first, rank, world
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first + self.rank, self.count, self.world))
+        first, self.first = self.first, 0  # the next epoch begins at its beginning
+        return iter(range(first + self.rank, self.count, self.world))
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # of a whole epoch, as Lightning counts
         return self.count // self.world
 
 
@@ -78,13 +79,18 @@ def collate(rows: list[tuple[Tensor, Tensor]]) -> Batch:
     return Batch(torch.stack([r[0] for r in rows]), torch.stack([r[1] for r in rows]))
 
 
+def loader(rows: Rows, batch_size: int, turns: Turns) -> DataLoader:
+    # Without a generator of its own, each new iterator would draw from the global one, which dropout draws from.
+    own = torch.Generator().manual_seed(0)
+    return DataLoader(rows, batch_size, sampler=turns, collate_fn=collate, generator=own)
+
+
 class TinyData(lightning.LightningDataModule):
-    """Rows in order; knows how many were consumed."""
+    """Rows in order, from where the trainer stands."""
 
     def __init__(self, batch_size: int = 4, context: int = 16, rows: int = 64, masked: bool = False) -> None:
         super().__init__()
         self.batch_size, self.context, self.rows, self.masked = batch_size, context, rows, masked
-        self.consumed = 0
         self.tokenizer = Letters()
         self.val_names = [""]
         self.train_tokens, self.val_tokens = rows * context, 16 * context
@@ -93,23 +99,16 @@ class TinyData(lightning.LightningDataModule):
         return -(-self.rows // (self.batch_size * world))
 
     def train_dataloader(self) -> DataLoader:
-        first = self.consumed % self.rows
         world, rank = self.trainer.world_size, self.trainer.global_rank
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed % self.batches_per_epoch(world)
+        first = done * self.batch_size * world
         turns = Turns(self.rows, first, rank, world)
-        return DataLoader(
-            Rows(self.rows, self.context, 1, self.masked), self.batch_size, sampler=turns, collate_fn=collate
-        )
+        return loader(Rows(self.rows, self.context, 1, self.masked), self.batch_size, turns)
 
     def val_dataloader(self) -> DataLoader:
         world, rank = self.trainer.world_size, self.trainer.global_rank
         turns = Turns(16, 0, rank, world)
-        return DataLoader(Rows(16, self.context, 2, self.masked), 5, sampler=turns, collate_fn=collate)
-
-    def state_dict(self) -> dict[str, int]:
-        return {"consumed": self.consumed}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.consumed = state_dict["consumed"]
+        return loader(Rows(16, self.context, 2, self.masked), 5, turns)
 
 
 def tiny(dropout: float = 0.0, seed: int = 0, context: int = 16, **options: Any) -> LitGPT:

@@ -1,0 +1,135 @@
+"""Schedules against closed forms, nanoGPT's written out again, and what a resume may and may not change."""
+
+import inspect
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_gpt.errors import UserError
+from lit_gpt.train.schedules import (
+    Schedule,
+    WarmupCosine,
+    WarmupExponential,
+    WarmupLinear,
+    WarmupStableDecay,
+    WarmupStep,
+)
+
+ALL = [WarmupCosine, WarmupLinear, WarmupStep, WarmupExponential, WarmupStableDecay]
+PEAK = 1e-3
+
+
+def rates(
+    new: Callable[..., Schedule], steps: int, lrs: tuple[float, ...] = (PEAK,), **options: float
+) -> list[list[float]]:
+    """The rates that the optimizer's steps 0 ... steps - 1 really use, by group."""
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in lrs]
+    optimizer = torch.optim.SGD([{"params": [p], "lr": lr} for p, lr in zip(parameters, lrs, strict=True)])
+    schedule = new(optimizer, steps, **options)
+    used = []
+    for _ in range(steps):
+        used.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    return used
+
+
+def test_cosine_is_nanogpts_to_the_letter() -> None:
+    warmup_iters, lr_decay_iters, min_lr = 100, 2000, 1e-4
+
+    def get_lr(it: int) -> float:  # as nanoGPT's train.py computes it
+        if it < warmup_iters:
+            return PEAK * (it + 1) / (warmup_iters + 1)
+        if it > lr_decay_iters:
+            return min_lr
+        ratio = (it - warmup_iters) / (lr_decay_iters - warmup_iters)
+        return min_lr + 0.5 * (1.0 + math.cos(math.pi * ratio)) * (PEAK - min_lr)
+
+    ours = [rate for (rate,) in rates(WarmupCosine, 2000, warmup=100, floor=0.1)]
+    assert ours == pytest.approx([get_lr(it) for it in range(2000)], rel=1e-12)
+
+
+def test_closed_forms_after_the_warmup() -> None:
+    steps, warmup = 110, 10
+    x = [(s - warmup) / (steps - warmup) for s in range(warmup, steps)]
+    expected = {
+        WarmupLinear: [1 - 0.8 * v for v in x],
+        WarmupStep: [max(0.2, 0.5 ** ((v >= 0.3) + (v >= 0.6) + (v >= 0.9))) for v in x],
+        WarmupExponential: [max(0.2, 2 ** (-v / 0.25)) for v in x],
+        WarmupStableDecay: [min(1, 0.2 + 0.8 * (1 - s / steps) / 0.5) for s in range(warmup, steps)],
+    }
+    options = {
+        WarmupStep: {"drops": (0.3, 0.6, 0.9), "gamma": 0.5},
+        WarmupExponential: {"halving": 0.25},
+        WarmupStableDecay: {"decay": 0.5},
+    }
+    for new, fractions in expected.items():
+        ours = [rate for (rate,) in rates(new, steps, warmup=warmup, floor=0.2, **options.get(new, {}))]
+        assert ours[:warmup] == pytest.approx([PEAK * (s + 1) / (warmup + 1) for s in range(warmup)])
+        if new is WarmupStableDecay:  # the plateau, then the straight line over the last half
+            fractions = [1.0 if s < steps / 2 else 0.2 + 0.8 * (1 - s / steps) / 0.5 for s in range(warmup, steps)]
+        assert ours[warmup:] == pytest.approx([PEAK * f for f in fractions]), new
+
+
+@given(
+    new=st.sampled_from(ALL),
+    steps=st.integers(1, 300),
+    warmup=st.integers(0, 400),
+    floor=st.floats(0, 1),
+    step=st.integers(0, 700),
+)
+def test_fractions_stay_between_floor_and_peak(
+    new: type[Schedule], steps: int, warmup: int, floor: float, step: int
+) -> None:
+    schedule = new(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), steps, warmup=warmup, floor=floor)
+    fraction = schedule.fraction(step)
+    assert 0.0 <= fraction <= 1.0
+    if step >= warmup:
+        assert fraction >= floor - 1e-12
+        assert schedule.fraction(step + 1) <= fraction + 1e-12
+
+
+def test_each_group_keeps_its_own_peak() -> None:
+    for small, large in rates(WarmupCosine, 50, lrs=(1e-3, 1e-2), warmup=5):
+        assert large == pytest.approx(10 * small)
+
+
+@pytest.mark.parametrize("new", ALL)
+def test_a_longer_run_gets_a_longer_schedule_on_resume(new: type[Schedule]) -> None:
+    def fresh(steps: int) -> Schedule:
+        return new(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK), steps, warmup=2)
+
+    short, long = fresh(20), fresh(40)
+    for _ in range(15):
+        short.optimizer.step()
+        short.step()
+    long.load_state_dict(short.state_dict())
+    long.refresh([PEAK])
+    assert long.optimizer.param_groups[0]["lr"] == pytest.approx(PEAK * fresh(40).fraction(15))
+
+
+def test_one_argument_name_has_one_default_in_all_siblings() -> None:
+    defaults: dict[str, set[object]] = {}
+    for new in ALL:
+        for name, parameter in inspect.signature(new).parameters.items():
+            defaults.setdefault(name, set()).add(parameter.default)
+    assert {name: values for name, values in defaults.items() if len(values) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("new", "options", "said"),
+    [
+        (WarmupCosine, {"warmup": -1}, "warmup is -1"),
+        (WarmupLinear, {"floor": 1.5}, "floor is 1.5"),
+        (WarmupStep, {"gamma": 0.0}, "gamma is 0.0"),
+        (WarmupExponential, {"halving": 0.0}, "halving is 0.0"),
+        (WarmupStableDecay, {"decay": 2.0}, "decay is 2.0"),
+    ],
+)
+def test_impossible_arguments_are_named(new: type[Schedule], options: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        rates(new, 10, **options)
