@@ -49,13 +49,13 @@ class TextFiles(Source):
 
     Args:
         paths: A file, a folder or a glob (`books/**/*.txt`), or a list of them, read in the order given.
-        separator: Text between documents inside a file, such as a blank line "\\n\\n"; by default a file is one
-            document.
+        separator: Text between documents inside a file, \\n\\n for a blank line; by default a file is one document.
     """
 
     def __init__(self, paths: str | list[str], separator: str | None = None) -> None:
         self.paths = paths
-        self.separator = separator
+        # A command line has no other way of typing a line break.
+        self.separator = separator and separator.replace("\\n", "\n").replace("\\t", "\t")
         if separator == "":
             raise UserError("separator of TextFiles is empty; leave it out to take each file as one document")
 

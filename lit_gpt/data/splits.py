@@ -88,7 +88,8 @@ def _by_document(documents: Iterable[str], shares: Fractions) -> Iterator[Piece]
     taken = dict.fromkeys(wanted, 0)
     total = 0
     for text in documents:
-        total += len(text)
+        # By what was taken before, never by the document's own length: else one split would get the short ones.
         split = max(wanted, key=lambda name: wanted[name] * total - taken[name])
+        total += len(text)
         taken[split] += len(text)
         yield Piece(split, text, True, True)

@@ -29,10 +29,10 @@ def test_a_config_gives_its_data_section_and_the_nets_context(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "run.yaml"
+    again = f"{{class_path: TextFiles, init_args: {{paths: {text}}}}}"
     config.write_text(
         "model: {net: {context: 32}, optimizer: {lr: 1.0}}\ntrainer: {max_steps: 5}\nseed_everything: 3\n"
-        f"data: {{source: {{class_path: TextFiles, init_args: {{paths: {text}}}}}, tokenizer: Byte,"
-        f" folder: {tmp_path / 'corpus'}, extra_val: {{again: {{class_path: TextFiles, init_args: {{paths: {text}}}}}}}}}\n"
+        f"data: {{source: {again}, tokenizer: Byte, folder: {tmp_path / 'corpus'}, extra_val: {{again: {again}}}}}\n"
     )
     assert main(["prepare", "--config", str(config), "--data.batch_size", "4"]) == 0
     out = capsys.readouterr().out
@@ -44,7 +44,7 @@ def test_a_config_gives_its_data_section_and_the_nets_context(
     ("words", "said"),
     [
         (["--data.source.paths", "nowhere.txt"], "there is no file or folder nowhere.txt"),
-        (["--data.source.limt", "3"], "did you mean 'data.source.limit'"),
+        (["--data.source.limt", "3"], "data.source.limit?"),
         (["--data.source.paths", "TEXT", "--data.context", "5000"], "a context of 5000 needs 5001"),
         (["--data.source.paths", "TEXT", "--data.val_fraction", "2"], "val_fraction 2.0 is out of range"),
         (["--config", "none.yaml"], "none.yaml does not exist"),

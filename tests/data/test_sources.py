@@ -35,7 +35,8 @@ def test_globs_and_lists_keep_the_order_given_and_take_each_file_once(folder: Pa
 
 def test_a_separator_cuts_a_file_into_documents(tmp_path: Path) -> None:
     (tmp_path / "poems").write_text("one\ntwo\n\nthree\n\n\n\nfour")
-    assert list(TextFiles(str(tmp_path / "poems"), separator="\n\n")) == ["one\ntwo", "three", "four"]
+    for separator in ("\n\n", r"\n\n"):
+        assert list(TextFiles(str(tmp_path / "poems"), separator=separator)) == ["one\ntwo", "three", "four"]
 
 
 def test_text_comes_as_it_is_but_for_a_byte_order_mark(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Splits: nothing lost, nothing twice, fractions met."""
 
+import random
 from collections import Counter
 
 import pytest
@@ -43,6 +44,15 @@ def test_whole_documents_meet_the_fractions_to_a_document_or_two(
     longest = max(map(len, documents))
     for name, share in zip(("val", "test"), shares, strict=True):
         assert abs(taken[name] - share * sum(map(len, documents))) <= 2 * longest
+
+
+def test_short_documents_are_no_more_for_validation_than_long_ones() -> None:
+    chance = random.Random(1)
+    lengths = [chance.choice([10, 1000]) for _ in range(4000)]
+    pieces = split_documents(["x" * length for length in lengths], Fractions(0.1, 0.0), "document", 0, len(lengths))
+    held = [len(piece.text) for piece in pieces if piece.split == "val"]
+    assert abs(sum(held) / sum(lengths) - 0.1) < 0.002
+    assert abs(held.count(1000) / len(held) - 0.5) < 0.1
 
 
 def test_one_text_is_split_as_its_benchmark_is() -> None:
