@@ -153,7 +153,9 @@ def _measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -
     """FLOP/s of the fastest of some square matrix products; measured once per process."""
     key = (str(device), dtype, torch.get_num_threads())
     if key not in _measured:
-        a = torch.randn(size, size, device=device).to(dtype)
+        # A generator of its own: measuring must not move the random state of a run.
+        own = torch.Generator(device).manual_seed(0)
+        a = torch.randn(size, size, device=device, generator=own).to(dtype)
         best = float("inf")
         for _ in range(5):
             begun = time.perf_counter()

@@ -15,7 +15,6 @@ from lit_gpt.train.resume import ExactResume, random_state, restore_random_state
 from lit_gpt.train.saving import LastCheckpoint, VerifiedIO
 from lit_gpt.train.stopping import ValidateAtEnd
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader is not resumable")  # the stand-in resumes by itself
 
 

@@ -1,0 +1,69 @@
+"""Two processes on the CPU give the loss curve of one process with twice the batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def main(processes: int, batch_size: int, accumulate: int, out: str) -> None:
+    """Train the stand-in and write what was logged; run in a process of its own."""
+    from standins import TinyData, tiny, trainer
+
+    from lit_gpt.train.loggers import CSVLog
+    from lit_gpt.train.metering import StepMetrics
+    from lit_gpt.train.resume import ExactResume
+    from lit_gpt.train.saving import LastCheckpoint, VerifiedIO
+    from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
+
+    folder = Path(out)
+    fit = trainer(
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        max_steps=50,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=1.0,
+        log_every_n_steps=1,
+        enable_checkpointing=True,
+        logger=[CSVLog(folder)],
+        callbacks=[ExactResume(), StopOnSignal(), ValidateAtEnd(), StepMetrics(), LastCheckpoint(folder)],
+        plugins=[VerifiedIO()],
+        val_check_interval=20,
+        check_val_every_n_epoch=None,
+    )
+    fit.fit(tiny(), datamodule=TinyData(batch_size, masked=True, rows=96))
+
+
+# 12 batches an epoch: the last window of five is a short one
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 5])
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, accumulate: int) -> None:
+    import csv
+
+    curves = []
+    for processes, batch_size in ((1, 8), (2, 4)):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        code = f"import test_ddp; test_ddp.main({processes}, {batch_size}, {accumulate}, {json.dumps(str(out))})"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+        script = out / "run.py"  # a file: Lightning starts the second process by running it again
+        script.write_text(f"import sys\nsys.path.insert(0, {str(HERE)!r})\n{code}\n")
+        done = subprocess.run(
+            [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        with open(out / "metrics.csv", newline="") as file:
+            curves.append(list(csv.DictReader(file)))
+    one, two = curves
+    assert len(one) == len(two) > 50
+    assert one[-1]["step"] == "50"
+    for a, b in zip(one, two, strict=True):
+        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"])
+        for name in ("train_loss", "grad_norm", "val_loss", "val_bpb", "val_accuracy"):
+            assert (a[name] == "") == (b[name] == "")
+            if a[name]:
+                assert float(a[name]) == pytest.approx(float(b[name]), abs=1e-5), (a["step"], name)
