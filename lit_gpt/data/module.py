@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -37,6 +36,8 @@ __all__ = [
     "TextFiles",
     "TokenData",
 ]
+
+_FIRST, _LAST = 24, 8  # places of a row that are shown one by one
 
 NewSource = Callable[[], Source]
 NewTokenizer = Callable[[], Tokenizer]
@@ -335,14 +336,19 @@ class TokenData(LightningDataModule):
 
 
 def _shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
-    """Lines that show one row: its text, then each input with its target."""
+    """Lines that show one row: its text, what is scored, then inputs with their targets, the middle left out."""
     inputs, targets = batch.inputs[row].tolist(), batch.targets[row].tolist()
     segments = None if batch.segments is None else batch.segments[row].tolist()
-    scored = int(np.count_nonzero(np.array(targets) != IGNORED))
-    yield f"row {row}: {len(inputs)} tokens, {scored} scored"
-    yield f"  text     {''.join(map(tokenizer.token, inputs))!r}"
+    scored = [target for target in targets if target != IGNORED]
+    yield f"row {row}: {len(inputs)} tokens, {len(scored)} scored"
+    yield f"  inputs   {''.join(map(tokenizer.token, inputs))!r}"
+    yield f"  targets  {''.join(map(tokenizer.token, scored))!r}"
     yield f"  segments {'one' if segments is None else segments}"
     yield "  place      id  input -> target"
     for place, (id, target) in enumerate(zip(inputs, targets, strict=True)):
+        if _FIRST <= place < len(inputs) - _LAST:
+            if place == _FIRST:
+                yield "    ..."
+            continue
         shown = "not scored" if target == IGNORED else repr(tokenizer.token(target))
         yield f"  {place:5} {id:7}  {tokenizer.token(id)!r} -> {shown}"

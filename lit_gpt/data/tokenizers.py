@@ -1,6 +1,6 @@
 """Text to token ids and back.
 
-Knows: special tokens, how text is cut so that long texts can be encoded in parts, how ids become text one at a time.
+Knows: special tokens, how ids become text one at a time.
 Does not know: where text comes from, files of ids, batches, models.
 
 Special tokens are never recognised inside text: a text that spells one is encoded as the ordinary characters it is.
@@ -10,19 +10,15 @@ import codecs
 import hashlib
 import importlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lit_gpt.data.byte_level import byte_of_character, cut
 from lit_gpt.errors import UserError
 
-# Neither side of this place is ever joined into one token by the byte-level pre-tokenizer: no pattern of it goes on
-# from a character that is not a space into a space, so parts cut here are encoded as they are in the whole text.
-_CUT = re.compile(r"(?<=\S)(?=[ \n])")
-_PART = 1 << 14  # characters; small enough to spread one text over all cores
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -344,7 +340,7 @@ class BPE(Tokenizer):
         # Text that spells a special token must stay text: what users write is not to steer the model.
         self._inner.encode_special_tokens = True
         special_ids = {text: self._inner.token_to_id(text) for text in self._special_texts()}
-        byte_of = _bytes_of_byte_level()
+        byte_of = byte_of_character()
         pieces = [
             b""
             if id in special_ids.values()
@@ -383,29 +379,6 @@ class Saved(Tokenizer):
 
     def __init__(self, path: str) -> None:  # read by the command line for its menu; never run
         raise AssertionError(path)
-
-
-def cut(text: str) -> Iterator[str]:
-    """Parts of a text that byte-level BPE encodes exactly as it does the whole."""
-    start = 0
-    while len(text) - start > _PART:
-        place = _CUT.search(text, start + _PART)
-        if place is None:
-            break
-        yield text[start : place.start()]
-        start = place.start()
-    if start < len(text):
-        yield text[start:]
-
-
-def _bytes_of_byte_level() -> dict[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for.
-
-    Printable Latin-1 characters stand for themselves, the others for code points from 256 on, in order (GPT-2's table).
-    """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [value for value in range(256) if value not in printable]
-    return {chr(value): value for value in printable} | {chr(256 + place): value for place, value in enumerate(others)}
 
 
 def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:

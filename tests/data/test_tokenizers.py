@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Saved, Tokenizer
-from lit_gpt.data.tokenizers import cut
+from lit_gpt.data.byte_level import cut
 from lit_gpt.errors import UserError
 
 TEXTS = [
@@ -64,7 +64,7 @@ def test_a_stream_never_shows_half_a_character() -> None:
 @settings(deadline=None)
 def test_parts_of_a_text_are_encoded_as_the_whole(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lit_gpt.data.tokenizers._PART", 3)
+        patch.setattr("lit_gpt.data.byte_level._PART", 3)
         assert "".join(cut(text)) == text
         in_parts = BPE_300.encode(text)
     assert in_parts == BPE_300._inner.encode(text, add_special_tokens=False).ids

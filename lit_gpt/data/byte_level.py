@@ -1,0 +1,35 @@
+"""GPT-2's byte-level alphabet and pre-tokenizer: which bytes its characters are, where text may be cut.
+
+Knows: characters. Does not know: vocabularies, ids.
+"""
+
+import re
+from collections.abc import Iterator
+
+# Neither side of this place is ever joined into one token by the byte-level pre-tokenizer: no pattern of it goes on
+# from a character that is not a space into a space, so parts cut here are encoded as they are in the whole text.
+_CUT = re.compile(r"(?<=\S)(?=[ \n])")
+_PART = 1 << 14  # characters; small enough to spread one text over all cores
+
+
+def cut(text: str) -> Iterator[str]:
+    """Parts of a text that byte-level BPE encodes exactly as it does the whole."""
+    start = 0
+    while len(text) - start > _PART:
+        place = _CUT.search(text, start + _PART)
+        if place is None:
+            break
+        yield text[start : place.start()]
+        start = place.start()
+    if start < len(text):
+        yield text[start:]
+
+
+def byte_of_character() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for.
+
+    Printable Latin-1 characters stand for themselves, the others for code points from 256 on, in order (GPT-2's table).
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [value for value in range(256) if value not in printable]
+    return {chr(value): value for value in printable} | {chr(256 + place): value for place, value in enumerate(others)}
