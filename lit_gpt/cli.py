@@ -299,7 +299,9 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         if self.command == "fit" and self.config.get("show_batch"):  # needs neither net nor trainer
-            self.datamodule = self.parser.instantiate_classes(Namespace(data=self.config.data)).data
+            parser = ArgumentParser(exit_on_error=False)  # the whole parser would make a model of nothing
+            parser.add_class_arguments(TokenData, "data")
+            self.datamodule = parser.instantiate_classes(Namespace(data=self.config.data)).data
             self.vocabulary(self.datamodule)
             return
         try:

@@ -19,7 +19,7 @@ _HOME = {
     "StandardLibrary": "sources",
     "TextFiles": "sources",
     "TokenData": "module",
-    "TokenStream": "tokenizers",
+    "TokenStream": "byte_level",
     "Tokenizer": "tokenizers",
     "Windows": "datasets",
     "write_corpus": "corpus",

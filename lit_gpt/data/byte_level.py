@@ -1,8 +1,10 @@
-"""GPT-2's byte-level alphabet and pre-tokenizer: which bytes its characters are, where text may be cut.
+"""GPT-2's byte-level alphabet and pre-tokenizer: which bytes its characters are, where text may be cut;
+and bytes to text as they come.
 
 Knows: characters. Does not know: vocabularies, ids.
 """
 
+import codecs
 import re
 from collections.abc import Iterator
 
@@ -10,6 +12,22 @@ from collections.abc import Iterator
 # from a character that is not a space into a space, so parts cut here are encoded as they are in the whole text.
 _CUT = re.compile(r"(?<=\S)(?=[ \n])")
 _PART = 1 << 14  # characters; small enough to spread one text over all cores
+
+
+class TokenStream:
+    """Turns ids into text one at a time; a character whose bytes are spread over several ids comes whole."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def step(self, id: int) -> str:
+        """The text that is complete with this id; often one token, sometimes empty."""
+        return self._decoder.decode(self._pieces[id])
+
+    def flush(self) -> str:
+        """What is left at the end: empty, or U+FFFD for a character that was never finished."""
+        return self._decoder.decode(b"", final=True)
 
 
 def cut(text: str) -> Iterator[str]:

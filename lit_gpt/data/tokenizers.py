@@ -6,7 +6,6 @@ Does not know: where text comes from, files of ids, batches, models.
 Special tokens are never recognised inside text: a text that spells one is encoded as the ordinary characters it is.
 """
 
-import codecs
 import hashlib
 import importlib
 import json
@@ -16,26 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.byte_level import byte_of_character, cut
+from lit_gpt.data.byte_level import TokenStream, byte_of_character, cut
 from lit_gpt.errors import UserError
-
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-class TokenStream:
-    """Turns ids into text one at a time; a character whose bytes are spread over several ids comes whole."""
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def step(self, id: int) -> str:
-        """The text that is complete with this id; often one token, sometimes empty."""
-        return self._decoder.decode(self._pieces[id])
-
-    def flush(self) -> str:
-        """What is left at the end: empty, or U+FFFD for a character that was never finished."""
-        return self._decoder.decode(b"", final=True)
 
 
 class Tokenizer:
@@ -118,8 +99,7 @@ class Tokenizer:
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments, as far as they decide what will be learned."""
-        cls = type(self)
-        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(self._arguments)}
+        return {"class_path": _class_path(type(self)), "init_args": dict(self._arguments)}
 
     def state(self) -> dict[str, Any]:
         """Plain data from which `restore` makes the same tokenizer again."""
@@ -270,7 +250,7 @@ class Char(Tokenizer):
         self._settle(pieces, {text: len(known) + place for place, text in enumerate(texts)})
         if self.unk is not None:
             # A character stood there: showing none would join what it kept apart.
-            self._pieces[self.unk] = _REPLACEMENT.encode()
+            self._pieces[self.unk] = "\N{REPLACEMENT CHARACTER}".encode()
 
 
 class BPE(Tokenizer):
@@ -381,8 +361,12 @@ class Saved(Tokenizer):
         raise AssertionError(path)
 
 
+def _class_path(cls: type[Tokenizer]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
-    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _all_subclasses(Tokenizer)}
+    known = {_class_path(cls): cls for cls in _all_subclasses(Tokenizer)}
     if class_path in known:
         return known[class_path]
     module, _, name = class_path.rpartition(".")
