@@ -54,9 +54,9 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         return _unknown(word.lstrip("-").partition("=")[0], _known(parser), argv, layers)
     required = _REQUIRED.search(message)
     if required and path:
-        names = ", ".join(f"--{path}.{name.strip()}" for name in required[1].split(","))
+        missing = ", ".join(f"--{path}.{name.strip()}" for name in required[1].split(","))
         named = classes or _SPEC.findall(message)
-        return f"{path} {_name(named[-1]) if named else ''} also needs {names}"
+        return f"{path} {_name(named[-1]) if named else ''} also needs {missing}"
     if path:
         return f"{_place(path, argv, layers)}: {_reason(message, path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())

@@ -1,0 +1,99 @@
+"""Imports point one way, as the design has it; read from the source, so imports inside functions count too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lit_gpt"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Leaves that know no other module of the package, so any of them may import them.
+LEAVES = {"errors", "manifest"}
+# What each part may import of the package, besides itself and the leaves.
+MAY = {
+    "nn": set(),
+    "model": {"nn"},
+    "cost": {"nn", "model"},
+    "edit": {"nn", "model"},
+    "data": set(),
+    "generate": {"nn", "model", "cost", "data"},  # data in writer.py only, checked apart
+    "look": {"nn", "model", "cost"},
+    "hub": {"nn", "model", "cost", "data"},
+    "checkpoint": {"nn", "model", "cost", "edit", "generate", "look", "hub", "data"},
+    "rundir": set(),
+    "settings": set(),
+    "mistakes": {"settings"},
+    "lineage": {"settings", "checkpoint", "data"},
+    "train": {"nn", "model", "cost", "edit", "generate", "look", "hub", "checkpoint", "data", "rundir"},
+}
+LOW = set(MAY)
+MAY["cli"] = LOW
+MAY["startup"] = {"cli"}
+for _top in ("commands", "export", "serve"):
+    MAY[_top] = LOW | {"cli", "startup"}
+MAY["__main__"] = set(MAY)
+MAY["__init__"] = set(MAY)
+LIGHTNING = ("train/", "data/module.py", "cli.py", "commands/")
+
+
+def part_of(file: Path) -> str:
+    """The folder or file right below the package."""
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> set[str]:
+    """Full names of all modules that a file imports at run time, wherever in it."""
+    names: set[str] = set()
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    only_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in only_types:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: relative import; write it in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_one_way(file: Path) -> None:
+    part, where = part_of(file), file.relative_to(PACKAGE).as_posix()
+    assert part in MAY or part in LEAVES, f"{part} has no place in the order of layers"
+    allowed = MAY.get(part, set()) | LEAVES | {part}
+    for name in imported(file):
+        root, *rest = name.split(".")
+        if root == "lit_gpt" and rest:
+            other = rest[0]
+            assert other in allowed or not (PACKAGE / other).exists() and not (PACKAGE / f"{other}.py").exists(), (
+                f"{where} may not import {name}"
+            )
+        if root in ("lightning", "pytorch_lightning"):
+            assert where.startswith(LIGHTNING), f"{where} may not import lightning"
+        if part == "generate" and name.startswith("lit_gpt.data"):
+            assert file.name == "writer.py", "of generate/ only writer.py may know data"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if part_of(f) in ("nn", "model")], ids=lambda file: file.name)
+def test_nets_need_torch_alone(file: Path) -> None:
+    import sys
+
+    for name in imported(file):
+        root = name.partition(".")[0]
+        assert root in {"torch", "lit_gpt", *sys.stdlib_module_names}, f"{file.name} imports {name}"
+
+
+def test_the_reader_sees_imports_inside_functions_and_skips_those_for_types(tmp_path: Path) -> None:
+    file = tmp_path / "one.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import lightning\n"
+        "def f():\n    from lit_gpt.cli import build\n"
+    )
+    assert imported(file) == {"typing.TYPE_CHECKING", "lit_gpt.cli.build"}
