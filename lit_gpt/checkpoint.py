@@ -45,8 +45,9 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
     net = build_net(net_config(checkpoint, file), file, trust, device="meta")
     weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
     load_weights(net, weights, file)
+    for position in net.positions:  # tables are not in the file, and nothing can be copied from the meta device
+        position.reset_buffers(device=torch.device(device))
     net.to(device)
-    net.reset_buffers()
     return net.eval(), Tokenizer.restore(checkpoint["tokenizer"])
 
 

@@ -294,7 +294,7 @@ class CLI(LightningCLI):
         net = copy.deepcopy(self.config.model.net)
         net.init_args.vocab_size = 64
         with torch.device("meta"):
-            made: GPT = parser.instantiate_classes(Namespace(net=net)).net
+            made: GPT = parser.instantiate(Namespace(net=net)).net
         return made
 
     def instantiate_classes(self) -> None:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,6 +109,8 @@ def discard(folder: Path) -> None:
     """Takes back a claimed directory of a run that never began; keeps it where a checkpoint was written."""
     if not any(folder.glob(f"{CHECKPOINTS}/*.ckpt")):
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # the root, if no other run lies in it
+            folder.parent.rmdir()
 
 
 def running(folder: Path) -> bool:

@@ -65,6 +65,8 @@ def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
     steps = cli.config.trainer.max_steps
     if not (0 < steps <= ancestor.step):
         return False
+    if place.lock is not None:
+        place.lock.close()
     print(f"{place.folder} is finished: step {ancestor.step} of {steps}; a larger --trainer.max_steps goes on")
     return True
 

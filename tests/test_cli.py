@@ -1,0 +1,232 @@
+"""From typed words to objects and run directories; in process, but for what only a fresh process can show."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from lit_gpt import rundir
+from lit_gpt.__main__ import commands, main
+from lit_gpt.cli import CLI, build
+from lit_gpt.errors import UserError
+from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
+from lit_gpt.settings import Typed
+
+TINY = [
+    *("--model.net.width=32", "--model.net.depth=2", "--model.net.heads=4", "--model.net.context=16"),
+    *("--data.tokenizer=Char", "--data.batch_size=2", "--data.val_batch_size=64"),
+    *("--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu"),
+    *("--trainer.enable_progress_bar=false", "--sample.max_new_tokens=5"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tiny(text_file: Path) -> list[str]:
+    return [*TINY, f"--data.source.paths={text_file}"]
+
+
+def net_of(*words: str, tiny: list[str]) -> Any:
+    return build(None, [*tiny, *words]).model.net
+
+
+def test_help_is_quick_and_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert {"fit", "validate", "test", "generate", "runs"} <= commands().keys()
+    assert all(name in shown and line and line in shown for name, line in commands().items())
+
+
+def test_help_of_a_fresh_process_imports_nothing_heavy() -> None:
+    code = "import sys; from lit_gpt.__main__ import main; main(['--help']); print(sorted(sys.modules))"
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 3  # 0.1 s where nothing else runs
+    assert not {"'torch'", "'lightning'", "'yaml'", "'jsonargparse'"} & set(done.stdout.split("[")[-1].split(", "))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.net.norm=RMSNorm", "--model.net.norm.eps=1e-3"],
+        ["--model.net.norm", "RMSNorm", "--model.net.norm.eps", "1e-3"],
+        ["--model.net.norm={class_path: RMSNorm, init_args: {eps: 1e-3}}"],
+        ["--model.net.norm.class_path=lit_gpt.nn.RMSNorm", "--model.net.norm.init_args.eps=1e-3"],
+    ],
+)
+def test_a_seat_is_filled_by_name(words: list[str], tiny: list[str]) -> None:
+    net = net_of(*words, tiny=tiny)
+    assert isinstance(net.norm, RMSNorm) and net.norm.eps == 1e-3
+
+
+def test_an_argument_of_a_default_class_needs_no_class(tiny: list[str]) -> None:
+    assert net_of("--model.net.attention.window=4", tiny=tiny).blocks[0].attention.window == 4
+
+
+def test_a_list_is_tiled_over_the_layers(tiny: list[str]) -> None:
+    seat = "[SelfAttention, {class_path: SelfAttention, init_args: {window: 8}}]"
+    net = net_of(f"--model.net.attention={seat}", tiny=tiny)
+    assert [block.attention.window for block in net.blocks] == [None, 8]
+
+
+def test_a_class_from_outside_the_package(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab_of_mine.py").write_text(
+        textwrap.dedent("""
+        from lit_gpt.nn import SelfAttention, Sizes
+
+        class Loud(SelfAttention):
+            def __init__(self, sizes: Sizes, volume: float = 1.0):
+                super().__init__(sizes)
+                self.volume = volume
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    net = net_of("--model.net.attention=lab_of_mine.Loud", "--model.net.attention.volume=11", tiny=tiny)
+    attention = net.blocks[0].attention
+    assert isinstance(attention, SelfAttention) and attention.volume == 11.0
+
+
+def test_yaml_dict_and_words_build_the_same(tiny: list[str], tmp_path: Path, text_file: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("model: {net: {width: 16, heads: 2, norm: RMSNorm}}\nseed_everything: 5\n")
+    from_words = net_of("--model.net.width=16", "--model.net.heads=2", "--model.net.norm=RMSNorm",
+                        "--seed_everything=5", tiny=tiny)  # fmt: skip
+    after = [word for word in tiny if "width" not in word and "heads" not in word]
+    nets = [build(file, after).model.net, build(yaml.safe_load(file.read_text()), after).model.net]
+    for net in nets:
+        for name, weight in from_words.state_dict().items():
+            torch.testing.assert_close(net.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_base_is_found_beside_the_file_and_overlays_go_over_it(tmp_path: Path, tiny: list[str]) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/base.yaml").write_text("model: {net: {norm: {class_path: RMSNorm, init_args: {eps: 0.5}}}}\n")
+    (tmp_path / "deep/child.yaml").write_text("base: base.yaml\nmodel: {net: {dropout: 0.25}}\n")
+    (tmp_path / "over.yaml").write_text("model: {net: {norm: LayerNorm}}\n")
+    child, over = str(tmp_path / "deep/child.yaml"), str(tmp_path / "over.yaml")
+    net = build(child, tiny).model.net
+    assert isinstance(net.norm, RMSNorm) and net.norm.eps == 0.5 and net.sizes.dropout == 0.25
+    net = build(child, ["--config", over, *tiny]).model.net
+    assert isinstance(net.norm, LayerNorm) and net.sizes.dropout == 0.25
+
+
+def test_the_data_gives_vocabulary_and_the_net_the_context(tiny: list[str]) -> None:
+    run = build(None, tiny)
+    assert run.model.net.vocab_size == run.data.vocab_size
+    assert run.model.net.vocab_size % 64 == 0 and run.model.net.vocab_size >= run.data.tokenizer.vocab_size
+    assert run.data.context == run.model.net.context == 16
+    assert build(None, [*tiny, "--data.context=8"]).data.context == 8
+
+
+def test_epochs_alone_are_not_cut_by_the_default_steps(tiny: list[str]) -> None:
+    words = [word for word in tiny if "max_steps" not in word]
+    assert build(None, [*words, "--trainer.max_epochs=3"]).trainer.max_steps == -1
+    assert build(None, words).trainer.max_steps == 2000
+
+
+def test_print_config_prepares_no_text(capsys: pytest.CaptureFixture[str], own_cache: Path) -> None:
+    before = sorted(own_cache.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--data.source.paths=nowhere.txt", "--print_config"])
+    assert ended.value.code == 0 and sorted(own_cache.rglob("*")) == before
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["data"]["source"]["class_path"].endswith("TextFiles")
+    assert shown["model"]["net"]["init_args"]["norm"]["class_path"] == "lit_gpt.nn.LayerNorm"
+
+
+def test_fit_ends_with_what_it_reached_and_what_to_do_next(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *tiny, "--name=one"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    words = lines[-1].split()
+    assert words[::2] == ["step", "tokens", "val_loss", "val_perplexity", "val_bpb", "seconds"]
+    assert words[1] == "2" and words[3] == str(2 * 2 * 16)
+    text = "\n".join(lines)
+    assert all(command in text for command in ("lit-gpt generate runs/one", "lit-gpt validate runs/one", "tensorboard"))
+    folder = Path("runs/one")
+    assert {"config.yaml", "run.json", "metrics.csv"} <= {file.name for file in folder.iterdir()}
+    assert (folder / "checkpoints/best.ckpt").is_symlink() and (folder / "checkpoints/last.ckpt").is_symlink()
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["state"] == "done" and facts["steps"] == 2 and facts["threads"] == torch.get_num_threads()
+    assert "--name=one" in facts["command"] and facts["versions"]["torch"] == torch.__version__
+
+    assert main(["validate", "runs/one", "--trainer.limit_val_batches=1"]) == 0
+    measured = capsys.readouterr().out.split()
+    assert measured[measured.index("val_loss") + 1] == words[5]
+
+    assert main(["runs"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[1].split()[:3] == ["one", "done", "2"] and words[5] in listed[1]
+
+    # The settings that were written make the same run again, in a directory of its own.
+    assert main(["fit", "--config=runs/one/config.yaml"]) == 0
+    again = capsys.readouterr().out
+    assert "runs/one is taken; this run writes to runs/one-2" in again
+    assert again.strip().splitlines()[-1].split()[:10] == words[:10]
+
+
+def test_resume_goes_on_finished_runs_say_so_and_the_net_stays(tiny: list[str], capsys: Any) -> None:
+    assert main(["fit", *tiny, "--name=one", "--resume=auto"]) == 0
+    assert main(["fit", *tiny, "--name=one", "--resume"]) == 0
+    assert "runs/one is finished: step 2 of 2" in capsys.readouterr().out
+    words = [word for word in tiny if "max_steps" not in word]
+    assert main(["fit", *words, "--name=one", "--resume", "--trainer.max_steps=4", "--model.net.width=64"]) == 0
+    shown = capsys.readouterr().out
+    assert "resume keeps model.net.width = 32 of the checkpoint; 64 was asked for" in shown
+    assert "resume changes trainer.max_steps from 2 to 4" in shown
+    assert shown.strip().splitlines()[-1].startswith("step 4  tokens 128 ")
+    assert not Path("runs/one-2").exists()
+    assert len(json.loads(Path("runs/one/run.json").read_text())["resumes"]) == 1
+    # Without settings of its own the run's are taken.
+    assert main(["fit", "--name=one", "--resume", "--trainer.max_steps=5"]) == 0
+    assert yaml.safe_load(Path("runs/one/config.yaml").read_text())["data"]["batch_size"] == 2
+
+
+def test_two_runs_never_write_one_directory(tiny: list[str]) -> None:
+    run = build(None, [*tiny, "--name=one"])
+    run.trainer.fit(run.model, run.data)
+    with rundir.lock(Path("runs/one")), pytest.raises(UserError, match="being written by another run"):
+        rundir.lock(Path("runs/one"))
+    with rundir.lock(Path("runs/one")):
+        assert main(["fit", "--name=one", "--resume", "--trainer.max_steps=4"]) == 2
+    assert rundir.state(Path("runs/one")) == "done"
+
+
+def test_directories_are_claimed_one_each(tmp_path: Path) -> None:
+    names = [rundir.claim(tmp_path, "a").name for _ in range(3)]
+    assert names == ["a", "a-2", "a-3"]
+    rundir.claim(tmp_path, "a-b")
+    assert [folder.name for folder in rundir.of_name(tmp_path, "a")] == ["a-3", "a-2", "a"]
+
+
+def test_show_batch_trains_nothing(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *tiny, "--show_batch"]) == 0
+    assert capsys.readouterr().out.strip() and not Path("runs").exists()
+
+
+def test_what_was_typed_is_found_again(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "name: from_file\nmodel: {init_from: x, net: {class_path: GPT, init_args: {width: 3}}}\n"
+    )
+    typed = Typed(["--config", str(tmp_path / "a.yaml"), "--resume", "--trainer.max_steps", "5"])
+    assert typed.get("name") == "from_file" and typed.get("resume") is True and typed.get("trainer.max_steps") == "5"
+    assert typed.get("model.net.width") == 3 and typed.has("model.net") and not typed.has("data")
+    assert typed.name == "a"
+
+
+def test_the_parsers_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        CLI("fit", Typed(["--help"]))
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "configs/quickstart.yaml" in shown and "--resume" in shown and "--data.val_fraction" in shown

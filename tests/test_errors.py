@@ -1,0 +1,186 @@
+"""Mistakes: one line that says what is wrong, where, and what would do; exit code 2; nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_gpt.__main__ import main
+
+YAML = {
+    "unknown.yaml": "trainer:\n  max_steps: 5\nmodel:\n  net:\n    widht: 3\n",
+    "unknown_in_seat.yaml": "model:\n  net:\n    norm: {class_path: RMSNorm, init_args: {esp: 1}}\n",
+    "wrong_type.yaml": "data:\n  batch_size: many\n",
+    "broken.yaml": "model:\n  net: [\n",
+    "twice.yaml": "name: a\nname: b\n",
+    "empty.yaml": "",
+    "list.yaml": "- 1\n",
+    "round.yaml": "base: about.yaml\n",
+    "about.yaml": "base: round.yaml\n",
+    "lost.yaml": "base: quikstart.yaml\n",
+}
+# What is typed after `lit-gpt`, and what the one line must say.
+MISTAKES = {
+    "fot": "no command 'fot'; did you mean 'fit'?",
+    "fit --model.net.widht 3": "no key --model.net.widht of GPT; did you mean --model.net.width?",
+    "fit --model.net.widht=3": "did you mean --model.net.width?",
+    "fit --modle.net.width 3": "did you mean --model.net.width?",
+    "fit --trainer.max_stesp 3": "did you mean --trainer.max_steps?",
+    "fit --model.net.norm.esp 1": "no key --model.net.norm.esp of LayerNorm; did you mean --model.net.norm.eps?",
+    "fit --model.optimizer.lrr 1": "of AdamW; did you mean --model.optimizer.lr?",
+    "fit --config unknown.yaml": "unknown.yaml:5: there is no key model.net.widht of GPT; did you mean model.net.",
+    "fit --config unknown_in_seat.yaml": "unknown_in_seat.yaml:3: there is no key model.net.norm.esp of RMSNorm",
+    "fit --trainer.max_steps x": "--trainer.max_steps: expected a whole number, got 'x'",
+    "fit --model.net.tie maybe": "--model.net.tie: expected true or false, got 'maybe'",
+    "fit --config wrong_type.yaml": "wrong_type.yaml:2: data.batch_size: expected a whole number, got 'many'",
+    "fit --model.net.norm RMSNrom": "no class 'RMSNrom'; did you mean RMSNorm?",
+    "fit --data.tokenizer Bpe": "no class 'Bpe'; did you mean BPE?",
+    "fit --model.schedule WarmupCos": "no class 'WarmupCos'; did you mean WarmupCosine?",
+    "fit --model.net.attention lab.mine.My": "class 'lab.mine.My' cannot be imported: no module named 'lab'",
+    "fit --data.source TextFiles": "data.source TextFiles also needs --data.source.paths",
+    "fit --config nope.yaml": "config file nope.yaml does not exist",
+    "fit --config empty.yml": "did you mean empty.yaml?",
+    "fit --config broken.yaml": "broken.yaml:3: not valid YAML",
+    "fit --config twice.yaml": "twice.yaml:2: key 'name' is given twice",
+    "fit --config empty.yaml": "empty.yaml: the file is empty",
+    "fit --config list.yaml": "list.yaml: expected keys with values, found list",
+    "fit --config round.yaml": "base goes round in a circle: round.yaml -> about.yaml -> round.yaml",
+    "fit --config lost.yaml": "quikstart.yaml does not exist (base of lost.yaml)",
+    "fit --config": "--config needs the path of a YAML file",
+    "fit extra": "unexpected 'extra'",
+    "fit --model.net.width 30": "width 30 is not divisible by heads 4",
+    "fit --model.net.attention.kv_heads 3": "kv_heads 3 does not divide heads 4",
+    "fit --model.net.position RoPE --model.net.attention.head_size 3": "needs an even head size, got 3",
+    "fit --model.net.attention [SelfAttention,SelfAttention] --model.net.attention.window 3": "is a list of 2",
+    "fit --model.net.vocab_size 3": "model.net.vocab_size is given by the data",
+    "fit --data.context 128": "data.context 128 is longer than the 64",
+    "fit --trainer.accelerator gpu --trainer.devices 9999": "this machine cannot do trainer.accelerator gpu",
+    "fit --trainer.strategy dpp": "this machine cannot do trainer.strategy dpp",
+    "fit --name a/b": "--name 'a/b' must be one folder name",
+    "fit --trainer.default_root_dir words.txt": "cannot make the run directory words.txt",
+    "fit --data.source.paths nope.txt": "no file or folder nope.txt",
+    "fit --data.source.paths nothing.txt": "nothing.txt is empty",
+    "fit --data.source.paths hollow": "hollow has no text files",
+    "fit --data.source.paths latin.txt": "latin.txt is not UTF-8 text: byte 0xff at offset 3",
+    "fit --data.source.paths short.txt --data.tokenizer Byte": "a context of 64 needs 65",
+    "fit --data.source.paths words.txt --data.tokenizer Byte --data.val_fraction 0": "no validation text",
+    "fit --resume --name gone": "nothing to resume",
+    "fit --resume": "--resume needs the run",
+    "fit --resume maybe --name a": "--resume takes nothing or `auto`, got 'maybe'",
+    "fit --model.init_from runs/gone": "runs/gone does not exist",
+    "validate": "which checkpoint?",
+    "validate runs/gone": "checkpoint runs/gone does not exist",
+    "test words.txt": "words.txt is not a readable checkpoint",
+    "runs nowhere": "there is no folder nowhere",
+    "generate runs/gone --prompt a": "runs/gone does not exist",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
+    made = tmp_path_factory.mktemp("mistakes")
+    for name, text in YAML.items():
+        (made / name).write_text(text)
+    (made / "words.txt").write_bytes(text_file.read_bytes())
+    (made / "short.txt").write_text("A few words only.")
+    (made / "nothing.txt").write_text("")
+    (made / "latin.txt").write_bytes(b"abc\xff\xfe")
+    (made / "hollow").mkdir()
+    return made
+
+
+@pytest.mark.parametrize(("typed", "said"), MISTAKES.items(), ids=MISTAKES)
+def test_a_mistake_is_one_line(
+    typed: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    assert main(typed.split()) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lit-gpt: ")]
+    assert len(lines) == 1 and lines[0].startswith("lit-gpt: error: ")
+    assert said in lines[0]
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
+    """A run of two steps."""
+    root = tmp_path_factory.mktemp("trained")
+    words = f"""fit --name one --trainer.default_root_dir {root} --data.source.paths {text_file} --data.tokenizer Char
+        --model.net.width 32 --model.net.depth 1 --model.net.context 16 --trainer.max_steps 2 --sample.max_new_tokens 2
+        --trainer.limit_val_batches 1 --trainer.accelerator cpu --trainer.enable_progress_bar false"""
+    assert main(words.split()) == 0
+    return root / "one"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    {
+        "--model.net.width 64": "model.net.width is 64, but ",
+        "--model.net.norm RMSNorm": "was trained with 'LayerNorm'; leave model.net.norm out to take it over",
+        "--data.tokenizer Byte": "data.tokenizer is 'Byte', but ",
+        "--model.net.context 32": "model.net.context is 32, but ",
+    }.items(),
+)
+def test_what_contradicts_the_checkpoint_is_refused(
+    typed: str, said: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (f"fit --model.init_from {run}", f"validate {run}"):
+        assert main([*words.split(), *typed.split()]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_dropout_may_differ_from_the_checkpoint(run: Path, tmp_path: Path, text_file: Path) -> None:
+    words = f"""fit --model.init_from {run} --trainer.default_root_dir {tmp_path} --data.source.paths {text_file}
+        --model.net.dropout 0.5 --trainer.max_steps 1 --trainer.limit_val_batches 1 --sample.max_new_tokens 2
+        --trainer.accelerator cpu --trainer.enable_progress_bar false"""
+    assert main(words.split()) == 0
+
+
+def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "torn.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:5000])
+    assert main(["validate", str(tmp_path / "torn.ckpt")]) == 2
+    assert "torn.ckpt" in capsys.readouterr().err
+
+
+def test_an_error_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(argv: list[str]) -> int:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("lit_gpt.__main__.find", lambda name: broken)
+    with pytest.raises(KeyError):
+        main(["fit"])
+
+
+def test_exit_codes_of_a_stopped_run_go_through(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lit_gpt.train.stopping import NonFiniteStop, StoppedBySignal
+
+    for error, code in ((NonFiniteStop("not finite"), 3), (StoppedBySignal(15, 7, "x.ckpt"), 143)):
+
+        def stopped(argv: list[str], error: Exception = error) -> int:
+            raise error
+
+        monkeypatch.setattr("lit_gpt.__main__.find", lambda name, stopped=stopped: stopped)
+        assert main(["fit"]) == code
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_GPT_DEBUG", "1")
+    with pytest.raises(ValueError, match="did you mean 'fit'"):
+        main(["fot"])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="another user's rights are tried as root")
+def test_a_folder_that_may_not_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    code = f"from lit_gpt import rundir; from pathlib import Path; rundir.claim(Path({str(tmp_path)!r}), 'a')"
+    tmp_path.chmod(0o555)
+    for parent in list(tmp_path.parents)[:-2]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    user = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-B", "-c", code]
+    done = subprocess.run(user, capture_output=True, text=True, cwd="/")
+    assert "cannot make the run directory" in done.stderr and "no write permission" in done.stderr
