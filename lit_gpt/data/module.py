@@ -332,6 +332,9 @@ class TokenData(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            # Each new iterator draws a number; from the global generator it would shift dropout at an epoch's end, and
+            # a run resumed there would differ.
+            generator=torch.Generator().manual_seed(0),
         )
 
 

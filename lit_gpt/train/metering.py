@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from lit_gpt import cost
+from lit_gpt.train.hooks import Lean
 from lit_gpt.train.stopping import NonFiniteStop
 from lit_gpt.train.tally import Tally
 
@@ -24,7 +25,7 @@ class _NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-class StepMetrics(Callback):
+class StepMetrics(Lean):
     """Reads the loss every `trainer.log_every_n_steps` optimizer steps and writes all step metrics to the loggers.
 
     `train_loss` is the mean over all tokens since the last read. A step that was skipped on the device because its

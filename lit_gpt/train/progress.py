@@ -12,10 +12,11 @@ from typing import Any, TextIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
+from lit_gpt.train.hooks import Lean
 from lit_gpt.train.metering import StepMetrics
 
 
-class Progress(ProgressBar):
+class Progress(Lean, ProgressBar):
     """Step, loss, tokens per second and time left.
 
     Args:

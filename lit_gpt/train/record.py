@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lit_gpt import rundir
 from lit_gpt.rundir import Place
+from lit_gpt.train.hooks import Lean
 
 
 def is_first() -> bool:
@@ -20,7 +21,7 @@ def is_first() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-class RunRecord(Callback):
+class RunRecord(Lean):
     """Keeps config.yaml and run.json of a run directory true, and its lock while the run writes.
 
     Args:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+
+from lit_gpt.train.hooks import Lean
 
 GPU_STATE = "cuda"
 
 
-class ExactResume(Callback):
+class ExactResume(Lean):
     """Saves the random states of every rank and restores them when training starts."""
 
     def __init__(self) -> None:

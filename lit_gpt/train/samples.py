@@ -1,12 +1,13 @@
 """Text written by the net as it learns. Knows the Writer and the loggers; does not touch the run's random state."""
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_gpt.generate.writer import Writer
+from lit_gpt.train.hooks import Lean
 
 
-class SampleText(Callback):
+class SampleText(Lean):
     """Writes a sample into TensorBoard at each validation.
 
     Args:

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_gpt import manifest
 from lit_gpt.errors import UserError
+from lit_gpt.train.hooks import Lean
 from lit_gpt.train.stopping import NonFiniteStop
 
 
@@ -86,7 +87,7 @@ class _Hashing:
         return self._sha.hexdigest()
 
 
-class _Checkpoints(ModelCheckpoint):
+class _Checkpoints(Lean, ModelCheckpoint):
     """What both kinds share. Lightning's own triggers are replaced: one class cannot serve both kinds well."""
 
     link: str
@@ -105,8 +106,7 @@ class _Checkpoints(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         pass
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        pass
+    on_train_batch_end: Any = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         pass

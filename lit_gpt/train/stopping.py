@@ -8,7 +8,9 @@ import signal
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+
+from lit_gpt.train.hooks import Lean
 
 
 class StopRun(Exception):
@@ -32,7 +34,7 @@ class StoppedBySignal(StopRun):
         super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}: {where}")
 
 
-class ValidateAtEnd(Callback):
+class ValidateAtEnd(Lean):
     """Has the last step of a run validated, whatever the interval: what a run reached is always known."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -42,7 +44,7 @@ class ValidateAtEnd(Callback):
             trainer.should_stop = True  # Lightning validates before an early stop
 
 
-class StopOnSignal(Callback):
+class StopOnSignal(Lean):
     """Turn SIGINT and SIGTERM into a checkpoint at the next optimizer step; a second one ends the process at once."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)

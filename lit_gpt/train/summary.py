@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
 from lit_gpt import cost
+from lit_gpt.train.hooks import Lean
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.progress import clock
 from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint
@@ -20,7 +21,7 @@ from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint
 LAST_LINE = ("val_loss", "val_perplexity", "val_bpb")
 
 
-class RunSummary(Callback):
+class RunSummary(Lean):
     """Shows what a run will take before it starts, and what it reached when it ends."""
 
     def __init__(self) -> None:
