@@ -72,13 +72,21 @@ class Progress(Lean, ProgressBar):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._pause_begun = time.monotonic()
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **_: Any) -> None:
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         now = time.monotonic()
         if now < self._next or not self._enabled or not self._live or trainer.state.fn != "fit":
             return
         self._next = now + self._gap
-        batch, total = args[2] + 1, self.total_val_batches_current_dataloader
-        self._show(f"{self._line(trainer.global_step, now)}  validating {batch}/{total}")
+        total = trainer.num_val_batches[dataloader_idx]
+        self._show(f"{self._line(trainer.global_step, now)}  validating {batch_idx + 1}/{total}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._paused += time.monotonic() - self._pause_begun

@@ -71,7 +71,7 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         yield "memory", f"{size(memory.total)} expected in training ({size(memory.activations)} of it activations)"
         a_step = batch_size * trainer.accumulate_grad_batches * trainer.world_size * context
         total = steps * a_step
-        yield "tokens", f"{total:,} in {steps:,} steps of {a_step:,}: {total / counts.parameters:.1f} per parameter"
+        yield "tokens", f"{total:,} in {steps:,} steps of {a_step:,}: {total / counts.parameters:.3g} per parameter"
         there = getattr(data, "train_tokens", None)
         if there:
             held = getattr(data, "val_tokens", 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from standins import VOCABULARY, Batch, Rows, TinyData, collate, tiny, trainer
 from torch.nn import functional
 
@@ -202,3 +203,34 @@ def test_a_net_made_by_hand_is_not_pickled_into_its_checkpoint(tmp_path: Path) -
     assert written["tokenizer"] == {"class_path": "letters"}
     assert written["tokens"] == 2 * 4 * 16
     assert all(name.startswith(("net.", "objective.")) for name in written["state_dict"])
+
+
+class Scaled16Bits(MixedPrecision):
+    """16-mixed with its scaler as on a GPU; torch has both on the CPU too, where Lightning does not offer them."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_16_mixed_divides_the_loss_scale_out_before_clipping(fused: bool) -> None:
+    def trained(**options: Any) -> tuple[torch.Tensor, float]:
+        model = tiny(optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, fused=None if fused else False))
+        fit = trainer(
+            max_steps=6, gradient_clip_val=0.3, log_every_n_steps=1, callbacks=[meter := StepMetrics()], **options
+        )
+        fit.fit(model, datamodule=TinyData(masked=True))
+        return weights_of(model.net), meter.latest["grad_norm"]
+
+    (got, norm), (wanted, true_norm) = trained(plugins=[Scaled16Bits(2.0**10)]), trained()
+    assert norm == pytest.approx(true_norm, rel=2e-2)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=2e-3)
+
+
+def test_16_mixed_skips_a_step_that_overflows_and_goes_on() -> None:
+    plugin = Scaled16Bits(2.0**40)  # no gradient fits until it has come down
+    model, meter = tiny(), StepMetrics()
+    trainer(max_steps=40, log_every_n_steps=1, plugins=[plugin], callbacks=[meter]).fit(model, datamodule=TinyData())
+    assert plugin.scaler.get_scale() < 2.0**40
+    assert torch.isfinite(weights_of(model.net)).all()
+    assert not torch.equal(weights_of(model.net), weights_of(tiny().net))
