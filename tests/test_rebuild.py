@@ -1,0 +1,119 @@
+"""Every class of every seat, and every pair, trains from words and comes back from its checkpoint alone."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_gpt import checkpoint
+from lit_gpt.cli import build
+from lit_gpt.data.samplers import Order
+from lit_gpt.data.tokenizers import Tokenizer
+from lit_gpt.errors import UserError
+from lit_gpt.nn import Activation, Attention, Block, FeedForward, Init, Norm, Position
+from lit_gpt.train.objectives import Objective
+from lit_gpt.train.schedules import Schedule
+
+NET = {
+    "attention": Attention,
+    "feedforward": FeedForward,
+    "norm": Norm,
+    "position": Position,
+    "block": Block,
+    "init": Init,
+}
+OTHERS = {
+    "model.objective": Objective,
+    "model.schedule": Schedule,
+    "data.tokenizer": Tokenizer,
+    "data.order": Order,
+    "model.net.feedforward.activation": Activation,
+}
+
+
+def names(base: type) -> list[str]:
+    """All public classes of the package below a base that can be made without being told anything."""
+    found = []
+    for child in base.__subclasses__():
+        if child.__module__.startswith("lit_gpt.") and not child.__name__.startswith("_") and child.__name__ != "Saved":
+            found.append(child.__name__)
+        found += names(child)
+    return found
+
+
+SINGLES = [[f"--{seat}={name}"] for seat, base in OTHERS.items() for name in names(base)]
+PAIRS = [
+    [f"--model.net.{one}={a}", f"--model.net.{two}={b}"]
+    for one, two in itertools.combinations(NET, 2)
+    for a in names(NET[one])
+    for b in names(NET[two])
+]
+LISTS = [
+    ["--model.net.attention=[SelfAttention, {class_path: SelfAttention, init_args: {window: 4, qk_norm: RMSNorm}}]"],
+    ["--model.net.feedforward=[SwiGLU, MLP]", "--model.net.tie=false", "--model.net.softcap=15"],
+    ["--model.net.position=[RoPE, {class_path: RoPE, init_args: {base: 100.0}}]", "--model.net.recompute=true"],
+    ["--model.net.attention.kv_heads=1", "--model.net.attention.head_size=6", "--model.net.dropout=0.1"],
+    ["--model.net.block=[PreNorm, PostNorm]"],
+]
+TINY = [
+    *("--model.net.width=32", "--model.net.depth=2", "--model.net.heads=4", "--model.net.context=16"),
+    *("--data.batch_size=2", "--data.val_batch_size=64", "--trainer.max_steps=1", "--trainer.limit_val_batches=1"),
+    *("--trainer.enable_progress_bar=false", "--sample.max_new_tokens=1", "--trainer.accelerator=cpu"),
+]
+
+
+def trained(words: list[str], folder: Path, text: Path) -> tuple[torch.nn.Module, Path]:
+    """A net after one step, and its last checkpoint."""
+    tokenizer = [] if any("tokenizer" in word for word in words) else ["--data.tokenizer=Char"]
+    vocabulary = ["--data.tokenizer.vocab_size=300"] if "--data.tokenizer=BPE" in words else []
+    place = f"--trainer.default_root_dir={folder}"
+    run = build(None, [*TINY, place, f"--data.source.paths={text}", *tokenizer, *words, *vocabulary])
+    run.trainer.fit(run.model, run.data)
+    return run.model.net, folder / "run" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("words", [*SINGLES, *PAIRS, *LISTS], ids=lambda words: ",".join(words).replace("--", ""))
+def test_a_checkpoint_rebuilds_its_net(words: list[str], tmp_path: Path, text_file: Path) -> None:
+    net, file = trained(words, tmp_path, text_file)
+    again, tokenizer = checkpoint.load(file)  # torch.load(weights_only=True) inside
+    assert type(again) is type(net)
+    assert repr(again) == repr(net)
+    ids = torch.tensor([tokenizer.encode("the cat sat")])
+    assert torch.equal(again(ids), net.eval()(ids))
+    for name, weight in net.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+    assert again.tie == (again.head.weight is again.embedding.weight)
+
+
+def test_a_class_from_outside_comes_back_when_it_is_trusted(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_lab.py").write_text(
+        textwrap.dedent("""
+        from lit_gpt.nn import MLP, Sizes
+
+        class Louder(MLP):
+            def __init__(self, sizes: Sizes, volume: float = 1.0):
+                super().__init__(sizes)
+                self.volume = volume
+
+            def forward(self, x):
+                y, aux = super().forward(x)
+                return self.volume * y, aux
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["--model.net.feedforward=my_lab.Louder", "--model.net.feedforward.volume=3"]
+    net, file = trained(words, tmp_path, text_file)
+    with pytest.raises(UserError, match="my_lab.Louder, which is code outside lit_gpt; if you trust"):
+        checkpoint.load(file)
+    again, tokenizer = checkpoint.load(file, trust=["my_lab"])
+    ids = torch.tensor([tokenizer.encode("the cat sat")])
+    assert again.blocks[0].feedforward.volume == 3
+    assert torch.equal(again(ids), net.eval()(ids))
+    sys.modules.pop("my_lab")
