@@ -141,7 +141,12 @@ class CLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults=_TRAINER_DEFAULTS,
             seed_everything_default=1,
-            parser_kwargs={"exit_on_error": False, "prog": f"lit-gpt {command}", "description": _HELP[command]},
+            parser_kwargs={
+                "exit_on_error": False,
+                "prog": f"lit-gpt {command}",
+                "usage": f"lit-gpt {command} [--config FILE ...] [--KEY VALUE ...]",  # argparse's own takes 75 lines
+                "description": _HELP[command],
+            },
             run=False,
             auto_configure_optimizers=False,
         )

@@ -230,3 +230,15 @@ def test_the_parsers_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "configs/quickstart.yaml" in shown and "--resume" in shown and "--data.val_fraction" in shown
+
+
+def test_fine_tuning_says_what_it_starts_from(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *tiny, "--name=base"]) == 0
+    reached = capsys.readouterr().out.splitlines()[-1]
+    own = [word for word in tiny if not word.startswith(("--model.net", "--data.tokenizer"))]
+    assert main(["fit", *own, "--name=tuned", "--model.init_from=runs/base/checkpoints/last.ckpt"]) == 0
+    out = capsys.readouterr().out
+    [start] = [line for line in out.splitlines() if line.startswith("before the first step")]
+    assert start.split()[4:] == reached.split()[4:-2]  # the same text, the same weights: the same figures
+    rows = Path("runs/tuned/metrics.csv").read_text().splitlines()
+    assert rows[1].startswith("0,")

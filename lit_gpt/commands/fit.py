@@ -79,6 +79,8 @@ def train(cli: Any) -> None:
 
     trainer, place = cli.trainer, cli.place
     try:
+        if place.checkpoint is None and cli.config.model.init_from is not None:
+            measure_start(trainer, cli.model, cli.datamodule)
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
     except (ValueError, OSError):
         if place.checkpoint is None and trainer.global_step == 0 and is_first():
@@ -90,6 +92,19 @@ def train(cli: Any) -> None:
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     print(f"next:\n{next_commands(place.folder)}\n")
     print(parts[RunSummary].final_line(), flush=True)
+
+
+def measure_start(trainer: Any, model: Any, data: Any) -> None:
+    """Validates what fine-tuning starts from, so that what it brings can be seen; prints and logs it as step 0."""
+    trainer.validate(model, datamodule=data, verbose=False)
+    values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+    for logger in trainer.loggers:
+        logger.log_metrics(values, 0)
+    if trainer.is_global_zero:
+        shown = "  ".join(
+            f"{name} {values[name]:.4f}" for name in ("val_loss", "val_perplexity", "val_bpb") if name in values
+        )
+        print(f"before the first step  {shown}", flush=True)
 
 
 def next_commands(folder: Path) -> str:

@@ -32,7 +32,8 @@ class SampleText(Lean):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        text = self.write(trainer, pl_module)
+        with pl_module.tally.paused():  # type: ignore[operator,union-attr]
+            text = self.write(trainer, pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # four spaces keep the text's own lines and spaces in TensorBoard's Markdown
@@ -42,9 +43,8 @@ class SampleText(Lean):
     def write(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """One sample, prompt included."""
         tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
-        prompt = self.prompt or ("" if tokenizer.bos is not None else "\n")
-        return prompt + Writer(pl_module.net, tokenizer).write(  # type: ignore[arg-type]
-            prompt,
+        return self.prompt + Writer(pl_module.net, tokenizer).write(  # type: ignore[arg-type]
+            self.prompt,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
