@@ -86,7 +86,7 @@ class Progress(Lean, ProgressBar):
             return
         self._next = now + self._gap
         total = trainer.num_val_batches[dataloader_idx]
-        self._show(f"{self._line(trainer.global_step, now)}  validating {batch_idx + 1}/{total}")
+        self._show(self._line(trainer.global_step, now, f"validating {batch_idx + 1}/{total}"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._paused += time.monotonic() - self._pause_begun
@@ -114,11 +114,12 @@ class Progress(Lean, ProgressBar):
             self._drawn = 0
         print(text, flush=True)
 
-    def _line(self, step: int, now: float) -> str:
+    def _line(self, step: int, now: float, doing: str = "") -> str:
         latest = self._metrics.latest if self._metrics is not None else {}
         done = step - self._first_step
         spent = now - self._begun - self._paused
         left = clock(spent / done * (self._steps - step)) if done > 0 else "?"
+        ending = doing or f"{left} left"
         parts = [f"step {step}/{self._steps}"]
         if self._live:
             filled = min(20, 20 * step // max(1, self._steps))
@@ -127,8 +128,9 @@ class Progress(Lean, ProgressBar):
             parts.append(f"loss {latest['train_loss']:.4f}")
             if not self._live:
                 parts.append(f"lr {latest['lr']:.3g}")
-            parts.append(f"{latest['tokens_per_second']:,.0f} tokens/s")
-        return "  ".join([*parts, f"{left} left"])
+            if not doing:
+                parts.append(f"{latest['tokens_per_second']:,.0f} tokens/s")
+        return "  ".join([*parts, ending])
 
     def _show(self, line: str) -> None:
         if not self._live:

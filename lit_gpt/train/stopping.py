@@ -93,7 +93,8 @@ class StopOnSignal(Lean):
                 saved = callback.save(trainer)
         raise StoppedBySignal(signum, trainer.global_step, saved)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not in teardown: Lightning has put the process's own handlers back by then, and this would undo it.
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

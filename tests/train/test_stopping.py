@@ -47,6 +47,12 @@ def test_a_signal_stops_at_the_step_boundary_with_a_checkpoint(tmp_path: Path, s
     assert signal.getsignal(signum) is before
 
 
+def test_handlers_are_put_back_when_a_run_ends_well() -> None:
+    before = [signal.getsignal(signum) for signum in StopOnSignal.SIGNALS]
+    trainer(max_steps=2, callbacks=[StopOnSignal()]).fit(tiny(), datamodule=TinyData())
+    assert [signal.getsignal(signum) for signum in StopOnSignal.SIGNALS] == before
+
+
 class Breaks(NextToken):
     """The loss of one micro-batch is not a number."""
 
