@@ -19,6 +19,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
@@ -250,6 +251,10 @@ class LitGPT(lightning.LightningModule):
             checkpoint["tokens"] = self.tally.total_tokens()
         checkpoint["config"] = None if self.config is None else _without_base(self.config)
         checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, TokenData):  # for the manifest: which text and which ids the weights come from
+            text = {split: data.corpus(split).manifest["text"] for split in ("train", "val")}
+            checkpoint["fingerprints"] = {"tokenizer": data.tokenizer.fingerprint(), "text": text}
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}

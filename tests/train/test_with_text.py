@@ -9,6 +9,7 @@ import torch
 
 from lit_gpt.data.module import RandomCrops, Shuffled, TextFiles, TokenData
 from lit_gpt.data.tokenizers import Char
+from lit_gpt.manifest import verify
 from lit_gpt.model import GPT
 from lit_gpt.train.module import LitGPT
 
@@ -32,6 +33,9 @@ def test_resume_is_exact_on_text(
     test_resume.run(tmp_path / "parts", 16, kill=13, **options)
     resumed, tail, again = test_resume.run(tmp_path / "parts", 16, resume=True, **options)
     assert tail == losses[-len(tail) :]
+    fingerprints = verify(tmp_path / "parts" / "last.ckpt")["fingerprints"]
+    assert len(fingerprints["tokenizer"]) >= 16
+    assert fingerprints["text"].keys() == {"train", "val"}
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
     assert again.latest["val_bpb"] == meter.latest["val_bpb"]
