@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from lit_gpt import manifest
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
+from lit_gpt.nn import Init
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers import Tokenizer
 
 TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
+PARTS = (nn.Module, Init)  # what those classes must be, as they are called with what the file says
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> tuple[GPT, Tokenizer]:
@@ -163,7 +166,7 @@ def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED) 
     """The class of a dotted path that stands in a file, if its package is trusted.
 
     Raises:
-        UserError: Its package is not trusted, or there is no such class.
+        UserError: Its package is not trusted, there is no such class, or it is none that a net is made of.
     """
     module, _, name = class_path.rpartition(".")
     if module.partition(".")[0] not in trusted:
@@ -173,6 +176,10 @@ def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED) 
             f"if you trust the package, say so with LIT_GPT_TRUST={package} or load(..., trust=['{package}'])"
         )
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{file} names the class {class_path}, which cannot be imported: {error}") from error
+    # torch has functions and classes that run a command or fetch code when they are called: a net needs none of them.
+    if module.partition(".")[0] in TRUSTED and not (isinstance(found, type) and issubclass(found, PARTS)):
+        raise UserError(f"{file} names {class_path}, which is no part of a net")
+    return found

@@ -117,3 +117,13 @@ def test_a_class_from_outside_comes_back_when_it_is_trusted(
     assert again.blocks[0].feedforward.volume == 3
     assert torch.equal(again(ids), net.eval()(ids))
     sys.modules.pop("my_lab")
+
+
+@pytest.mark.parametrize("class_path", ["torch.utils.collect_env.run", "lit_gpt.data.tokenizers.Byte", "torch.Tensor"])
+def test_a_file_cannot_have_anything_but_parts_of_a_net_called(class_path: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    inner = {"class_path": class_path, "init_args": {"command": f"touch {mark}"}}
+    for config in (inner, {"class_path": "lit_gpt.model.GPT", "init_args": {"vocab_size": 8, "norm": inner}}):
+        with pytest.raises(UserError, match="no part of a net"):
+            checkpoint.build_net(config, tmp_path / "stranger.ckpt")
+    assert not mark.exists()
