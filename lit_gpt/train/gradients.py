@@ -1,6 +1,7 @@
 """From the sum of gradients to what the optimizer takes: one division, clipping, and the check that all is finite.
 
-Knows gradients and the optimizer; does not know the model. No value is read back to the host on a GPU.
+Knows gradients and the optimizer; does not know the model. With a fused optimizer no value is read back to the host
+on a GPU; others can leave a step out only by being told, which waits for the device.
 """
 
 import torch
@@ -50,9 +51,13 @@ def finish_gradients(
         scale = divisor / (clip / (norm + 1e-6)).clamp(max=1.0)
     if clip and by_value:
         torch._foreach_div_(gradients, divisor)
-        bound = clip if loss_scale is None else clip * float(loss_scale)
-        torch._foreach_clamp_min_(gradients, -bound)
-        torch._foreach_clamp_max_(gradients, bound)
+        if loss_scale is not None:
+            torch._foreach_div_(gradients, loss_scale)
+        torch._foreach_clamp_min_(gradients, -clip)
+        torch._foreach_clamp_max_(gradients, clip)
+        if loss_scale is not None:
+            # An infinite value is bounded by now; the GradScaler, which looks later, must still find the overflow.
+            torch._foreach_mul_(gradients, torch.where(skip.bool(), torch.full_like(loss_scale, torch.nan), loss_scale))
         scale = torch.ones_like(divisor)
     if takes_scale(optimizer):
         optimizer.grad_scale = scale  # type: ignore[attr-defined]

@@ -132,3 +132,26 @@ def test_a_gradient_that_is_not_finite_changes_nothing(fused: bool) -> None:
         assert torch.equal(before, parameter) is not moves
         assert float(optimizer.state_dict()["state"][0]["step"]) == steps + moves
         assert torch.isfinite(parameter).all()
+
+
+@pytest.mark.parametrize("by_value", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_overflow_under_a_loss_scale_is_still_found_after_clipping(fused: bool, by_value: bool) -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    for gradient, moves in ([1.0, 2.0, 3.0], True), ([1.0, float("inf"), 1.0], False):
+        before = parameter.detach().clone()
+        scaler.scale(torch.tensor(1.0))  # makes the scale, as a loss does
+        parameter.grad = torch.tensor(gradient) * 8.0
+        if not fused:
+            scaler.unscale_(optimizer)
+        finish_gradients(optimizer, torch.tensor(2.0), 0.5, by_value, scaler._get_scale_async() if fused else None)
+        if moves and by_value:
+            wanted = torch.full((3,), 0.5) * (8.0 if fused else 1.0)
+            torch.testing.assert_close(parameter.grad, wanted)
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(before, parameter) is not moves
+        assert torch.isfinite(parameter).all()
+    assert scaler.get_scale() == 4.0
