@@ -97,7 +97,7 @@ class _Chunked(torch.autograd.Function):
         matrix = weight.detach().to(cast)
         total = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight)
+        grad_weight = torch.zeros_like(weight, dtype=total.dtype)  # 16 bits would lose the later chunks
         with torch.autocast(device, enabled=False):
             for start in range(0, hidden.shape[0], rows):
                 h = hidden[start : start + rows].detach().to(cast)
@@ -120,6 +120,7 @@ class _Chunked(torch.autograd.Function):
                 grad_hidden[start : start + rows] = grad @ matrix
                 grad_weight += grad.T @ h
         ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
@@ -128,7 +129,7 @@ class _Chunked(torch.autograd.Function):
         factor = grads[0]
         return (
             (grad_hidden * factor).to(grad_hidden.dtype),
-            (grad_weight * factor).to(grad_weight.dtype),
+            (grad_weight * factor).to(ctx.weight_dtype),
             None,
             None,
             None,
