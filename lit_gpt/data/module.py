@@ -287,7 +287,8 @@ class TokenData(LightningDataModule):
         for name in [VAL, *self._extra_val, *([TEST] if TEST in self.prepared.corpora else [])]:
             if len(self.corpus(name)) < 2:
                 raise UserError(
-                    f"the text {name!r} has fewer than 2 tokens, so nothing can be predicted; give more of it"
+                    f"the text {name!r} has fewer than 2 tokens, so nothing can be predicted; give more of it, or a"
+                    " larger fraction"
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:

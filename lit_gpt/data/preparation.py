@@ -79,6 +79,8 @@ class Recipe:
                 raise UserError(
                     f"extra_val has a text named {name!r}; use letters, digits, _ . and - (it names a metric)"
                 )
+            if name in (TRAIN, VAL, TEST):
+                raise UserError(f"extra_val has a text named {name!r}, as a split is; give it another name")
 
     def own_texts(self) -> dict[str, Source]:
         """The sources that are a split whole, by split."""

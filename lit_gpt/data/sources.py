@@ -85,7 +85,8 @@ class TextFiles(Source):
 class StandardLibrary(Source):
     """The source text of the running Python's standard library: one document per .py file, in the order of their names.
 
-    Tests, installed packages and files that are not UTF-8 are left out.
+    Tests, installed packages and files that are not UTF-8 are left out, and so are `encodings` and `pydoc_data`, which
+    hold tables of characters and pages of prose rather than code.
 
     Args:
         limit: Most bytes to take, in whole files (those that do not fit any more are passed over); null takes all,
@@ -118,7 +119,16 @@ class StandardLibrary(Source):
     def files(self) -> list[Path]:
         """The .py files, in order."""
         root = Path(sysconfig.get_path("stdlib"))
-        left_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+        left_out = {
+            "test",
+            "tests",
+            "idle_test",
+            "site-packages",
+            "dist-packages",
+            "__pycache__",
+            "encodings",
+            "pydoc_data",
+        }
         found = []
         for folder, folders, names in os.walk(root):
             folders[:] = sorted(name for name in folders if name not in left_out and not name.startswith("config-"))
@@ -176,11 +186,16 @@ def _expand(name: str) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Files below a folder by names, hidden ones left out; links to folders are left, they may go in circles."""
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
                 yield Path(here, name)
+
+
+def _refuse_folder(fault: OSError) -> None:
+    # Passed over, its text would be missing from training with nobody told.
+    raise UserError(f"folder {fault.filename} cannot be read ({fault.strerror}); change its permissions or move it")
 
 
 def _is_text(path: Path) -> bool:

@@ -9,6 +9,8 @@ Special tokens are never recognised inside text: a text that spells one is encod
 import hashlib
 import importlib
 import json
+import os
+import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,8 +113,11 @@ class Tokenizer:
 
         Args:
             state: What `state()` returned.
-            trusted: Packages outside lit_gpt from which the class may be imported. A class that the program itself
-                has imported already needs no mention.
+            trusted: Packages outside lit_gpt from which the class may be imported, besides those that LIT_GPT_TRUST
+                names. A class that the program itself has imported already needs no mention.
+
+        Raises:
+            UserError: not such a state, or its class is not trusted or not there.
         """
         try:
             class_path, arguments, learned = state["class_path"], state["init_args"], state["learned"]
@@ -135,9 +140,11 @@ class Tokenizer:
         """Reads what `save` wrote."""
         try:
             state = json.loads(Path(path).read_text(encoding="utf-8", errors="surrogatepass"))
+            if not isinstance(state, dict) or "class_path" not in state:
+                raise ValueError("it names no class_path")
         except FileNotFoundError:
             raise UserError(f"there is no tokenizer file {path}; give the path of one that was saved") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        except ValueError as fault:  # not UTF-8, not JSON, or of something else
             raise UserError(f"{path} is not a saved tokenizer ({fault}); give the path of one that was saved") from None
         return Tokenizer.restore(state)
 
@@ -343,17 +350,18 @@ class Saved(Tokenizer):
             inside = ("tokenizer.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
             found = next((found / name for name in inside if (found / name).exists()), found)
             if found.is_dir():
-                raise UserError(
-                    f"{path} holds no tokenizer: none of {', '.join(inside)} is there; give the file itself"
-                )
+                raise UserError(f"{path} holds no tokenizer (no {', '.join(inside)}); give the file itself")
         if found.suffix != ".ckpt":
             return Tokenizer.load(found)
-        if not found.exists():
-            raise UserError(f"there is no checkpoint {found}; give the path of one that was saved")
         import torch
 
-        checkpoint = torch.load(found, map_location="cpu", weights_only=True, mmap=True)
-        if "tokenizer" not in checkpoint:
+        try:
+            checkpoint = torch.load(found, map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError:
+            raise UserError(f"there is no checkpoint {found}; give the path of one that was saved") from None
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise UserError(f"{found} is not a readable checkpoint; give a .ckpt of a run") from None
+        if not isinstance(checkpoint, dict) or "tokenizer" not in checkpoint:
             raise UserError(f"checkpoint {found} holds no tokenizer; give the tokenizer's own file")
         return Tokenizer.restore(checkpoint["tokenizer"])
 
@@ -370,12 +378,16 @@ def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
     if class_path in known:
         return known[class_path]
     module, _, name = class_path.rpartition(".")
-    if module.partition(".")[0] not in {"lit_gpt", *trusted}:
+    package = module.partition(".")[0]
+    if package not in {"lit_gpt", *trusted, *os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split()}:
         raise UserError(
-            f"tokenizer class {class_path} is outside lit_gpt and is not imported from a file's word alone;"
-            " import its module first if you trust it"
+            f"tokenizer class {class_path} is code outside lit_gpt and is not imported from a file's word alone;"
+            f" if you trust the package, say so with LIT_GPT_TRUST={package}, or import it first"
         )
-    cls = getattr(importlib.import_module(module), name, None)
+    try:
+        cls = getattr(importlib.import_module(module), name, None)
+    except ImportError as fault:
+        raise UserError(f"tokenizer class {class_path} cannot be imported ({fault}); is it on PYTHONPATH?") from None
     if not (isinstance(cls, type) and issubclass(cls, Tokenizer)):
         raise UserError(f"{class_path} is not a tokenizer class; this version of lit_gpt does not have it")
     return cls

@@ -147,6 +147,8 @@ def test_empty_splits_and_names_that_are_no_names_are_refused(text: Path, tmp_pa
         recipe(text, val=0.0)
     with pytest.raises(UserError, match="'a/b'"):
         recipe(text, extra_val={"a/b": TextFiles(str(text))})
+    with pytest.raises(UserError, match="named 'test', as a split is"):
+        recipe(text, extra_val={"test": TextFiles(str(text))})
 
 
 def _prepare_in_process(text: Path, folder: Path, results: "multiprocessing.Queue[bool]") -> None:

@@ -77,6 +77,21 @@ def test_folders_and_globs_without_text_are_refused(tmp_path: Path) -> None:
         TextFiles("x", separator="")
 
 
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:  # root reads everything, so the system is not asked
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match="closed cannot be read"):
+        list(TextFiles(str(tmp_path)))
+
+
 def test_a_signature_changes_with_the_text_even_if_size_and_time_do_not(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one")

@@ -135,21 +135,34 @@ def test_fingerprints_tell_tokenizers_apart() -> None:
     assert trained_bpe().fingerprint() == BPE_300.fingerprint()
 
 
-def test_a_class_from_elsewhere_is_not_imported_on_a_files_word() -> None:
-    with pytest.raises(UserError, match="outside lit_gpt"):
-        Tokenizer.restore({"class_path": "antigravity.Tokenizer", "init_args": {}, "learned": {}})
+def test_a_class_from_elsewhere_is_not_imported_on_a_files_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = {"class_path": "colorsys.Tokenizer", "init_args": {}, "learned": {}}
+    with pytest.raises(UserError, match="outside lit_gpt.*LIT_GPT_TRUST=colorsys"):
+        Tokenizer.restore(stranger)
+    monkeypatch.setenv("LIT_GPT_TRUST", "other colorsys")
+    with pytest.raises(UserError, match="not a tokenizer class"):
+        Tokenizer.restore(stranger)
+    monkeypatch.setenv("LIT_GPT_TRUST", "no_such_package")
+    with pytest.raises(UserError, match="cannot be imported"):
+        Tokenizer.restore({**stranger, "class_path": "no_such_package.Tokenizer"})
     with pytest.raises(UserError, match="not a tokenizer class"):
         Tokenizer.restore({"class_path": "lit_gpt.data.corpus.Corpus", "init_args": {}, "learned": {}})
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "other.json").write_text('{"model": {}}')
+    (tmp_path / "torn.ckpt").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "void.ckpt").touch()
     for call, words in (
         (lambda: BPE(vocab_size=100), "vocab_size 100 of BPE is below 257"),
         (lambda: BPE().encode("a"), "has not been trained"),
         (lambda: BPE_300.decode([300]), "past the tokenizer's vocabulary"),
         (lambda: Tokenizer.load(tmp_path / "none.json"), "there is no tokenizer file"),
         (lambda: Tokenizer.load(tmp_path / "bad.json"), "is not a saved tokenizer"),
+        (lambda: Tokenizer.load(tmp_path / "other.json"), "other.json is not a saved tokenizer"),
+        (lambda: Saved(str(tmp_path / "torn.ckpt")), "torn.ckpt is not a readable checkpoint"),
+        (lambda: Saved(str(tmp_path / "void.ckpt")), "void.ckpt is not a readable checkpoint"),
         (lambda: Saved(str(tmp_path)), "holds no tokenizer"),
         (lambda: Saved(str(tmp_path / "none.ckpt")), "there is no checkpoint"),
     ):
