@@ -3,6 +3,7 @@
 Knows the tally, the loggers and the cost of the net; draws no bar (see `progress`) and prints nothing.
 """
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -62,7 +63,9 @@ class StepMetrics(Lean):
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         tally: Tally = pl_module.tally  # type: ignore[assignment]
         reading = tally.read()
-        if reading.skipped or not abs(reading.loss) < float("inf"):
+        if not reading.new_tokens and not reading.skipped:
+            return  # nothing was scored: there is no mean
+        if reading.skipped or not math.isfinite(reading.loss):
             raise NonFiniteStop(
                 f"loss or gradient is not finite: stopped at step {step} (loss {reading.loss:.4g}, gradient norm "
                 f"{reading.grad_norm:.4g}); the weights were kept from it. Try a lower learning rate, a longer warm-up "

@@ -1,7 +1,7 @@
 """Figures of merit over a whole split: sums are kept on the device and reduced over ranks once, at the end.
 
-Knows scores of tokens; knows neither net nor tokenizer. All sums are float64 or integers, so that the order of the
-batches and the number of ranks do not show.
+Knows scores of tokens; knows neither net nor tokenizer. All sums are float64 (where the device has it) or integers, so
+that the order of the batches and the number of ranks do not show.
 """
 
 import math
@@ -11,25 +11,30 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_gpt.train.objectives import NOT_SCORED, TokenScores
+from lit_gpt.nn.loss import IGNORE
+from lit_gpt.train.objectives import TokenScores
 
 
 class _Ratio(Metric):
-    """One sum over another."""
+    """One sum over another.
+
+    Args:
+        wide: Type of the sum of losses.
+    """
 
     full_state_update = False
     above: Tensor
     below: Tensor
 
-    def __init__(self, below_dtype: torch.dtype = torch.int64, **kwargs: Any) -> None:
+    def __init__(self, wide: torch.dtype = torch.float64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("above", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("below", torch.zeros((), dtype=below_dtype), dist_reduce_fx="sum")
+        self.add_state("above", torch.zeros((), dtype=wide), dist_reduce_fx="sum")
+        self.add_state("below", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, scores: TokenScores) -> None:
         """Add a batch."""
-        self.above += scores.nats.sum(dtype=torch.float64)
-        self.below += (scores.targets != NOT_SCORED).sum()
+        self.above += scores.nats.sum(dtype=self.above.dtype)
+        self.below += (scores.targets != IGNORE).sum()
 
     def compute(self) -> Tensor:
         """The ratio over all that was added, on all ranks; nan where nothing was."""
@@ -53,7 +58,7 @@ class TokenAccuracy(_Ratio):
 
     def update(self, scores: TokenScores) -> None:
         """Add a batch."""
-        scored = scores.targets != NOT_SCORED
+        scored = scores.targets != IGNORE
         self.above += (scores.correct & scored).sum()
         self.below += scored.sum()
 
@@ -77,9 +82,9 @@ class BitsPerByte(_Ratio):
 
     def update(self, scores: TokenScores) -> None:
         """Add a batch."""
-        scored = scores.targets != NOT_SCORED
+        scored = scores.targets != IGNORE
         lengths = self.lengths[scores.targets.clamp(min=0)] * scored
-        self.above += (scores.nats * (lengths > 0)).sum(dtype=torch.float64)
+        self.above += (scores.nats * (lengths > 0)).sum(dtype=self.above.dtype)
         self.below += lengths.sum()
 
     def compute(self) -> Tensor:

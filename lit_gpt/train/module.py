@@ -28,7 +28,7 @@ from lit_gpt.train.metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenL
 from lit_gpt.train.objectives import NextToken, Objective
 from lit_gpt.train.optimizers import apply_factors, parameter_groups, prefer_fused
 from lit_gpt.train.schedules import Schedule, WarmupCosine
-from lit_gpt.train.tally import Tally
+from lit_gpt.train.tally import Tally, widest_float
 
 
 class LitGPT(lightning.LightningModule):
@@ -68,6 +68,7 @@ class LitGPT(lightning.LightningModule):
         self.config: dict[str, Any] | None = None
         self.tally: Tally | None = None
         self.scores = nn.ModuleList()  # metrics of each validation split
+        self._scored: Any = None  # which splits of which data they are of
         self._restored: dict[str, float] | None = None
         self._settings: list[dict[str, Any]] = []
         self._nominal = 0.0
@@ -99,6 +100,8 @@ class LitGPT(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self._apply_own_settings()
+        assert self.tally is not None
+        self.tally.begin()  # Lightning calls this hook last, after the callbacks'
 
     def training_step(self, batch: Any) -> Tensor:
         (total, count), _ = self.objective(self.net, batch)
@@ -200,10 +203,12 @@ class LitGPT(lightning.LightningModule):
 
     def _start_scores(self, attribute: str) -> None:
         names = self._split_names(attribute)
-        if len(self.scores) != len(names):
-            new = []
+        scored = (self.trainer.datamodule, attribute, names)  # type: ignore[attr-defined]
+        if self._scored != scored:  # lengths of tokens and of texts differ from data to data
+            self._scored = scored
+            new, wide = [], widest_float(self.device)
             for name in names:
-                metrics = {"loss": TokenLoss(), "perplexity": Perplexity(), "accuracy": TokenAccuracy()}
+                metrics = {"loss": TokenLoss(wide), "perplexity": Perplexity(wide), "accuracy": TokenAccuracy(wide)}
                 if (bits := self._bits_per_byte(name)) is not None:
                     metrics["bpb"] = bits
                 new.append(nn.ModuleDict(metrics).to(self.device))
@@ -229,7 +234,8 @@ class LitGPT(lightning.LightningModule):
             markers = {tokenizer.bos, tokenizer.eos, tokenizer.pad}
             lengths = [int(i not in markers) for i in range(tokenizer.vocab_size)]
             text_bytes = data.bytes_scored("test" if trainer.testing else name)
-        return BitsPerByte(lengths + [0] * (self.net.vocab_size - len(lengths)), text_bytes)
+        lengths = lengths + [0] * (self.net.vocab_size - len(lengths))
+        return BitsPerByte(lengths, text_bytes, wide=widest_float(self.device))
 
     def _log_scores(self, prefix: str, attribute: str) -> None:
         # In a fit StepMetrics writes them to the loggers, with the step that they belong to. Outside of it Lightning
@@ -268,7 +274,9 @@ class LitGPT(lightning.LightningModule):
         scheduler.step()
 
     def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        # Not strategy.reduce, which waits for all ranks, and so for the device, beforehand.
+        torch.distributed.all_reduce(tensor)
+        return tensor
 
 
 def start_from(net: GPT, path: str) -> None:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes, linear_cross_entropy, score_tokens
+from lit_gpt.nn.loss import IGNORE
 
 if TYPE_CHECKING:
     from lit_gpt.data.module import Batch
-
-NOT_SCORED = -100
 
 
 class TokenScores(NamedTuple):
@@ -69,7 +68,7 @@ class NextToken(Objective):
 
     def forward(self, net: GPT, batch: Batch) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
         targets, smoothing = batch.targets, self.label_smoothing
-        count = (targets != NOT_SCORED).sum()
+        count = (targets != IGNORE).sum()
 
         def loss(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> Tensor:
             total = linear_cross_entropy(

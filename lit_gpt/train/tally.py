@@ -24,6 +24,11 @@ class Reading:
     new_tokens: int  # scored tokens since the last read, all ranks
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, which holds sums of losses, and counts up to 2**53 exactly; MPS has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Tally:
     """Loss, tokens, gradient norm and skipped steps of a run.
 
@@ -36,8 +41,7 @@ class Tally:
         self.tokens = 0  # scored ones of the run, all ranks, up to the last read
         self.lr = 0.0  # of the first parameter group in the last step
         self._reduce = reduce
-        # float64 holds both sums of losses and counts up to 2**53 exactly; MPS has none.
-        self._dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._dtype = widest_float(device)
         self._device = device
         self._loss = torch.zeros((), dtype=self._dtype, device=device)
         self._count = torch.zeros((), dtype=torch.int64, device=device)
@@ -45,7 +49,12 @@ class Tally:
         self._norm = torch.zeros((), device=device)
         self._window: Tensor | None = None
         self._begun = time.perf_counter()
+        self._elapsed = 0.0  # seconds of a run that this one goes on from, since its last read
         self._paused = 0.0
+
+    def begin(self) -> None:
+        """Start the clock; what was before the first step is no training time."""
+        self._begun, self._paused = time.perf_counter() - self._elapsed, 0.0
 
     def add(self, loss: Tensor, count: Tensor) -> None:
         """Take in one micro-batch of this rank: sum of losses and number of tokens."""
@@ -89,13 +98,15 @@ class Tally:
     def state(self) -> dict[str, float]:
         """What a resumed run needs to log what this one would have; all ranks must take part."""
         loss = self._loss if self._reduce is None else self._reduce(self._loss.clone())
-        return {"tokens": self.tokens, "loss": float(loss), "count": int(self._count)}
+        seconds = time.perf_counter() - self._begun - self._paused
+        return {"tokens": self.tokens, "loss": float(loss), "count": int(self._count), "seconds": seconds}
 
     def restore(self, state: dict[str, float], main: bool) -> None:
         """Undo `state`; the sum of losses goes to the main rank alone, as reading adds the ranks up."""
         self.tokens = int(state["tokens"])
         self._loss.fill_(state["loss"] if main else 0.0)
         self._count.fill_(int(state["count"]))
+        self._elapsed = state.get("seconds", 0.0)
 
     @property
     def unhealthy(self) -> bool:

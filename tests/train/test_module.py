@@ -1,13 +1,15 @@
 """LitGPT under the Trainer against a loop written by hand, and what its options do."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
-from standins import VOCABULARY, Batch, Rows, TinyData, collate, tiny, trainer
+from standins import VOCABULARY, Batch, Letters, Rows, TinyData, collate, tiny, trainer
 from torch.nn import functional
 
 from lit_gpt import checkpoint
@@ -87,6 +89,23 @@ def test_validation_figures_equal_hand_computation_over_the_whole_split() -> Non
     assert logged == pytest.approx(wanted, rel=1e-5)
 
 
+def test_another_text_is_scored_with_its_own_bytes() -> None:
+    class Longer(TinyData):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokenizer.byte_lengths = lambda: [2 * n for n in Letters().byte_lengths()]  # type: ignore[method-assign]
+
+        def test_dataloader(self) -> Any:
+            return self.val_dataloader()
+
+    model, fit = tiny(), trainer()
+    (one,) = fit.validate(model, datamodule=TinyData(), verbose=False)
+    (two,) = fit.validate(model, datamodule=Longer(), verbose=False)
+    (test,) = fit.test(model, datamodule=Longer(), verbose=False)
+    assert two["val_bpb"] == test["test_bpb"] == pytest.approx(one["val_bpb"] / 2)
+    assert two["val_loss"] == one["val_loss"]
+
+
 def test_label_smoothing_is_learnt_with_and_not_validated_with() -> None:
     net = tiny().net
     batch = collate([Rows(4, 16, 1, masked=True)[k] for k in range(4)])
@@ -112,8 +131,18 @@ def test_a_batch_in_which_nothing_is_scored_teaches_nothing_and_breaks_nothing()
             return batch._replace(targets=torch.full_like(batch.targets, -100)) if self.trainer.training else batch
 
     model = tiny(groups={"*": {"weight_decay": 0.0}})
-    trainer(max_steps=3).fit(model, datamodule=Nothing())
+    trainer(max_steps=3, log_every_n_steps=2, callbacks=[StepMetrics()]).fit(model, datamodule=Nothing())
     assert torch.equal(weights_of(model.net), weights_of(tiny().net))
+
+
+def test_the_first_speed_counts_the_steps_alone() -> None:
+    class Slow(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            time.sleep(1.0)
+
+    meter = StepMetrics()
+    trainer(max_steps=5, log_every_n_steps=5, callbacks=[meter, Slow()]).fit(tiny(), datamodule=TinyData())
+    assert meter.latest["tokens_per_second"] > 5 * 64 / 1.0
 
 
 def test_bf16_mixed_learns_with_clipping_and_fused_adamw() -> None:
