@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -136,9 +137,8 @@ class LitGPT(lightning.LightningModule):
         divisor = tally.close_window() / planned
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         loss_scale = scaler._get_scale_async() if scaler is not None and takes_scale(optimizer) else None
-        norm, skip = finish_gradients(
-            optimizer, divisor, gradient_clip_val, str(gradient_clip_algorithm) == "value", loss_scale
-        )
+        by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+        norm, skip = finish_gradients(optimizer, divisor, gradient_clip_val, by_value, loss_scale)
         # An overflow under a GradScaler is its daily business: it skips the step and lowers its factor.
         tally.lr = optimizer.param_groups[0]["lr"]
         tally.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
