@@ -82,11 +82,7 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         attentions = [_tiled(attention, layer)(self.sizes) for layer in range(depth)]
         # Typed as plain lists: nn.ModuleList tells the type checker nothing of what it holds.
-        distinct, self.position_of = _share_positions(
-            [_tiled(position, i)(self.sizes.replace(head_size=a.head_size)) for i, a in enumerate(attentions)]
-            if isinstance(position, list) or len({a.head_size for a in attentions}) > 1
-            else [position(self.sizes.replace(head_size=attentions[0].head_size))] * depth
-        )
+        distinct, self.position_of = _share_positions(position, self.sizes, [a.head_size for a in attentions])
         self.positions = cast(list[Position], nn.ModuleList(distinct))
         blocks = [
             _tiled(block, i)(self.sizes, a, _tiled(feedforward, i)(self.sizes), norm) for i, a in enumerate(attentions)
@@ -193,14 +189,18 @@ class GPT(nn.Module):
             at = positions_in_segments(segments)  # (B, T)
             if cache is not None:
                 at, key_segments = _continue(cache, at, segments)
+
+        def masks(bias: Tensor | None) -> dict[int | None, Tensor | None]:
+            return {w: build_mask(w, queries, cached, segments, key_segments, bias, ids.device) for w in self.windows}
+
         frames = []
+        unbiased: dict[int | None, Tensor | None] = {}  # the same for all positions that add nothing to the scores
         for position in self.positions:
             bias = position.bias(queries, cached, ids)
-            masks = {
-                window: build_mask(window, queries, cached, segments, key_segments, bias, ids.device)
-                for window in self.windows
-            }
-            frames.append(Frame(ids, at, segments, cached, position, position.gather(at), masks))
+            if bias is None and not unbiased:
+                unbiased = masks(None)
+            own = unbiased if bias is None else masks(bias)
+            frames.append(Frame(ids, at, segments, cached, position, position.gather(at), own))
         return frames
 
 
@@ -223,14 +223,21 @@ def _tiled(seat: list[Part] | Part, layer: int) -> Part:
     return seat[layer % len(seat)] if isinstance(seat, list) else seat
 
 
-def _share_positions(each: list[Position]) -> tuple[list[Position], list[int]]:
-    """The distinct positions among those of all layers, and which one each layer has."""
+def _share_positions(
+    seat: list[NewPosition] | NewPosition, sizes: Sizes, head_sizes: list[int]
+) -> tuple[list[Position], list[int]]:
+    """The distinct positions of all layers, each made once for a place in the seat and a head size, and which one each
+    layer has. What is not shared is added to the embeddings once more."""
+    made: dict[tuple[int, int], Position] = {}
     distinct: dict[Any, Position] = {}
     keys = []
-    for position in each:
-        learned = any(True for _ in position.parameters())
-        key = id(position) if learned or position.shared_key() is None else position.shared_key()
-        distinct.setdefault(key, position)
+    for layer, head_size in enumerate(head_sizes):
+        place = (layer % len(seat) if isinstance(seat, list) else 0, head_size)
+        if place not in made:
+            made[place] = _tiled(seat, layer)(sizes.replace(head_size=head_size))
+        key = made[place].shared_key()
+        key = id(made[place]) if key is None else key
+        distinct.setdefault(key, made[place])
         keys.append(key)
     order = list(distinct)
     return list(distinct.values()), [order.index(key) for key in keys]

@@ -37,7 +37,8 @@ class Sizes:
 class Frame:
     """Everything about positions that is computed once per forward pass and read by every layer.
 
-    One frame is made for each distinct position encoding; frames of one pass share ids, segments and masks.
+    One frame is made for each distinct position encoding; frames of one pass share ids and segments, and the masks too
+    unless their position adds a bias to the scores.
     It is never written to after it is made, so recomputed layers see the same values.
     """
 

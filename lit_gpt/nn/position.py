@@ -51,8 +51,8 @@ class Position(nn.Module):
         return {}
 
     def shared_key(self) -> Any:
-        """Equal keys mean that one instance can serve several layers; None for never."""
-        return (type(self),)
+        """Equal keys mean that one instance can serve for both; None (a class may have settings): never."""
+        return None
 
     def reset_buffers(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> None:
         """Computes the tables anew, for another dtype or device where given."""
@@ -85,6 +85,10 @@ class Position(nn.Module):
 
 class NoPosition(Position):
     """No position encoding: order is known through the causal mask alone (Kazemnejad et al. 2023, arXiv 2305.19466)."""
+
+    def shared_key(self) -> Any:
+        """Nothing is equal to nothing."""
+        return (type(self),)
 
 
 class Sinusoidal(Position):
@@ -142,6 +146,10 @@ class Learned(Position):
     def embed(self, x: Tensor, frame: Frame) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         return x + frame.tables[0]
+
+    def shared_key(self) -> Any:
+        """One table: two would be added up to what one can learn."""
+        return (type(self),)
 
     def reach(self, length: int) -> None:
         """A learned table cannot grow."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lit_gpt.model import GPT
-from lit_gpt.nn import ALiBi, Learned, RoPE, Sinusoidal, Sizes
+from lit_gpt.nn import ALiBi, Learned, NoPosition, Position, RoPE, SelfAttention, Sinusoidal, Sizes
 
 
 def sizes(**changes: int) -> Sizes:
@@ -74,3 +74,30 @@ def test_equal_tables_are_shared() -> None:
     assert net.position_of == [0, 1, 0, 0, 1, 0]
     assert len(net.positions) == 2
     assert len(GPT(50, depth=3, position=Learned).positions) == 1
+
+
+def test_a_position_is_not_added_twice() -> None:
+    from functools import partial
+
+    mixed = [partial(SelfAttention, head_size=4), SelfAttention]
+    assert len(GPT(50, depth=4, attention=mixed, position=Learned).positions) == 1
+    assert GPT(50, depth=4, position=[Learned, NoPosition]).position_of == [0, 1, 0, 1]
+
+    class Shift(Position):  # a class from outside that says nothing of sharing
+        def __init__(self, sizes: Sizes, by: float = 1.0):
+            super().__init__(sizes)
+            self.by = by
+
+    net = GPT(50, depth=6, position=[Shift, partial(Shift, by=2.0)])
+    assert [net.positions[i].by for i in net.position_of] == [1.0, 2.0] * 3
+    assert len(net.positions) == 2
+
+
+def test_masks_are_made_once_for_positions_without_a_bias() -> None:
+    from functools import partial
+
+    local = [partial(SelfAttention, window=4), SelfAttention]
+    net = GPT(50, position=[RoPE, partial(RoPE, base=500.0), ALiBi], attention=local, depth=6)
+    one, two, biased = net._frames(torch.zeros(1, 16, dtype=torch.long), None, None)
+    assert one.mask(4) is two.mask(4) and one.mask(None) is None
+    assert biased.mask(4).is_floating_point()
