@@ -116,8 +116,11 @@ def fill_net(net: nn.Module, init: Init, head: nn.Module, seed: int) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif callable(reset := getattr(module, "reset_parameters", None)):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(named_generator(seed, name).initial_seed())
+            gpus = {p.device.index for p in own if p.device.type == "cuda"}
+            with torch.random.fork_rng(devices=list(gpus)):
+                # Not torch.manual_seed: it seeds all GPUs as well, for good, and dropout there would follow this seed.
+                for generator in (torch.default_generator, *(torch.cuda.default_generators[i] for i in gpus)):
+                    generator.manual_seed(named_generator(seed, name).initial_seed())
                 reset()
         else:
             raise TypeError(f"{name} ({type(module).__name__}) has parameters of its own and no reset_parameters()")
