@@ -7,11 +7,13 @@ Knows the net, not the trainer. Letters: B batch, T tokens of a window.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lit_gpt.model import GPT
 from lit_gpt.nn.attention import SelfAttention
@@ -98,20 +100,20 @@ class Memory:
 def training_memory(net: GPT, batch_size: int, context: int | None = None, bytes_per_activation: int = 4) -> Memory:
     """Bytes that a training step holds at its peak, with Adam's two moments.
 
-    Activations are not guessed: the forward pass is run on the meta device, where it computes nothing, and what
-    autograd keeps for the backward pass is added up.
+    Activations are not guessed: the forward pass is run on fake tensors, which compute nothing but know their device
+    and so its kernels, and what autograd keeps for the backward pass is added up.
 
     Args:
         net: The net.
         batch_size: B, windows in one micro-batch.
         context: T, tokens in a window; None for the net's own.
-        bytes_per_activation: 4, or 2 where autocast keeps most of them in 16 bits.
+        bytes_per_activation: 4, or 2 where autocast keeps most of a float32 net's in 16 bits.
     """
     context = context or net.context
     numbers = count(net)
     itemsize = next(net.parameters()).element_size()
     logits = min(batch_size * context * net.vocab_size, max(CHUNK_ELEMENTS, net.vocab_size)) * 4 * 3
-    kept = _saved_bytes(net, batch_size, context) * bytes_per_activation // 4
+    kept = _saved_bytes(net, batch_size, context) * min(bytes_per_activation, itemsize) // itemsize
     return Memory(
         numbers.parameters * itemsize, numbers.trainable * itemsize, 2 * numbers.trainable * itemsize, kept, logits
     )
@@ -174,14 +176,17 @@ def _saved_bytes(net: GPT, batch_size: int, context: int) -> int:
         stored[storage._cdata] = (storage, storage.nbytes())
         return tensor
 
-    state = {name: t.detach().to("meta").requires_grad_(t.requires_grad) for name, t in net.named_parameters()}
-    state |= {name: t.to("meta") for name, t in net.named_buffers()}
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    state = {name: fake.from_tensor(t.detach()).requires_grad_(t.requires_grad) for name, t in net.named_parameters()}
+    state |= {name: fake.from_tensor(t) for name, t in net.named_buffers()}
     own = {t.untyped_storage()._cdata for t in state.values()}
-    ids = torch.zeros(batch_size, context, dtype=torch.int64, device="meta")
     was_training = net.training
     net.train()
+    # A compiled net would be compiled for this one pass.
+    eager = torch.compiler.set_stance("force_eager") if net._compiled_call_impl is not None else nullcontext()
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with fake, eager, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            ids = torch.zeros(batch_size, context, dtype=torch.int64, device=net.embedding.weight.device)
             torch.func.functional_call(net, state, (ids,), {"reduce": lambda hidden, *_: hidden}, tie_weights=True)
     finally:
         net.train(was_training)

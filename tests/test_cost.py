@@ -50,5 +50,32 @@ def test_activations_grow_with_the_batch_and_shrink_under_recompute() -> None:
     assert all(p.grad is None and not p.is_meta for p in net.parameters())
 
 
+def test_activations_are_those_that_autograd_keeps() -> None:
+    """Against a real pass on this device; the fused kernel keeps no scores, so nothing grows with context squared."""
+    net = GPT(65, context=512)
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(torch.zeros(2, 512, dtype=torch.long), reduce=lambda hidden, *_: hidden).sum()
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    real = sum(storage.nbytes() for address, storage in kept.items() if address not in own)
+    assert cost.training_memory(net, 2).activations == pytest.approx(real, rel=0.01)
+    half = GPT(65, context=512).bfloat16()
+    assert cost.training_memory(half, 2, bytes_per_activation=2).activations > 0.45 * real
+
+
+def test_the_cost_of_a_compiled_net_compiles_nothing() -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("compiled")
+
+    net = GPT(65)
+    net.compile(backend=refuse)
+    assert cost.training_memory(net, 4) == cost.training_memory(GPT(65), 4)
+
+
 def test_measured_peak_is_a_plausible_speed() -> None:
     assert 1e8 < cost.peak_flops("cpu") < 1e14
