@@ -73,3 +73,13 @@ def test_an_overlay_goes_over_a_config(config: Path, overlay: Path, capsys: pyte
 @pytest.mark.parametrize("file", [*WHOLE, CONFIGS / "finetune.yaml", *OVERLAYS], ids=lambda file: file.stem)
 def test_a_config_says_in_its_first_lines_what_it_does(file: Path) -> None:
     assert file.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_the_rate_that_is_logged_is_the_one_that_was_typed(tmp_path: Path, text_file: Path) -> None:
+    """shakespeare_char gives its embeddings, the first group of the optimizer, ten times the rate."""
+    config = CONFIGS / "shakespeare_char.yaml"
+    run = build(config, {**small(tmp_path, text_file, config), "model.schedule": "WarmupLinear"})
+    run.trainer.fit(run.model, run.data)
+    peaks = [group["initial_lr"] for group in run.trainer.optimizers[0].param_groups]
+    assert peaks[0] == pytest.approx(10 * peaks[1])
+    assert 0 < run.model.tally.lr <= peaks[1]

@@ -140,7 +140,8 @@ class LitGPT(lightning.LightningModule):
         by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
         norm, skip = finish_gradients(optimizer, divisor, gradient_clip_val, by_value, loss_scale)
         # An overflow under a GradScaler is its daily business: it skips the step and lowers its factor.
-        tally.lr = optimizer.param_groups[0]["lr"]
+        first = optimizer.param_groups[0]
+        tally.lr = first["lr"] / (first.get("lr_factor") or 1.0)  # the rate that was typed, whatever group comes first
         tally.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
