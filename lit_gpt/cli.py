@@ -29,7 +29,7 @@ from lit_gpt.lineage import Ancestor, differences, packages
 from lit_gpt.mistakes import explain
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
-from lit_gpt.settings import Typed
+from lit_gpt.settings import Typed, with_text_files
 from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
@@ -197,10 +197,9 @@ class CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         below: list[dict[str, Any]] = []
         if self.ancestor is not None and not self.resuming:
-            below = [self.ancestor.start() if self.command == "fit" else self.ancestor.whole()]
-        words = [word for values in below for word in ("--config", yaml.safe_dump(values))] + self.typed.words
-        if self.typed.has("data.source.paths") and not self.typed.has_class("data.source"):
-            words.insert(0, "--data.source=TextFiles")  # the only source that has paths
+            below = [self.ancestor.start() if self.command == "fit" else self.ancestor.whole(self.typed)]
+        words = [word for values in below for word in ("--config", yaml.safe_dump(values))]
+        words += with_text_files(self.typed, *below)
         self.config = self._parse(parser, words)
         if self.typed.has("model.net.vocab_size"):
             raise UserError("model.net.vocab_size is given by the data; type data.vocab_size to set it")
@@ -209,7 +208,9 @@ class CLI(LightningCLI):
             self._take_over_net(parser, words)
         elif self.ancestor is not None:
             plain = self._plain(parser)
-            self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"].get("tokenizer"))
+            self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"])
+            if self.command != "fit":
+                self.ancestor.refuse_another_split(plain["data"])
         self._settle_numbers()
 
     def _parse(self, parser: LightningArgumentParser, words: list[str]) -> Namespace:
@@ -222,7 +223,7 @@ class CLI(LightningCLI):
 
     def _plain(self, parser: LightningArgumentParser) -> dict[str, Any]:
         """The parsed settings as plain data, without what belongs to this one start."""
-        values = yaml.safe_load(parser.dump(self.config, skip_validation=True))
+        values = yaml.safe_load(parser.dump(self.config, skip_validation=True, skip_none=False))  # null is a choice too
         return {key: value for key, value in values.items() if key not in _NOT_SAVED}
 
     def _refuse_a_word_for_a_list(self) -> None:

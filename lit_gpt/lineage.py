@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.errors import UserError
-from lit_gpt.settings import flat, short
+from lit_gpt.settings import Typed, flat, short
 
 # These do not change what the weights mean, so a run that starts from a checkpoint may set them anew.
 FREE = ("dropout", "recompute", "seed", "init")
@@ -64,29 +64,54 @@ class Ancestor:
         """The settings that `init_from` gives: net and tokenizer."""
         return {"model": {"net": self.net}, "data": self._tokenizer_setting()}
 
-    def whole(self) -> dict[str, Any]:
-        """All settings of model and data, for measuring it again."""
+    def whole(self, typed: Typed) -> dict[str, Any]:
+        """All settings of model and data, for measuring it again.
+
+        Where another text is typed, the folder of ids is left out: it holds the run's own text and shall go on to.
+        """
         model = {**copy.deepcopy(self.config["model"]), "net": self.net}
         model.pop("init_from", None)
-        return {"model": model, "data": copy.deepcopy(self.config.get("data", {}))}
+        data = copy.deepcopy(self.config.get("data", {}))
+        if any(typed.has(f"data.{key}") for key in ("source", "val_source", "test_source", "extra_val")):
+            data.pop("folder", None)
+        return {"model": model, "data": data}
 
     def _tokenizer_setting(self) -> dict[str, Any]:
         setting = self.config.get("data", {}).get("tokenizer")
         return {"tokenizer": copy.deepcopy(setting)} if setting else {}
 
-    def refuse_conflicts(self, net: dict[str, Any], tokenizer: Any) -> None:
-        """Refuses a typed net or tokenizer with which the weights would mean something else.
+    def refuse_conflicts(self, net: dict[str, Any], data: dict[str, Any]) -> None:
+        """Refuses a typed net, tokenizer or vocabulary with which the weights would mean something else.
 
         Raises:
             UserError: naming the key, what the checkpoint has and what was typed.
         """
-        given = {"model": {"net": net}, "data": {"tokenizer": tokenizer}}
+        size = data.get("vocab_size")
+        if size not in (None, self.vocab_size):
+            raise UserError(
+                f"data.vocab_size is {size}, but the net of {self.path} has {self.vocab_size}; leave it out"
+            )
+        given = {"model": {"net": net}, "data": {"tokenizer": data.get("tokenizer")}}
         for key, ours, typed in differences(self.start(), given):
             if _is_free(key, net):
                 continue
             raise UserError(
                 f"{key} is {typed!r}, but {self.path} was trained with {ours!r}; leave {key} out to take it over"
             )
+
+    def refuse_another_split(self, data: dict[str, Any]) -> None:
+        """Refuses to cut the run's own text anew: what the run was trained on would be measured.
+
+        Raises:
+            UserError: naming the key, what the run had and what was typed.
+        """
+        own = self.config.get("data", {})
+        for key in ("val_fraction", "test_fraction", "split_by"):
+            if data["source"] == own.get("source") and data.get(key) != own.get(key):
+                raise UserError(
+                    f"data.{key} is {data.get(key)!r}, but {self.path} was trained with {own.get(key)!r}: text that it"
+                    " was trained on would be measured; give a text of its own with data.val_source or data.test_source"
+                )
 
     def tokenizer_object(self) -> Any:
         """The trained tokenizer."""
@@ -104,7 +129,8 @@ def _is_free(key: str, net: dict[str, Any]) -> bool:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Keys as people type them whose values differ, with the old and the new value; None where one lacks the key."""
-    a, b = flat(old), flat(new)
+    # No arguments and arguments that are all null say the same.
+    a, b = ({key: value for key, value in flat(one).items() if value != {}} for one in (old, new))
     found = []
     for key in dict.fromkeys([*a, *b]):
         if a.get(key) != b.get(key):

@@ -1,6 +1,6 @@
-"""YAML settings files: `base:` inheritance, line numbers, dotted keys.
+"""YAML settings files and typed words: `base:` inheritance, line numbers, dotted keys.
 
-Knows YAML; does not know which keys there are (lit_gpt.cli does).
+Knows YAML; of the keys themselves it knows only those of the sources of text (lit_gpt.cli knows all).
 """
 
 import difflib
@@ -211,10 +211,6 @@ class Typed:
                 return found[key]
         return None
 
-    def has_class(self, key: str) -> bool:
-        """Whether a class was named for a key."""
-        return isinstance(self.get(key), str)
-
     def has(self, key: str) -> bool:
         """Whether a key, or one below it, was typed with a value."""
         words = (word.partition("=")[0] for word in self.argv)
@@ -223,7 +219,33 @@ class Typed:
         typed = (short(full) for settings in self.layers for full in settings.lines)
         return any(one == key or one.startswith(f"{key}.") for one in typed)
 
+    def on_line(self, key: str) -> bool:
+        """Whether exactly this key was typed on the command line."""
+        return any(word.partition("=")[0] == f"--{key}" for word in self.argv)
+
     @property
     def name(self) -> str | None:
         """What the first settings file is called, without its ending."""
         return self.files[0].stem if self.files else None
+
+
+def with_text_files(typed: Typed, *below: dict[str, Any]) -> list[str]:
+    """The typed words, with TextFiles named wherever only the paths of a text were typed.
+
+    So `--data.source.paths my_text/` is enough, also over a file or checkpoint that names StandardLibrary, which has no
+    paths. A class that was typed, or any other that a file names, stays.
+
+    Args:
+        typed: What was typed.
+        below: Nested settings that lie below it.
+    """
+    words = list(typed.words)
+    for key in ("data.source", "data.val_source", "data.test_source"):
+        if typed.on_line(key) or typed.on_line(f"{key}.class_path") or not typed.has(f"{key}.paths"):
+            continue
+        classes = [typed.get(key), *({short(k): v for k, v in flat(values).items()}.get(key) for values in below)]
+        named = next((str(one) for one in classes if one), "StandardLibrary")
+        if named.rpartition(".")[2] == "StandardLibrary":
+            at = next((place for place, word in enumerate(words) if word.partition("=")[0] == f"--{key}.paths"), 0)
+            words.insert(at, f"--{key}=TextFiles")
+    return words

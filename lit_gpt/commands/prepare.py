@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Typed
+from lit_gpt.settings import Typed, with_text_files
 
 _HELP = """Tokenize text and keep the ids, as fit does by itself where they are not there yet. Example: `lit-gpt prepare
 --data.source TextFiles --data.source.paths my_text/ --data.tokenizer.vocab_size 8192`."""
@@ -54,6 +54,7 @@ def _data(typed: Typed) -> Any:
     from jsonargparse import ArgumentError, ArgumentParser
 
     from lit_gpt.data.module import TokenData
+    from lit_gpt.lineage import Ancestor, packages
     from lit_gpt.mistakes import explain
     from lit_gpt.model import GPT
 
@@ -65,39 +66,39 @@ def _data(typed: Typed) -> Any:
     classes = {name: a.default for name, a in arguments.items() if inspect.isclass(a.default) and name != "self"}
     classes = {name: cls for name, cls in classes.items() if cls is not inspect.Parameter.empty}
     parser.set_defaults({f"data.{n}": {"class_path": f"{c.__module__}.{c.__qualname__}"} for n, c in classes.items()})
-    words = _words_of_data(typed)
-    if typed.has("data.source.paths") and not typed.has_class("data.source"):
-        words.insert(0, "--data.source=TextFiles")  # the only source that has paths
     try:
-        config = parser.parse_args(words)
+        config = parser.parse_args(_words_of_data(with_text_files(typed)))
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(explain(str(error), parser, typed.argv, typed.layers)) from None
+    init_from, context = typed.get("model.init_from"), typed.get("model.net.context")
+    ancestor = Ancestor.read(str(init_from), packages([one.values for one in typed.layers])) if init_from else None
     if config.data.context is None:
-        default = inspect.signature(GPT).parameters["context"].default
-        config.data.context = int(typed.get("model.net.context") or default)
+        if context is None:
+            trained = ancestor.net["init_args"] if ancestor else {}
+            context = trained.get("context") or inspect.signature(GPT).parameters["context"].default
+        if not str(context).isdecimal():
+            raise UserError(f"model.net.context: expected a whole number, got {context!r}")
+        config.data.context = int(context)
     data = parser.instantiate(config).data
-    init_from = typed.get("model.init_from")
-    if init_from:
-        from lit_gpt.lineage import Ancestor, packages
-
-        ancestor = Ancestor.read(str(init_from), packages([layer.values for layer in typed.layers]))
+    if ancestor:
         data.adopt(ancestor.tokenizer_object())
     return data
 
 
-def _words_of_data(typed: Typed) -> list[str]:
-    """What was typed, with only the data section of each config."""
+def _words_of_data(typed: list[str]) -> list[str]:
+    """Those of the typed words that are of the data, with only the data section of each config."""
     words = []
-    rest = iter(typed.words)
+    rest = iter(typed)
     for word in rest:
         if word == "--config":
             section = json.loads(next(rest)).get("data")
             words += ["--config", json.dumps({"data": section})] if section else []
         elif word.startswith(("--model.", "--trainer.", "--seed_everything", "--name")):
             option = word.partition("=")[0]
-            print(f"prepare leaves {option} to fit", file=sys.stderr)
+            if option not in ("--model.net.context", "--model.init_from"):  # read apart
+                print(f"prepare leaves {option} to fit", file=sys.stderr)
             if "=" not in word:
                 next(rest, None)
         else:

@@ -304,7 +304,7 @@ class TokenData(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split."""
         if TEST not in self.prepared.corpora:
-            raise UserError("there is no test text; give test_fraction or test_source (before preparing)")
+            raise UserError("there is no test text; give data.test_source, or train with data.test_fraction")
         return self._evaluation(TEST)
 
     def _evaluation(self, split: str) -> DataLoader[Batch]:

@@ -40,9 +40,23 @@ def test_a_config_gives_its_data_section_and_the_nets_context(
     assert (tmp_path / "corpus" / "extra" / "again" / "ids.bin").stat().st_size == 2 * 2400
 
 
+def test_a_checkpoint_to_start_from_gives_tokenizer_and_context(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = ["--model.net.width=16", "--model.net.depth=1", "--model.net.context=8", "--data.tokenizer=Byte"]
+    few = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu", "--name=base"]
+    assert main(["fit", f"--data.source.paths={text}", *net, *few, "--sample.max_new_tokens=2"]) == 0
+    capsys.readouterr()
+    assert main(["prepare", f"--data.source.paths={text}", "--model.init_from=runs/base"]) == 0
+    shown = capsys.readouterr()
+    assert "Byte: 256 ids" in shown.out and "windows of 8," in shown.out and not shown.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--data.source.paths", "TEXT", "--model.net.context", "ten"], "expected a whole number, got 'ten'"),
         (["--data.source.paths", "nowhere.txt"], "there is no file or folder nowhere.txt"),
         (["--data.source.limt", "3"], "data.source.limit?"),
         (["--data.source.paths", "TEXT", "--data.context", "5000"], "a context of 5000 needs 5001"),
