@@ -18,6 +18,9 @@ _NOT_ACCEPTED = re.compile(r"(?:Option '([^']+)' is not accepted|Group '([^']+)'
 _SPEC = re.compile(r"class_path='([^']+)'")
 _REQUIRED = re.compile(r"the following arguments are required: (\w+(?:, *\w+)*)")
 _EXPECTED = re.compile(r"Expected (?:a|an) (?:<class '([\w.]+)'>|(\S[^\n]*?))\.? ?(?:Got value|but got|$)", re.M)
+_HOLDER = re.compile(r"\. Got value: Namespace\(.*\)$", re.M)  # what the parser adds to the value that was typed
+_NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.+?)'?\)$", re.M)
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list"}
 _MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
 
 
@@ -33,6 +36,10 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     keys = _KEY.findall(message)
     classes = _CLASS.findall(message)
     path = ".".join(key.replace(".init_args.", ".") for key in keys)
+    nested = _NESTED.search(message)
+    if nested:  # typed as --seat.argument: the parser's inner name for the pair
+        path = path.removesuffix(f".{nested[1]}")
+        message = _NESTED.sub(r"\2", message)
     if path == "config" and not classes:
         return "--config: " + _last_line(message)
     unknown = _NOT_ACCEPTED.search(message)
@@ -58,7 +65,7 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         named = classes or _SPEC.findall(message)
         return f"{path} {_name(named[-1]) if named else ''} also needs {missing}"
     if path:
-        return f"{_place(path, argv, layers)}: {_reason(message, path, parser)}"
+        return f"{_place(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
 
 
@@ -104,11 +111,7 @@ def _reason(message: str, path: str, parser: Any) -> str:
         return f"no class {value!r}; {hint} (a class of your own is written package.module.Class)"
     if wanted and "No module named" in message:
         return f"no module named {wanted[1]!r}; is its folder on PYTHONPATH?"
-    types = []
-    for plain, phrase in _EXPECTED.findall(message):
-        types.append(
-            {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(plain, plain) or phrase
-        )
+    types = [_TYPES.get(plain, plain) or phrase for plain, phrase in _EXPECTED.findall(message)]
     subtypes = re.search(r"Subtypes: [\[(](.*)[\])]", message)
     if subtypes and not types:
         types = [part.strip().removeprefix("<class '").removesuffix("'>") for part in subtypes[1].split(",")]

@@ -33,6 +33,9 @@ MISTAKES = {
     "fit --config unknown.yaml": "unknown.yaml:5: there is no key model.net.widht of GPT; did you mean model.net.",
     "fit --config unknown_in_seat.yaml": "unknown_in_seat.yaml:3: there is no key model.net.norm.esp of RMSNorm",
     "fit --trainer.max_steps x": "--trainer.max_steps: expected a whole number, got 'x'",
+    "fit --model.net.attention.kv_heads x": "--model.net.attention.kv_heads: expected a whole number or null, got 'x'",
+    "fit --model.optimizer.lr fast": "--model.optimizer.lr: expected a number, got 'fast'",
+    "fit --model.optimizer.betas 0.9": "--model.optimizer.betas: expected a list, got 0.9",
     "fit --model.net.tie maybe": "--model.net.tie: expected true or false, got 'maybe'",
     "fit --config wrong_type.yaml": "wrong_type.yaml:2: data.batch_size: expected a whole number, got 'many'",
     "fit --model.net.norm RMSNrom": "no class 'RMSNrom'; did you mean RMSNorm?",
@@ -73,6 +76,9 @@ MISTAKES = {
     "validate": "which checkpoint?",
     "validate runs/gone": "checkpoint runs/gone does not exist",
     "test words.txt": "words.txt is not a readable checkpoint",
+    "runs --bogus": "unrecognized arguments: --bogus; see lit-gpt runs --help",
+    "generate runs/gone --promt a": "unrecognized arguments: --promt a; did you mean --prompt?",
+    "fit --data.source StandardLibrary --data.source.paths words.txt": "no key --data.source.paths of StandardLibrary",
     "runs nowhere": "there is no folder nowhere",
     "generate runs/gone --prompt a": "runs/gone does not exist",
 }
@@ -122,6 +128,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
         "--model.net.norm RMSNorm": "was trained with 'LayerNorm'; leave model.net.norm out to take it over",
         "--data.tokenizer Byte": "data.tokenizer is 'Byte', but ",
         "--model.net.context 32": "model.net.context is 32, but ",
+        "--data.vocab_size 128": "data.vocab_size is 128, but ",
     }.items(),
 )
 def test_what_contradicts_the_checkpoint_is_refused(
@@ -130,6 +137,15 @@ def test_what_contradicts_the_checkpoint_is_refused(
     for words in (f"fit --model.init_from {run}", f"validate {run}"):
         assert main([*words.split(), *typed.split()]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_runs_own_text_is_not_cut_anew_to_measure_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(run), "--data.val_fraction", "0.5"]) == 2
+    assert "data.val_fraction is 0.5, but " in capsys.readouterr().err
+    assert main(["test", str(run), "--data.test_fraction", "0.5"]) == 2
+    assert "data.test_fraction is 0.5, but " in capsys.readouterr().err
+    assert main(["test", str(run)]) == 2
+    assert "give data.test_source, or train with data.test_fraction" in capsys.readouterr().err
 
 
 def test_dropout_may_differ_from_the_checkpoint(run: Path, tmp_path: Path, text_file: Path) -> None:

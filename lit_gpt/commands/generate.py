@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from lit_gpt.errors import UserError
+from lit_gpt.settings import nearest
 
 EXAMPLE = """example:
   lit-gpt generate runs/quickstart --prompt "def main(" --max_new_tokens 100 --temperature 0.8 --top_k 50 --seed 1
@@ -19,10 +20,12 @@ The prompt and the text go to standard output, the summary to standard error."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose mistakes are one line."""
+    """An ArgumentParser whose mistakes are one line, with the nearest option for one that is not there."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        near = nearest(unknown, self._option_string_actions) if unknown.startswith("--") else None
+        raise UserError(f"{message}; did you mean {near}?" if near else f"{message}; see {self.prog} --help")
 
 
 def parser() -> Parser:
@@ -97,7 +100,10 @@ def read_prompt(prompt: str | None, file: str | None, stdin: IO[str]) -> str:
         return prompt or ""
     where = "standard input" if file is None else file
     # through the bytes, so that line ends stay and the machine's locale plays no part
-    content = stdin.buffer.read() if file is None else Path(file).read_bytes()  # type: ignore[attr-defined]
+    try:
+        content = stdin.buffer.read() if file is None else Path(file).read_bytes()  # type: ignore[attr-defined]
+    except OSError as error:
+        raise UserError(f"the prompt cannot be read: {where}: {error.strerror}; give a UTF-8 file") from None
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,9 +1,9 @@
 """List the runs of a folder: state, steps, tokens, loss, when, command."""
 
-import argparse
 from pathlib import Path
 
 from lit_gpt import rundir
+from lit_gpt.commands.generate import Parser
 from lit_gpt.errors import UserError
 
 _COLUMNS = ("name", "state", "step", "tokens", "val_loss", "perplexity", "started", "command")
@@ -27,13 +27,13 @@ def row(folder: Path) -> dict[str, str]:
         "val_loss": number("val_loss", ".4f"),
         "perplexity": number("val_perplexity", ".2f"),
         "started": str(facts.get("started", "-"))[:16].replace("T", " "),
-        "command": str(facts.get("command", "-")),
+        "command": " ".join(str(facts.get("command", "-")).split()),
     }
 
 
 def main(argv: list[str]) -> int:
     """Prints one line per run, oldest first."""
-    parser = argparse.ArgumentParser(prog="lit-gpt runs", description=__doc__)
+    parser = Parser(prog="lit-gpt runs", description=__doc__)
     parser.add_argument("folder", nargs="?", default="runs", help="where the run directories lie (default: runs)")
     folder = Path(parser.parse_args(argv).folder)
     if not folder.is_dir():
