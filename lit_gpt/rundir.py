@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def of_name(root: str | Path, name: str) -> list[Path]:
     """The run directories of a name, newest first: by their number, never by time stamps."""
     pattern = re.compile(re.escape(name) + r"(?:-(\d+))?")
     found = []
-    for folder in Path(root).glob(f"{name}*"):
+    for folder in Path(root).iterdir() if Path(root).is_dir() else ():
         match = pattern.fullmatch(folder.name)
         if match and folder.is_dir():
             found.append((int(match[1] or 1), folder))
@@ -128,7 +129,7 @@ def running(folder: Path) -> bool:
 def facts(argv: list[str], threads: int) -> dict[str, Any]:
     """What run.json says of a start: command, commit, versions, machine, threads."""
     return {
-        "command": " ".join(["lit-gpt", *argv]),
+        "command": shlex.join(["lit-gpt", *argv]),
         "started": now(),
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -223,6 +224,6 @@ def state(folder: Path) -> str:
 
 
 def runs(root: str | Path) -> list[Path]:
-    """All run directories under a folder, one level deep, oldest first."""
-    found = [folder for folder in Path(root).iterdir() if (folder / FACTS).is_file()]
+    """All run directories under a folder, one level deep, oldest first; those that this user may not read left out."""
+    found = [folder for folder in Path(root).iterdir() if os.access(folder / FACTS, os.R_OK)]
     return sorted(found, key=lambda folder: (str(read_facts(folder).get("started", "")), folder.name))

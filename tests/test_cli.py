@@ -1,6 +1,7 @@
 """From typed words to objects and run directories; in process, but for what only a fresh process can show."""
 
 import json
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from lit_gpt import rundir
 from lit_gpt.__main__ import commands, main
 from lit_gpt.cli import CLI, build
 from lit_gpt.errors import UserError
+from lit_gpt.lineage import differences
 from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
 from lit_gpt.settings import Typed
 
@@ -207,6 +209,58 @@ def test_directories_are_claimed_one_each(tmp_path: Path) -> None:
     assert names == ["a", "a-2", "a-3"]
     rundir.claim(tmp_path, "a-b")
     assert [folder.name for folder in rundir.of_name(tmp_path, "a")] == ["a-3", "a-2", "a"]
+
+
+def test_a_command_of_several_lines_leaves_settings_that_can_be_read(tiny: list[str], capsys: Any) -> None:
+    # A word with a line break, in the midst of others, stands in the first line of config.yaml, which is a comment.
+    assert main(["fit", "--sample.prompt=a c\nm", *tiny, "--name=one"]) == 0
+    assert yaml.safe_load(Path("runs/one/config.yaml").read_text())["sample"]["prompt"] == "a c\nm"
+    facts = json.loads(Path("runs/one/run.json").read_text())
+    assert shlex.split(facts["command"])[:3] == ["lit-gpt", "fit", "--sample.prompt=a c\nm"]
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_what_leaves_no_checkpoint_names_no_next_commands(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *tiny, "--trainer.fast_dev_run=true"]) == 0
+    assert "lit-gpt generate" not in capsys.readouterr().out
+
+
+def test_paths_alone_name_text_files_wherever_a_text_is_given(tiny: list[str], text_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(text_file.read_text()[:3000])
+    Path("library.yaml").write_text("data: {source: {class_path: StandardLibrary, init_args: {limit: 10000}}}\n")
+    words = ["--config=library.yaml", *tiny, f"--data.val_source.paths={other}", f"--data.test_source.paths={other}"]
+    data = build(None, words).data
+    sources = data.prepared.manifest["sources"]
+    assert str(text_file) in sources[""] and str(other) in sources["val"] and str(other) in sources["test"]
+
+
+def test_another_text_is_measured_and_the_runs_own_ids_stay(tiny: list[str], text_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(text_file.read_text()[:3000])
+    assert main(["fit", *tiny, "--name=one", f"--data.folder={tmp_path / 'ids'}"]) == 0
+    before = (tmp_path / "ids/manifest.json").read_bytes()
+    for key in ("source", "val_source"):
+        assert main(["validate", "runs/one", f"--data.{key}.paths={other}"]) == 0
+    assert main(["test", "runs/one", f"--data.test_source.paths={other}"]) == 0
+    assert (tmp_path / "ids/manifest.json").read_bytes() == before
+
+
+def test_what_was_set_to_null_stays_null(tiny: list[str]) -> None:
+    words = ["--trainer.gradient_clip_val=null", "--data.tokenizer=BPE", "--data.tokenizer.separator=null"]
+    words += ["--data.tokenizer.vocab_size=300", "--name=one"]
+    assert main(["fit", *tiny, *words]) == 0
+    again = build("runs/one/config.yaml")
+    assert again.trainer.gradient_clip_val is None and again.data.tokenizer.eos is None
+    assert main(["fit", "--name=one", "--resume", "--trainer.max_steps=3"]) == 0
+    assert yaml.safe_load(Path("runs/one/config.yaml").read_text())["trainer"]["gradient_clip_val"] is None
+
+
+def test_no_arguments_and_null_arguments_are_no_difference() -> None:
+    assert differences({"a": {"init_args": {}}, "b": 0}, {"a": {"init_args": {"x": None}}, "b": 0}) == []
+    assert differences({"b": 0}, {"b": None}) == [("b", 0, None)]
 
 
 def test_show_batch_trains_nothing(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:

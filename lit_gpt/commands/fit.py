@@ -90,7 +90,8 @@ def train(cli: Any) -> None:
         return
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
-    print(f"next:\n{next_commands(place.folder)}\n")
+    if any((place.folder / rundir.CHECKPOINTS).glob("*.ckpt")):
+        print(f"next:\n{next_commands(place.folder)}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
 

@@ -11,7 +11,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lit_gpt import rundir
+from lit_gpt import manifest, rundir
 from lit_gpt.rundir import Place
 from lit_gpt.train.hooks import Lean
 
@@ -42,12 +42,13 @@ class RunRecord(Lean):
         self.place.lock = self.place.lock or rundir.lock(self.folder)
         text = yaml.safe_dump(self.settings, sort_keys=False)
         now = rundir.facts(["fit", *self.argv], torch.get_num_threads())
+        command = " ".join(now["command"].split())  # a comment has one line
         old = rundir.read_facts(self.folder)
         if old and self.place.checkpoint is not None:
             now["resumed_from"] = str(self.place.checkpoint)
             old = {key: value for key, value in old.items() if key not in ("ended", "steps")}
             now = {**old, "resumes": [*old.get("resumes", []), now]}
-        (self.folder / rundir.CONFIG).write_text(f"# {now['command']}\n{text}", encoding="utf-8")
+        manifest.write_whole(self.folder / rundir.CONFIG, f"# {command}\n{text}".encode())
         self._write(now, "running")
         for note in self.place.notes:
             print(note)
