@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_ELEMENTS = 2**24  # logits held at a time: 64 MiB in float32
+HALF_ROWS = 2**11  # in float16 a gradient summed over many more would pass 65,504, whatever the loss scale
 IGNORE = -100  # target of a token that is not scored
 
 
@@ -94,6 +95,8 @@ class _Chunked(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad[:2])
         device = hidden.device.type
         cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        if cast == torch.float16:
+            rows = min(rows, HALF_ROWS)
         matrix = weight.detach().to(cast)
         total = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
         grad_hidden = torch.empty_like(hidden)

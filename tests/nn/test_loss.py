@@ -56,6 +56,15 @@ def test_under_bf16_autocast(chunk: int) -> None:
         assert (mine.grad - its.grad).norm() / its.grad.norm() < 0.02  # bf16 has 8 bits
 
 
+def test_many_rows_of_few_words_do_not_overflow_in_float16() -> None:
+    hidden = torch.full((70_000, 4), 3.0, requires_grad=True)
+    weight = torch.zeros(256, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.float16):
+        loss = linear_cross_entropy(hidden, weight, torch.zeros(70_000, dtype=torch.long))
+    loss.backward()
+    torch.testing.assert_close(weight.grad[0], torch.full((4,), -3.0 * 70_000 * 255 / 256), rtol=2e-3, atol=0)
+
+
 def test_many_chunks_in_bf16_sum_as_exactly_as_one() -> None:
     torch.manual_seed(0)
     targets = torch.randint(100, (4096,))
