@@ -85,6 +85,9 @@ class LitGPT(lightning.LightningModule):
 
     # -- training ------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        self._restored = None  # a checkpoint that was validated is not gone on from
+
     def on_fit_start(self) -> None:
         # Lightning itself takes bf16-mixed instead and only warns.
         asked = ((self.config or {}).get("trainer") or {}).get("precision")
@@ -94,7 +97,6 @@ class LitGPT(lightning.LightningModule):
         self.tally = Tally(self.device, reduce)
         if self._restored is not None:
             self.tally.restore(self._restored, self.trainer.is_global_zero)
-            self._restored = None
         self._nominal = 0.0
         if self.compile_net and self.net._compiled_call_impl is None:
             self.net.compile()

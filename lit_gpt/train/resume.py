@@ -24,6 +24,7 @@ class ExactResume(Lean):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
+        self._restored = None  # a checkpoint that was validated is not gone on from
 
     def state_dict(self) -> dict[str, Any]:
         # Called on all ranks.

@@ -113,6 +113,17 @@ def test_settings_come_from_the_user_and_not_from_the_checkpoint(tmp_path: Path)
     assert second.optimizers[0].param_groups[0]["betas"] == (0.5, 0.6)
 
 
+def test_validating_a_checkpoint_is_no_resume(tmp_path: Path) -> None:
+    run(tmp_path, 8)
+    model, meter, data = tiny(), StepMetrics(), TinyData()
+    fit = trainer(max_steps=2, callbacks=[ExactResume(), meter])
+    fit.validate(model, datamodule=data, ckpt_path=str(tmp_path / "last.ckpt"), weights_only=True, verbose=False)
+    torch.manual_seed(5)
+    fit.fit(model, datamodule=data)
+    assert meter.latest["tokens"] == 2 * 4 * 16
+    assert torch.initial_seed() == 5
+
+
 def test_all_random_states_come_back() -> None:
     def draws() -> list[float]:
         return [random.random(), numpy.random.rand(), float(torch.rand(())), random.gauss(0, 1)]
