@@ -284,7 +284,12 @@ def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
     # A trained tokenizer is asked for by its fingerprint, one to be trained by its arguments.
     if identity not in (manifest["identity"], {**manifest["identity"], "tokenizer": manifest["tokenizer"]}):
         return None
-    tokenizer = Tokenizer.load(target / "tokenizer.json")
+    if not all((target / part).exists() for part in ("tokenizer.json", *manifest["splits"])):
+        return None  # removed by hand, as is advised where a part is damaged
+    try:
+        tokenizer = Tokenizer.load(target / "tokenizer.json")
+    except UserError as fault:
+        raise UserError(f"{fault}; or remove {target} and prepare again") from None
     fingerprint = tokenizer.fingerprint()
     corpora = {split: Corpus(target / split, tokenizer.vocab_size) for split in manifest["splits"]}
     for split, corpus in corpora.items():
@@ -299,7 +304,8 @@ def _tell_why(target: Path, identity: dict[str, Any]) -> None:
     if (target / "manifest.json").exists():
         old = read_manifest(target / "manifest.json", _FORM, VERSION)["identity"]
         changed = [part for part in identity if old.get(part) != identity[part]]
-        say(f"{target}: {' and '.join(changed)} changed, preparing it again")
+        why = f"{' and '.join(changed)} changed" if changed else "parts are missing"
+        say(f"{target}: {why}, preparing it again")
 
 
 @contextmanager

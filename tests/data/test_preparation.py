@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,14 @@ def test_damage_is_found_when_opened(text: Path, tmp_path: Path) -> None:
     os.truncate(tmp_path / "corpus" / "train" / "ids.bin", 10)
     with pytest.raises(UserError, match="has 10 bytes instead of"):
         prepare(recipe(text), tmp_path / "corpus")
+    shutil.rmtree(tmp_path / "corpus" / "train")  # as the message advises
+    assert not prepare(recipe(text), tmp_path / "corpus").reused
+    assert prepare(recipe(text), tmp_path / "corpus").reused
+    (tmp_path / "corpus" / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer.json is not a saved.* remove \S+corpus and prepare again"):
+        prepare(recipe(text), tmp_path / "corpus")
+    (tmp_path / "corpus" / "tokenizer.json").unlink()
+    assert not prepare(recipe(text), tmp_path / "corpus").reused
     manifest = tmp_path / "corpus" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 0}))
     with pytest.raises(UserError, match="of version 0, this program reads"):
