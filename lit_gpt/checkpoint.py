@@ -51,7 +51,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
     for position in net.positions:  # tables are not in the file, and nothing can be copied from the meta device
         position.reset_buffers(device=torch.device(device))
     net.to(device)
-    return net.eval(), Tokenizer.restore(checkpoint["tokenizer"])
+    return net.eval(), Tokenizer.restore(checkpoint.get("tokenizer") or {}, trust)
 
 
 def find(path: str | Path) -> Path:

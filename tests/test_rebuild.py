@@ -127,3 +127,23 @@ def test_a_file_cannot_have_anything_but_parts_of_a_net_called(class_path: str, 
         with pytest.raises(UserError, match="no part of a net"):
             checkpoint.build_net(config, tmp_path / "stranger.ckpt")
     assert not mark.exists()
+
+
+def test_a_tokenizer_from_outside_comes_back_when_it_is_trusted(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = trained(["--data.tokenizer=Byte"], tmp_path, text_file)
+    (tmp_path / "my_words.py").write_text("from lit_gpt.data.tokenizers import Byte\n\n\nclass Mine(Byte):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    saved = torch.load(file, weights_only=True)
+    saved["tokenizer"]["class_path"] = "my_words.Mine"
+    torch.save(saved, tmp_path / "theirs.ckpt")
+    with pytest.raises(UserError, match="my_words.Mine"):
+        checkpoint.load(tmp_path / "theirs.ckpt")
+    _, tokenizer = checkpoint.load(tmp_path / "theirs.ckpt", trust=["my_words"])
+    assert type(tokenizer).__name__ == "Mine"
+    saved["tokenizer"] = None
+    torch.save(saved, tmp_path / "none.ckpt")
+    with pytest.raises(UserError, match="tokenizer"):
+        checkpoint.load(tmp_path / "none.ckpt")
+    sys.modules.pop("my_words")
