@@ -55,10 +55,15 @@ class StepMetrics(Lean):
         if step == self._step:  # in the middle of an accumulation window
             return
         self._step = step
-        if step % trainer.log_every_n_steps == 0 or step == trainer.max_steps:  # type: ignore[attr-defined]
+        if self._is_due(trainer, step):
             self._read(trainer, pl_module, step)
         elif pl_module.device.type == "cpu" and pl_module.tally.unhealthy:  # type: ignore[union-attr]
             self._read(trainer, pl_module, step)  # a value at hand: no need to wait for the N-th step
+
+    @staticmethod
+    def _is_due(trainer: Trainer, step: int) -> bool:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0 for the end alone
+        return step == trainer.max_steps or (every > 0 and step % every == 0)
 
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         tally: Tally = pl_module.tally  # type: ignore[assignment]
@@ -102,7 +107,7 @@ class StepMetrics(Lean):
             _log(trainer, values | {"tokens": tally.total_tokens()}, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._step % trainer.log_every_n_steps and self._step != trainer.max_steps:  # type: ignore[attr-defined]
+        if not self._is_due(trainer, self._step):
             self._read(trainer, pl_module, self._step)  # what remains of a run that ended by epochs
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

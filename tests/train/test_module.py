@@ -149,6 +149,13 @@ def test_the_first_speed_counts_the_steps_alone() -> None:
     assert meter.latest["tokens_per_second"] > 5 * 64 / 1.0
 
 
+@pytest.mark.parametrize("length", [{"max_steps": 3}, {"max_steps": -1, "max_epochs": 1}])
+def test_without_a_logging_interval_the_end_is_read(length: dict[str, int]) -> None:
+    meter = StepMetrics()
+    trainer(log_every_n_steps=0, callbacks=[meter], **length).fit(tiny(), datamodule=TinyData(rows=12))
+    assert meter.latest["tokens"] == 3 * 64
+
+
 def test_bf16_mixed_learns_with_clipping_and_fused_adamw() -> None:
     model, meter = tiny(), StepMetrics()
     fit = trainer(precision="bf16-mixed", max_steps=20, gradient_clip_val=1.0, log_every_n_steps=5, callbacks=[meter])
