@@ -69,6 +69,8 @@ MISTAKES = {
     "fit --data.source.paths latin.txt": "latin.txt is not UTF-8 text: byte 0xff at offset 3",
     "fit --data.source.paths short.txt --data.tokenizer Byte": "a context of 64 needs 65",
     "fit --data.source.paths words.txt --data.tokenizer Byte --data.val_fraction 0": "no validation text",
+    "fit --data.source.paths words.txt --data.tokenizer Char --sample.prompt é": "sample: the prompt cannot be encoded",
+    "fit --data.source.paths words.txt --data.tokenizer Byte --sample.top_k 0": "sample: top_k is 0; give",
     "fit --resume --name gone": "nothing to resume",
     "fit --resume": "--resume needs the run",
     "fit --resume maybe --name a": "--resume takes nothing or `auto`, got 'maybe'",

@@ -78,7 +78,9 @@ def train(cli: Any) -> None:
     from lit_gpt.train.summary import RunSummary
 
     trainer, place = cli.trainer, cli.place
+    parts = {type(callback): callback for callback in trainer.callbacks}
     try:
+        check_sample(parts[SampleText], cli.model.net, cli.datamodule.tokenizer)
         if place.checkpoint is None and cli.config.model.init_from is not None:
             measure_start(trainer, cli.model, cli.datamodule)
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
@@ -88,11 +90,22 @@ def train(cli: Any) -> None:
         raise
     if not trainer.is_global_zero:
         return
-    parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     if any((place.folder / rundir.CHECKPOINTS).glob("*.ckpt")):
         print(f"next:\n{next_commands(place.folder)}\n")
     print(parts[RunSummary].final_line(), flush=True)
+
+
+def check_sample(sample: Any, net: Any, tokenizer: Any) -> None:
+    """Refuses now, and not at the first validation, a sample that the tokenizer or the net cannot write."""
+    from lit_gpt.generate.writer import Writer
+
+    try:  # checks all arguments; nothing is written until it is iterated
+        Writer(net, tokenizer).stream(
+            sample.prompt, max_new_tokens=sample.max_new_tokens, temperature=sample.temperature, top_k=sample.top_k
+        )
+    except ValueError as error:
+        raise UserError(f"sample: {error}") from None
 
 
 def measure_start(trainer: Any, model: Any, data: Any) -> None:
