@@ -14,6 +14,10 @@ from lit_gpt.errors import UserError
 
 FIRST = ("fit", "validate", "test", "generate")  # the order of the table; the rest follows by name
 MISTAKE, INTERRUPTED = 2, 130
+WHAT_WOULD_DO = {
+    FileNotFoundError: "; check the path",
+    PermissionError: "; change its permissions, or run as a user who may",
+}
 
 
 def commands() -> dict[str, str]:
@@ -65,7 +69,7 @@ def is_mistake(error: BaseException) -> bool:
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'file'}: {error.strerror}"
+        return f"{error.filename or 'file'}: {error.strerror}{WHAT_WOULD_DO.get(type(error), '')}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

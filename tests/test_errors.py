@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_gpt.__main__ import main
+from lit_gpt.__main__ import main, one_line
 
 YAML = {
     "unknown.yaml": "trainer:\n  max_steps: 5\nmodel:\n  net:\n    widht: 3\n",
@@ -161,6 +161,12 @@ def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "torn.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:5000])
     assert main(["validate", str(tmp_path / "torn.ckpt")]) == 2
     assert "torn.ckpt" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_told_with_the_file_and_what_would_do() -> None:
+    error = PermissionError(13, "Permission denied", "runs/a")
+    assert one_line(error) == "runs/a: Permission denied; change its permissions, or run as a user who may"
+    assert one_line(OSError(28, "No space left on device", "runs/a")) == "runs/a: No space left on device"
 
 
 def test_an_error_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
