@@ -1,0 +1,40 @@
+"""Norms against torch's own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lit_gpt.nn import LayerNorm, RMSNorm, Sizes
+
+SIZES = Sizes(width=12, heads=2, depth=1, context=4, vocab_size=5)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_rms_norm_equals_torchs(affine: bool) -> None:
+    norm = RMSNorm(SIZES, eps=1e-3, affine=affine).double()
+    x = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
+    if affine:
+        torch.nn.init.normal_(norm.weight)
+    expected = F.rms_norm(x, (12,), norm.weight, 1e-3)
+    torch.testing.assert_close(norm(x), expected, rtol=0, atol=1e-14)
+    inputs = (x, norm.weight) if affine else (x,)
+    got, want = (torch.autograd.grad(y.cos().sum(), inputs) for y in (norm(x), expected))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-13)
+
+
+def test_rms_norm_of_zeros_is_zeros_with_a_finite_gradient() -> None:
+    x = torch.zeros(2, 12, requires_grad=True)
+    y = RMSNorm(SIZES)(x)
+    y.sum().backward()
+    assert torch.equal(y, torch.zeros(2, 12)) and x.grad.isfinite().all()
+
+
+def test_16_bits_are_summed_in_32() -> None:
+    x = torch.randn(4, 12).bfloat16()
+    expected = F.rms_norm(x.float(), (12,), None, 1e-5)
+    torch.testing.assert_close(RMSNorm(SIZES, affine=False)(x).float(), expected, rtol=2**-7, atol=1e-3)
+
+
+def test_layer_norm_has_a_bias_where_it_is_asked_for() -> None:
+    assert LayerNorm(SIZES).bias is None and LayerNorm(SIZES, affine=False).weight is None
+    assert LayerNorm(SIZES, bias=True).bias.shape == (12,)
