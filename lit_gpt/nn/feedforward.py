@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,7 +50,23 @@ class ReLUSquared(Activation):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        return F.relu(x).square()
+        y: Tensor = _SquaredReLU.apply(x)
+        return y
+
+
+class _SquaredReLU(torch.autograd.Function):
+    """max(x, 0)^2 with its gradient 2 max(x, 0): torch's ``square`` is a power, several times slower on CPUs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (grads[0] * positive).mul_(2)
 
 
 class FeedForward(nn.Module):
