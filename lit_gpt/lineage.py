@@ -106,8 +106,10 @@ class Ancestor:
             UserError: naming the key, what the run had and what was typed.
         """
         own = self.config.get("data", {})
+        if differences({"source": own.get("source")}, {"source": data["source"]}):
+            return
         for key in ("val_fraction", "test_fraction", "split_by"):
-            if data["source"] == own.get("source") and data.get(key) != own.get(key):
+            if data.get(key) != own.get(key):
                 raise UserError(
                     f"data.{key} is {data.get(key)!r}, but {self.path} was trained with {own.get(key)!r}: text that it"
                     " was trained on would be measured; give a text of its own with data.val_source or data.test_source"
