@@ -67,3 +67,30 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, accumulate
             assert (a[name] == "") == (b[name] == "")
             if a[name]:
                 assert float(a[name]) == pytest.approx(float(b[name]), abs=1e-5), (a["step"], name)
+
+
+@pytest.mark.slow
+def test_nanogpt_char_on_two_processes_from_the_command_line(tmp_path: Path, text_file: Path) -> None:
+    """50 steps of the config as it is shipped: 12 windows on each of two processes against 24 on one."""
+    import csv
+
+    config = HERE.parent.parent / "configs" / "nanogpt_char.yaml"
+    words = [f"--config={config}", f"--data.source.paths={text_file}", "--trainer.accelerator=cpu"]
+    words += ["--trainer.max_steps=50", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=25"]
+    words += [f"--trainer.default_root_dir={tmp_path}"]
+    ways = {
+        "one": ["--data.batch_size=24"],
+        "two": ["--data.batch_size=12", "--trainer.devices=2", "--trainer.strategy=ddp"],
+    }
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    curves = []
+    for name, own in ways.items():
+        command = [sys.executable, "-m", "lit_gpt", "fit", *words, *own, f"--name={name}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with open(tmp_path / name / "metrics.csv", newline="") as file:
+            curves.append([row for row in csv.DictReader(file) if row["train_loss"]])
+    assert [row["step"] for row in curves[0]] == [row["step"] for row in curves[1]] == [str(n) for n in range(1, 51)]
+    apart = max(abs(float(a["train_loss"]) - float(b["train_loss"])) for a, b in zip(*curves, strict=True))
+    print(f"largest difference of the loss over 50 steps: {apart:.2e}")
+    assert apart <= 1e-5
