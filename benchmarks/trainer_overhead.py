@@ -1,6 +1,7 @@
 """What the Trainer costs over a bare PyTorch loop that trains the same net on the same text.
 
-Both run in one process, in turns; what is compared is the median step of each turn. The Trainer has everything on: bar,
+Both run in one process, in turns; what is compared is the median of each turn over stretches of ten steps, so that the
+read-back and the logging of every tenth step count. The Trainer has everything on: bar,
 metrics.csv, TensorBoard, checks of the loss, signals, data from the corpus on disk. The loop has a batch from memory,
 forward, backward, clipping, fused AdamW and a schedule.
 
@@ -25,6 +26,7 @@ SIZES = {  # name: net, batch size
     "0.8M": ({"width": 128, "depth": 4, "heads": 4, "context": 64}, 12),
     "12M": ({"width": 384, "depth": 6, "heads": 6, "context": 128}, 12),
 }
+STRETCH = 10  # log_every_n_steps
 LEFT_OUT = 20  # first steps of a turn: allocation, caches
 
 
@@ -115,7 +117,7 @@ def with_trainer(data: Any, sizes: dict[str, int], steps: int, folder: Path) -> 
         devices=1,
         max_steps=steps,
         gradient_clip_val=1.0,
-        log_every_n_steps=10,
+        log_every_n_steps=STRETCH,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
@@ -140,6 +142,14 @@ def with_trainer(data: Any, sizes: dict[str, int], steps: int, folder: Path) -> 
     with contextlib.redirect_stdout(_Terminal()), contextlib.redirect_stderr(io.StringIO()):
         trainer.fit(model, datamodule=data)
     return times.seconds
+
+
+def usual_step(seconds: list[float]) -> float:
+    """Median over stretches of as many steps as lie between two log rows, per step."""
+    counted = seconds[LEFT_OUT:]
+    return statistics.median(
+        statistics.mean(counted[i : i + STRETCH]) for i in range(0, len(counted) - STRETCH + 1, STRETCH)
+    )
 
 
 class _Terminal(io.StringIO):
@@ -175,9 +185,9 @@ def main() -> None:
                 for ours in (False, True) if turn % 2 else (True, False):
                     if ours:
                         seconds = with_trainer(data, sizes, options.steps, Path(folder) / str(turn))
-                        trainers.append(statistics.median(seconds[LEFT_OUT:]))
+                        trainers.append(usual_step(seconds))
                     else:
-                        loops.append(statistics.median(bare(data, sizes, batch_size, options.steps)[LEFT_OUT:]))
+                        loops.append(usual_step(bare(data, sizes, batch_size, options.steps)))
         ratios = [b / a for a, b in zip(loops, trainers, strict=True)]
         loop, trainer = 1e3 * statistics.median(loops), 1e3 * statistics.median(trainers)
         each = " ".join(f"{r:.3f}" for r in ratios)
