@@ -145,6 +145,8 @@ def test_ctrl_c_ends_it_with_130_and_a_whole_line(run: Path) -> None:
     process = subprocess.Popen(
         command(run, "--max_new_tokens", "100000", "--seed", "0"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+        # A test run in the background of a shell ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.read(20)
