@@ -4,8 +4,10 @@ A command's module is imported only when it is run, so that `lit-gpt --help` nee
 """
 
 import ast
+import linecache
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -63,7 +65,17 @@ def is_mistake(error: BaseException) -> bool:
     lightning = sys.modules.get("lightning.pytorch.utilities.exceptions")
     if lightning is not None:  # e.g. "accelerator: gpu" where there is none
         kinds += (lightning.MisconfigurationException,)
+    if type(error) is ValueError and not _was_raised(error):
+        return False
     return isinstance(error, kinds) and not isinstance(error, (UnicodeEncodeError, BrokenPipeError))
+
+
+def _was_raised(error: BaseException) -> bool:
+    """Whether a `raise` stands where it comes from. One of Python itself (unpacking what a user's class returned) says
+    too little without its place."""
+    *_, (frame, number) = traceback.walk_tb(error.__traceback__)
+    line = linecache.getline(frame.f_code.co_filename, number).strip()
+    return not line or line.startswith("raise")
 
 
 def one_line(error: BaseException) -> str:
@@ -84,6 +96,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print("lit-gpt", version("lit-gpt"))
         return 0
+    if "" not in sys.path:
+        sys.path.append("")  # a user's own modules, from the current folder, as `python -m lit_gpt` finds them
     try:
         return find(argv[0])(argv[1:]) or 0
     except KeyboardInterrupt:

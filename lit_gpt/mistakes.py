@@ -8,6 +8,7 @@ import inspect
 import re
 import typing
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from lit_gpt.settings import Settings, nearest, origin
@@ -47,6 +48,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         option, group, in_group = unknown.groups()
         if group:
             return _unknown(f"{group}.{_trim(in_group, group, parser)}", _known(parser), argv, layers)
+        if not path:
+            return _unknown(option.replace(".init_args.", "."), _known(parser), argv, layers)
         owner = (_SPEC.findall(message) or classes or [None])[-1]
         first = option.partition(".")[0]
         names = _parameters(owner) if owner else []
@@ -99,13 +102,23 @@ def _place(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
 def _reason(message: str, path: str, parser: Any) -> str:
     choices = _choices(path, parser)
     wanted = re.search(r"(?:Expected a dot import path string: |No module named |Given value: )'?([\w.]+)'?", message)
-    value = _given(message)
+    strange = re.search(r"(?:Config file loop detected: .+ -> |Unexpected import path format: )(.+)", message)
+    value = strange[1] if strange else _given(message)
+    if choices and isinstance(value, str) and Path(value).is_file():
+        hint = f"; text is given by --{path}.paths {value}" if "TextFiles" in choices else ""
+        return f"expected a class ({', '.join(choices)}), got the file {value!r}{hint}"
+    stranger = re.search(r"Expected '([\w.]+)' to be a subclass of", message)
+    if stranger:
+        value = stranger[1]
     if choices and isinstance(value, str) and re.fullmatch(r"[\w.]+", value):
         near = nearest(value.rpartition(".")[2], choices)
         hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(choices))}"
         missing = re.search(r"No module named '([\w.]+)'", message)
         if missing and "." in value:
             return f"class {value!r} cannot be imported: no module named {missing[1]!r}; is its folder on PYTHONPATH?"
+        if inspect.isclass(_import(value)):
+            bases = " or ".join(f"{base.__module__}.{base.__name__}" for base in _bases(path, parser))
+            return f"class {value!r} does not fit here; derive it from {bases}"
         if "." in value:
             return f"class {value!r} cannot be imported or does not fit here; {hint}"
         return f"no class {value!r}; {hint} (a class of your own is written package.module.Class)"
@@ -177,6 +190,12 @@ def _trim(option: str, group: str, parser: Any) -> str:
 
 def _choices(path: str, parser: Any) -> list[str]:
     """Names of the classes that fit at a key, for a key that takes a class."""
+    names = {one.__name__ for base in _bases(path, parser) for one in _with_subclasses(base)}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _bases(path: str, parser: Any) -> list[type]:
+    """The base classes of what fits at a key."""
     action = next((a for a in parser._actions if a.dest == path), None)
     hint = getattr(action, "_typehint", None)
     if hint is None:
@@ -188,8 +207,7 @@ def _choices(path: str, parser: Any) -> list[str]:
             hint = typing.get_type_hints(holder.__init__).get(name)
         except NameError:
             return []
-    names = {one.__name__ for base in _classes(hint) for one in _with_subclasses(base)}
-    return sorted(name for name in names if not name.startswith("_"))
+    return list(dict.fromkeys(_classes(hint)))
 
 
 def _classes(hint: Any) -> Iterator[type]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lit_gpt.__main__ import main, one_line
 YAML = {
     "unknown.yaml": "trainer:\n  max_steps: 5\nmodel:\n  net:\n    widht: 3\n",
     "unknown_in_seat.yaml": "model:\n  net:\n    norm: {class_path: RMSNorm, init_args: {esp: 1}}\n",
+    "unknown_at_top.yaml": "trainr:\n  max_steps: 5\n",
     "wrong_type.yaml": "data:\n  batch_size: many\n",
     "broken.yaml": "model:\n  net: [\n",
     "twice.yaml": "name: a\nname: b\n",
@@ -32,6 +34,7 @@ MISTAKES = {
     "fit --model.optimizer.lrr 1": "of AdamW; did you mean --model.optimizer.lr?",
     "fit --config unknown.yaml": "unknown.yaml:5: there is no key model.net.widht of GPT; did you mean model.net.",
     "fit --config unknown_in_seat.yaml": "unknown_in_seat.yaml:3: there is no key model.net.norm.esp of RMSNorm",
+    "fit --config unknown_at_top.yaml": "unknown_at_top.yaml:2: there is no key trainr.max_steps; did you mean",
     "fit --trainer.max_steps x": "--trainer.max_steps: expected a whole number, got 'x'",
     "fit --model.net.attention.kv_heads x": "--model.net.attention.kv_heads: expected a whole number or null, got 'x'",
     "fit --model.optimizer.lr fast": "--model.optimizer.lr: expected a number, got 'fast'",
@@ -42,6 +45,8 @@ MISTAKES = {
     "fit --data.tokenizer Bpe": "no class 'Bpe'; did you mean BPE?",
     "fit --model.schedule WarmupCos": "no class 'WarmupCos'; did you mean WarmupCosine?",
     "fit --model.net.attention lab.mine.My": "class 'lab.mine.My' cannot be imported: no module named 'lab'",
+    "fit --model.net.norm torch.nn.Linear": "'torch.nn.Linear' does not fit here; derive it from lit_gpt.nn.norm.Norm",
+    "fit --data.source words.txt": "got the file 'words.txt'; text is given by --data.source.paths words.txt",
     "fit --data.source TextFiles": "data.source TextFiles also needs --data.source.paths",
     "fit --config nope.yaml": "config file nope.yaml does not exist",
     "fit --config empty.yml": "did you mean empty.yaml?",
@@ -169,12 +174,21 @@ def test_what_the_system_refuses_is_told_with_the_file_and_what_would_do() -> No
     assert one_line(OSError(28, "No space left on device", "runs/a")) == "runs/a: No space left on device"
 
 
-def test_an_error_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(argv: list[str]) -> int:
-        raise KeyError("ours")
+def raises_key_error(argv: list[str]) -> int:
+    raise KeyError("ours")
 
+
+def unpacks_too_much(argv: list[str]) -> int:
+    _, _ = [1, 2, 3]
+    return 0
+
+
+@pytest.mark.parametrize(("broken", "kind"), [(raises_key_error, KeyError), (unpacks_too_much, ValueError)])
+def test_an_error_of_the_program_keeps_its_traceback(
+    broken: Callable[[list[str]], int], kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lit_gpt.__main__.find", lambda name: broken)
-    with pytest.raises(KeyError):
+    with pytest.raises(kind):
         main(["fit"])
 
 
@@ -208,3 +222,13 @@ def test_a_folder_that_may_not_be_written_is_refused_before_any_work(tmp_path: P
     user = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-B", "-c", code]
     done = subprocess.run(user, capture_output=True, text=True, cwd="/")
     assert "cannot make the run directory" in done.stderr and "no write permission" in done.stderr
+
+
+def test_a_users_module_is_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "layers_of_a_user.py").write_text("class Plain: ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    assert main(["fit", "--model.net.feedforward", "layers_of_a_user.Plain"]) == 2
+    assert "'layers_of_a_user.Plain' does not fit here; derive it from" in capsys.readouterr().err

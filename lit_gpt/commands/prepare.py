@@ -41,8 +41,9 @@ def report(data: Any) -> Iterator[str]:
     yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"
     for split, corpus in prepared.corpora.items():
         ratio = corpus.bytes / len(corpus)
+        documents = f"{corpus.documents:,} document{'' if corpus.documents == 1 else 's'}"
         yield (
-            f"  {split.removeprefix('extra/'):10} {len(corpus):,} tokens, {corpus.documents:,} documents,"
+            f"  {split.removeprefix('extra/'):10} {len(corpus):,} tokens, {documents},"
             f" {corpus.bytes:,} bytes ({ratio:.2f} a token)"
         )
     batches = data.batches_per_epoch()

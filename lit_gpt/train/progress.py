@@ -102,6 +102,11 @@ class Progress(Lean, ProgressBar):
         if self._enabled:
             self._show(self._line(trainer.global_step, time.monotonic()))
             self._end_line()
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                reason = getattr(callback, "stopping_reason_message", None)  # EarlyStopping
+                if reason:
+                    why = reason.replace("Signaling Trainer to stop.", "").strip()
+                    self.say(f"stopped at step {trainer.global_step} of {self._steps}: {why}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._enabled:

@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+from lightning.pytorch.callbacks import EarlyStopping
 from standins import TinyData, tiny, trainer
 
 from lit_gpt.train.metering import StepMetrics
@@ -67,3 +68,17 @@ def test_what_was_not_measured_is_nan_in_the_last_line() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00"), (59.6, "01:00"), (3600, "1:00:00"), (90061, "25:01:01")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_an_early_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    fit = trainer(
+        max_steps=30,
+        enable_progress_bar=True,
+        val_check_interval=5,
+        check_val_every_n_epoch=None,
+        callbacks=[EarlyStopping("val_loss", min_delta=100.0, patience=1), StepMetrics(), Progress()],
+    )
+    fit.fit(tiny(), datamodule=TinyData())
+    assert re.search(r"^stopped at step 10 of 30: .*val_loss", stream.getvalue(), re.MULTILINE)
