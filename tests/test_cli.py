@@ -16,6 +16,7 @@ import yaml
 from lit_gpt import rundir
 from lit_gpt.__main__ import commands, main
 from lit_gpt.cli import CLI, build
+from lit_gpt.commands.fit import next_commands
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import differences
 from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
@@ -296,3 +297,9 @@ def test_fine_tuning_says_what_it_starts_from(tiny: list[str], capsys: pytest.Ca
     assert start.split()[4:] == reached.split()[4:-2]  # the same text, the same weights: the same figures
     rows = Path("runs/tuned/metrics.csv").read_text().splitlines()
     assert rows[1].startswith("0,")
+
+
+def test_next_commands_name_the_users_packages() -> None:
+    own = {"model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": {"norm": {"class_path": "lab.Mine"}}}}}
+    assert "LIT_GPT_TRUST=lab lit-gpt generate runs/x" in next_commands(Path("runs/x"), own)
+    assert "TRUST" not in next_commands(Path("runs/x"), {"model": {"net": {"class_path": "lit_gpt.model.GPT"}}})

@@ -92,7 +92,7 @@ def train(cli: Any) -> None:
         return
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     if any((place.folder / rundir.CHECKPOINTS).glob("*.ckpt")):
-        print(f"next:\n{next_commands(place.folder)}\n")
+        print(f"next:\n{next_commands(place.folder, cli.model.config)}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
 
@@ -121,13 +121,15 @@ def measure_start(trainer: Any, model: Any, data: Any) -> None:
         print(f"before the first step  {shown}", flush=True)
 
 
-def next_commands(folder: Path) -> str:
-    """What to type after a run, one command a line."""
+def next_commands(folder: Path, config: dict[str, Any]) -> str:
+    """What to type after a run, one command a line; packages of the user's are named, so that they are trusted."""
+    own = sorted(packages([config.get("model"), config.get("data")]) - {"lit_gpt", "torch"})
+    trust = f"LIT_GPT_TRUST={','.join(own)} " if own else ""
     return "\n".join(
         f"  {command}"
         for command in (
-            f'lit-gpt generate {folder} --prompt "..."',
-            f"lit-gpt validate {folder}",
+            f'{trust}lit-gpt generate {folder} --prompt "..."',
+            f"{trust}lit-gpt validate {folder}",
             f"tensorboard --logdir {folder}",
         )
     )
