@@ -42,9 +42,8 @@ from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 from lit_gpt.train.summary import RunSummary
 
 ROOT = "runs"
-_FOLDER_FOR_RANKS = (
-    "LIT_GPT_RUN_DIRECTORY"  # tells the processes that a launcher starts which directory rank 0 has claimed
-)
+# Tells the processes that a launcher starts which directory rank 0 has claimed.
+_FOLDER_FOR_RANKS = "LIT_GPT_RUN_DIRECTORY"
 _TRAINER_DEFAULTS = {
     "max_steps": 2000,
     "check_val_every_n_epoch": None,  # validation counts batches, not epochs
@@ -240,10 +239,12 @@ class CLI(LightningCLI):
     def _take_over_net(self, parser: LightningArgumentParser, words: list[str]) -> None:
         """A resumed run keeps its net and tokenizer; all else is as typed, and what differs is said."""
         assert self.ancestor is not None
+        self._settle_numbers()  # as the checkpoint's are: what was left out is no difference
         asked = self._plain(parser)
         own: dict[str, Any] = self.ancestor.start()
         own["model"]["init_from"] = None
         self.config = self._parse(parser, [*words, "--config", yaml.safe_dump(own)])
+        self._settle_numbers()
         now = self._plain(parser)
         seen = set()
         for key, typed, kept in differences(asked, now):

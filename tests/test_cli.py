@@ -187,6 +187,7 @@ def test_resume_goes_on_finished_runs_say_so_and_the_net_stays(tiny: list[str], 
     shown = capsys.readouterr().out
     assert "resume keeps model.net.width = 32 of the checkpoint; 64 was asked for" in shown
     assert "resume changes trainer.max_steps from 2 to 4" in shown
+    assert shown.count("resume changes") == shown.count("resume keeps") == 1
     assert shown.strip().splitlines()[-1].startswith("step 4  tokens 128 ")
     assert not Path("runs/one-2").exists()
     assert len(json.loads(Path("runs/one/run.json").read_text())["resumes"]) == 1
