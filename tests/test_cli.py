@@ -304,3 +304,12 @@ def test_next_commands_name_the_users_packages() -> None:
     own = {"model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": {"norm": {"class_path": "lab.Mine"}}}}}
     assert "LIT_GPT_TRUST=lab lit-gpt generate runs/x" in next_commands(Path("runs/x"), own)
     assert "TRUST" not in next_commands(Path("runs/x"), {"model": {"net": {"class_path": "lit_gpt.model.GPT"}}})
+
+
+def test_a_metric_that_there_is_not_is_found_before_training(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *tiny, "--best.monitor=val_los"]) == 2
+    assert "best.monitor 'val_los' is no metric of this run; there are val_loss, val_perp" in capsys.readouterr().err
+    assert not list(Path("runs").glob("*"))
+    assert main(["fit", *tiny, "--best.monitor=val_accuracy", "--best.mode=max"]) == 0

@@ -80,6 +80,7 @@ def train(cli: Any) -> None:
     trainer, place = cli.trainer, cli.place
     parts = {type(callback): callback for callback in trainer.callbacks}
     try:
+        check_monitor(cli.config.best.monitor, cli.datamodule.val_names)
         check_sample(parts[SampleText], cli.model.net, cli.datamodule.tokenizer)
         if place.checkpoint is None and cli.config.model.init_from is not None:
             measure_start(trainer, cli.model, cli.datamodule)
@@ -106,6 +107,14 @@ def check_sample(sample: Any, net: Any, tokenizer: Any) -> None:
         )
     except ValueError as error:
         raise UserError(f"sample: {error}") from None
+
+
+def check_monitor(monitor: str, val_names: list[str]) -> None:
+    """Refuses a metric that no validation will bring, before hours are spent on finding out."""
+    texts = [f"/{name}" if name else "" for name in val_names]
+    known = [f"val_{metric}{text}" for text in texts for metric in ("loss", "perplexity", "bpb", "accuracy")]
+    if monitor not in known:
+        raise UserError(f"best.monitor {monitor!r} is no metric of this run; there are {', '.join(known)}")
 
 
 def measure_start(trainer: Any, model: Any, data: Any) -> None:
