@@ -66,6 +66,9 @@ def find(path: str | Path) -> Path:
         for name in ("best.ckpt", "last.ckpt"):
             if (folder / name).exists():
                 return folder / name
+        runs = sorted(run.name for run in path.iterdir() if (run / "checkpoints").is_dir())[:8]
+        if runs:
+            raise UserError(f"{path} is a folder of runs; name one of them: {', '.join(runs)}")
         raise UserError(f"{path} holds no checkpoint (looked for {folder}/best.ckpt and last.ckpt); train it first")
     if not path.exists():
         beside = path.parent if path.parent.is_dir() else None
