@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from lit_gpt import manifest
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
 from lit_gpt.nn import Init
+from lit_gpt.trust import trusted_by_user
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers import Tokenizer
@@ -123,7 +123,7 @@ def build_net(config: dict[str, Any], file: Path, trust: Sequence[str] = (), dev
         device: ``meta``, or where to fill the weights.
     """
     with torch.device(device):
-        net = _make(config, file, (*TRUSTED, *trust, *os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split()))()
+        net = _make(config, file, (*TRUSTED, *trust, *trusted_by_user()))()
     if not isinstance(net, GPT):
         raise UserError(f"{file} holds a {type(net).__name__}, not a GPT")
     return net

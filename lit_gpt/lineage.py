@@ -4,7 +4,6 @@ Knows checkpoints as plain data; does not know the parser, the trainer, or how a
 """
 
 import copy
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, flat, short
+from lit_gpt.trust import trusted_by_user
 
 # These do not change what the weights mean, so a run that starts from a checkpoint may set them anew.
 FREE = ("dropout", "recompute", "seed", "init")
@@ -163,7 +163,7 @@ def packages(values: Any) -> set[str]:
 
 
 def _refuse_strangers(config: dict[str, Any], file: Path, trust: Iterable[str]) -> None:
-    allowed = {*_TRUSTED, *trust, *os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split()}
+    allowed = {*_TRUSTED, *trust, *trusted_by_user()}
     for path in _class_paths(config):
         package = path.partition(".")[0]
         if package not in allowed:

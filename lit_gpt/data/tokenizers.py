@@ -9,7 +9,6 @@ Special tokens are never recognised inside text: a text that spells one is encod
 import hashlib
 import importlib
 import json
-import os
 import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from lit_gpt.data.byte_level import TokenStream, byte_of_character, cut
 from lit_gpt.errors import UserError
+from lit_gpt.trust import trusted_by_user
 
 
 class Tokenizer:
@@ -379,7 +379,7 @@ def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
         return known[class_path]
     module, _, name = class_path.rpartition(".")
     package = module.partition(".")[0]
-    if package not in {"lit_gpt", *trusted, *os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split()}:
+    if package not in {"lit_gpt", *trusted, *trusted_by_user()}:
         raise UserError(
             f"tokenizer class {class_path} is code outside lit_gpt and is not imported from a file's word alone;"
             f" if you trust the package, say so with LIT_GPT_TRUST={package}, or import it first"
