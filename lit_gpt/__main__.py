@@ -26,8 +26,9 @@ def commands() -> dict[str, str]:
     """Each command and its help line: the first line of its module's docstring, read without importing it."""
     table = {}
     for file in sorted((Path(__file__).parent / "commands").glob("[!_]*.py")):
-        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        table[file.stem.removesuffix("_")] = text.partition("\n")[0].strip()
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        if any(isinstance(part, ast.FunctionDef) and part.name == "main" for part in tree.body):
+            table[file.stem.removesuffix("_")] = (ast.get_docstring(tree) or "").partition("\n")[0].strip()
     return {name: table[name] for name in (*FIRST, *table) if name in table}
 
 

@@ -7,25 +7,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
+from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
-from lit_gpt.settings import nearest
 
 EXAMPLE = """example:
   lit-gpt generate runs/quickstart --prompt "def main(" --max_new_tokens 100 --temperature 0.8 --top_k 50 --seed 1
   lit-gpt generate runs/quickstart --prompt_file draft.txt --stop $'\\n\\n' > continuation.txt
 
 The prompt and the text go to standard output, the summary to standard error."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose mistakes are one line, with the nearest option for one that is not there."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
-        near = nearest(unknown, self._option_string_actions) if unknown.startswith("--") else None
-        raise UserError(f"{message}; did you mean {near}?" if near else f"{message}; see {self.prog} --help")
 
 
 def parser() -> Parser:

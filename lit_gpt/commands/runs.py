@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lit_gpt import rundir
-from lit_gpt.commands.generate import Parser
+from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
 _COLUMNS = ("name", "state", "step", "tokens", "val_loss", "perplexity", "started", "command")
