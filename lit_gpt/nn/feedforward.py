@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from lit_gpt.nn.frame import Sizes
 from lit_gpt.nn.linear import Linear
+
+if TYPE_CHECKING:
+    from lit_gpt.nn.moe import Routing
+
+Aux: TypeAlias = "Tensor | float | Routing"  # what a layer adds to the loss; `moe.total` adds the layers' up
 
 
 class Activation(nn.Module):
@@ -86,7 +91,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.width = sizes.width
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C) and the auxiliary loss."""
         raise TypeError(f"{type(self).__name__} must define forward(x)")
 
@@ -113,7 +118,7 @@ class MLP(FeedForward):
         activation: Callable[[], Activation] = GELU,
     ):
         super().__init__(sizes)
-        hidden = _hidden(hidden, ratio * self.width)
+        hidden = hidden_width(hidden, ratio * self.width)
         self.up = Linear(self.width, hidden, bias)
         self.activation = activation()
         self.down = Linear(hidden, self.width, bias)
@@ -131,7 +136,7 @@ class _Gated(FeedForward):
     def __init__(self, sizes: Sizes, ratio: float, hidden: int | None, bias: bool):
         super().__init__(sizes)
         # Two thirds, so that three matrices cost what the MLP's two do; a multiple of 8 for the GEMM kernels.
-        hidden = _hidden(hidden, -(-(2 * ratio * self.width / 3) // 8) * 8)
+        hidden = hidden_width(hidden, -(-(2 * ratio * self.width / 3) // 8) * 8)
         self.gate = Linear(self.width, hidden, bias)
         self.up = Linear(self.width, hidden, bias)
         self.down = Linear(hidden, self.width, bias)
@@ -182,7 +187,12 @@ class GeGLU(_Gated):
         return self.down(F.gelu(self.gate(x), approximate=self.approximate) * self.up(x)), 0.0
 
 
-def _hidden(given: int | None, derived: float) -> int:
+def hidden_width(given: int | None, derived: float) -> int:
+    """The hidden width that was given, or else the derived one.
+
+    Raises:
+        ValueError: it is below 1.
+    """
     if given is not None and given < 1:
         raise ValueError(f"hidden must be at least 1, got {given}; leave it out to use ratio")
     return given or max(1, round(derived))

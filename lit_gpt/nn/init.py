@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gpt.nn.frame import Sizes
+from lit_gpt.nn.linear import Stacked
 
 Role = Literal["embedding", "matrix", "residual", "head"]
 
@@ -29,7 +30,8 @@ class Init:
         self.sizes = sizes
 
     def std(self, role: Role, weight: Tensor) -> float:
-        """Standard deviation of a normal distribution for a weight (outputs, inputs); 0 fills with zeros.
+        """Standard deviation of a normal distribution for a weight (outputs, inputs), or for each of a stack of them
+        (experts, outputs, inputs); 0 fills with zeros.
 
         Args:
             role: ``embedding`` (also positions, and a tied head), ``head`` (untied), ``residual`` (a linear that writes
@@ -98,8 +100,8 @@ def named_generator(seed: int, name: str) -> torch.Generator:
 def fill_net(net: nn.Module, init: Init, head: nn.Module, seed: int) -> None:
     """Fills every parameter of a net in place.
 
-    Linears and embeddings take `init`; a module with parameters of its own fills them in ``reset_parameters()``,
-    called with the default generator seeded by the module's name and put back afterwards.
+    Linears, stacks and embeddings take `init`; a module with parameters of its own fills them in
+    ``reset_parameters()``, called with the default generator seeded by the module's name and put back afterwards.
     """
     residual = {f"{name}.{child}" for name, module in net.named_modules() for child in getattr(module, "residual", ())}
     done: set[int] = set()
@@ -115,6 +117,8 @@ def fill_net(net: nn.Module, init: Init, head: nn.Module, seed: int) -> None:
             init.fill(f"{name}.weight", module.weight, role, seed)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, Stacked):
+            init.fill(f"{name}.weight", module.weight, "residual" if name in residual else "matrix", seed)
         elif callable(reset := getattr(module, "reset_parameters", None)):
             gpus = {p.device.index for p in own if p.device.type == "cuda"}
             with torch.random.fork_rng(devices=list(gpus)):

@@ -1,0 +1,132 @@
+"""A feed-forward layer of many experts of which a router chooses a few for each token, and the losses that keep their
+load even. Knows nothing of how the experts' products are computed (see grouped.py).
+
+Letters: B batch, T tokens of a row, N = B T tokens, K experts a token, E experts, C width, F hidden width of an expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lit_gpt.nn.feedforward import Aux, FeedForward, SwiGLU, hidden_width
+from lit_gpt.nn.frame import Sizes
+from lit_gpt.nn.grouped import group, mix_experts
+from lit_gpt.nn.linear import Linear, Stacked
+
+
+class Routing(NamedTuple):
+    """How one layer routed its tokens: what the balance over several layers is computed from."""
+
+    load: Tensor  # (E,) tokens that went to each expert over all tokens; sums to K
+    probability: Tensor  # (E,) mean probability that the router gave each expert
+    balance: float  # factor of the balance loss
+    other: Tensor  # scalar: losses of this layer alone, with their factors
+
+
+class MoE(FeedForward):
+    """Mixture of experts: a router sends each token to a few SwiGLUs of many (Mixtral, Jiang et al. 2024, arXiv
+    2401.04088). No token is dropped, however uneven the load.
+
+    Args:
+        sizes: Filled in by the net.
+        ratio: Sets the hidden width such that the experts of one token have together as many parameters as SwiGLU.
+        hidden: Hidden width of one expert; overrides ratio.
+        experts: Experts to choose from.
+        top_k: How many of them each token goes to.
+        shared: How many more experts every token goes to (DeepSeekMoE, Dai et al. 2024, arXiv 2401.06066).
+        normalise: Whether the weights of the chosen experts are scaled to sum to 1.
+        balance: Factor of the loss that is least when the load is even (Switch, Fedus et al. 2021, arXiv 2101.03961).
+        z_loss: Factor of the loss that keeps the router's logits small (ST-MoE, Zoph et al. 2022, arXiv 2202.08906).
+        pooled: Whether the balance is that of all pooled layers' tokens together, not the sum of each layer's own.
+    """
+
+    residual = ("down",)
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        ratio: float = 4.0,
+        hidden: int | None = None,
+        experts: int = 8,
+        top_k: int = 2,
+        shared: int = 0,
+        normalise: bool = True,
+        balance: float = 0.01,
+        z_loss: float = 0.001,
+        pooled: bool = False,
+    ):
+        super().__init__(sizes)
+        _check(experts, top_k, shared, normalise, {"balance": balance, "z_loss": z_loss})
+        hidden = hidden_width(hidden, -(-(2 * ratio * self.width / 3) // (8 * (top_k + shared))) * 8)
+        self.experts, self.top_k, self.normalise = experts, top_k, normalise
+        self.balance, self.z_loss, self.pooled = balance, z_loss, pooled
+        self.router = Linear(self.width, experts)
+        self.gate = Stacked(experts, self.width, hidden, top_k)
+        self.up = Stacked(experts, self.width, hidden, top_k)
+        self.down = Stacked(experts, hidden, self.width, top_k)
+        self.shared = SwiGLU(sizes, hidden=shared * hidden) if shared else nn.Identity()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
+        """(B, T, C) -> (B, T, C) and the losses of the router; 0.0 where no gradient is computed."""
+        tokens = x.flatten(0, -2)  # (N, C)
+        logits = self.router(tokens)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (N, E)
+        probabilities = logits.softmax(-1)
+        shares, chosen = probabilities.topk(self.top_k, dim=-1)  # (N, K)
+        if self.normalise:
+            shares = shares / shares.sum(-1, keepdim=True)
+        groups = group(chosen, self.experts)
+        y = mix_experts(tokens, shares, groups, self.gate.weight, self.up.weight, self.down.weight).view_as(x)
+        if isinstance(self.shared, SwiGLU):
+            y = y + self.shared(x)[0]
+        return y, self._aux(logits, probabilities, groups.ends) if torch.is_grad_enabled() else 0.0
+
+    def _aux(self, logits: Tensor, probabilities: Tensor, ends: Tensor) -> Aux:
+        load = ends.diff(prepend=ends.new_zeros(1)) / len(logits)
+        other = self.z_loss * logits.logsumexp(-1).square().mean()
+        routing = Routing(load.to(logits.dtype), probabilities.mean(0), self.balance, other)
+        return routing if self.pooled else total([routing])
+
+
+def total(terms: Sequence[Aux]) -> Tensor | float:
+    """The sum of the layers' auxiliary losses. Layers that hand up their routing are balanced as one, if they have as
+    many experts and the same factor: their loads and probabilities are averaged before they are multiplied.
+
+    Args:
+        terms: What each layer's feed-forward returned beside its output.
+    """
+    loss: Tensor | float = 0.0
+    pools: dict[tuple[int, float], list[Routing]] = {}
+    for term in terms:
+        if isinstance(term, Routing):
+            loss = loss + term.other
+            pools.setdefault((len(term.load), term.balance), []).append(term)
+        else:
+            loss = loss + term
+    for (experts, balance), pool in pools.items():
+        # Of K experts a token, an even load gives K: as much as Switch's 1 for its one expert.
+        load = torch.stack([routing.load for routing in pool]).mean(0)
+        probability = torch.stack([routing.probability for routing in pool]).mean(0)
+        loss = loss + balance * experts * (load * probability).sum()
+    return loss
+
+
+def _check(experts: int, top_k: int, shared: int, normalise: bool, factors: dict[str, float]) -> None:
+    """Refuses numbers that no layer can have, by name."""
+    if experts < 2:
+        raise ValueError(f"experts must be at least 2, got {experts}; one expert is SwiGLU")
+    if not 1 <= top_k <= experts:
+        raise ValueError(f"top_k must be from 1 to experts ({experts}), got {top_k}")
+    if top_k == 1 and normalise:
+        raise ValueError(
+            "top_k 1 with normalise gives every token the weight 1, whatever the router says; give normalise=False"
+        )
+    if shared < 0:
+        raise ValueError(f"shared must be 0 or more, got {shared}")
+    for name, factor in factors.items():
+        if factor < 0:
+            raise ValueError(f"{name} must be 0 or more, got {factor}; 0 switches it off")
