@@ -19,14 +19,14 @@ from torch import nn
 from lit_gpt import manifest
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
-from lit_gpt.nn import Init
+from lit_gpt.nn import Init, Scaling
 from lit_gpt.trust import trusted_by_user
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers import Tokenizer
 
 TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
-PARTS = (nn.Module, Init)  # what those classes must be, as they are called with what the file says
+PARTS = (nn.Module, Init, Scaling)  # what those classes must be, as they are called with what the file says
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> tuple[GPT, Tokenizer]:
