@@ -1,4 +1,4 @@
-"""What a net costs: parameters, FLOPs per token, bytes in training and on disk, and what the device could do.
+"""What a net costs: parameters, FLOPs per token, bytes in training, generation and on disk; what a device could do.
 
 The one source of these numbers for the table before a run, the throughput in its logs and `inspect`.
 Knows the net, not the trainer. Letters: B batch, T tokens of a window.
@@ -16,8 +16,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lit_gpt.model import GPT
-from lit_gpt.nn.attention import SelfAttention
+from lit_gpt.nn.attention import Attention, SelfAttention
+from lit_gpt.nn.cache import LayerCache
+from lit_gpt.nn.feedforward import FeedForward
+from lit_gpt.nn.linear import Stacked
 from lit_gpt.nn.loss import CHUNK_ELEMENTS
+from lit_gpt.nn.norm import Norm
+from lit_gpt.nn.position import Position
 
 # Dense peak of the tensor cores in FLOP/s from the makers' data sheets: (16-bit floats, TF32).
 GPU_PEAKS = {
@@ -47,23 +52,60 @@ class Count:
     trainable: int
     matrices: int  # in tensors of two or more dimensions, embeddings and head included
     embeddings: int  # in lookup tables
+    active: int  # without those of the experts that a token does not meet
 
 
 def count(net: nn.Module) -> Count:
     """Counts the parameters of a net."""
-    parameters = list(net.parameters())
-    tables = {id(m.weight): m.weight for m in net.modules() if isinstance(m, nn.Embedding)}
+    return _count(_owned(net))
+
+
+def parts(net: GPT) -> dict[str, Count]:
+    """The parameters by what they are for: a norm's are ``norms`` wherever it stands, those of a tied head lie in the
+    embedding. Parts without any are left out, and the sums are those of `count`.
+    """
+    names = (("positions", Position), ("attention", Attention), ("feed-forward", FeedForward), ("norms", Norm))
+    seats: dict[int, str] = {id(net.embedding): "embedding", id(net.head): "head"}
+    for name, base in names:  # norms last: those of queries and keys stand within an attention
+        seats |= {id(inner): name for seat in net.modules() if isinstance(seat, base) for inner in seat.modules()}
+    found: dict[str, list[tuple[nn.Module, nn.Parameter]]] = {}
+    for module, parameter in _owned(net):
+        found.setdefault(seats.get(id(module), "other"), []).append((module, parameter))
+    order = ("embedding", "positions", "attention", "feed-forward", "norms", "head", "other")
+    return {name: _count(found[name]) for name in order if name in found}
+
+
+def _owned(net: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
+    """Each parameter once, with the first module that has it."""
+    seen: dict[int, tuple[nn.Module, nn.Parameter]] = {}
+    for module in net.modules():
+        for parameter in module.parameters(recurse=False):
+            seen.setdefault(id(parameter), (module, parameter))
+    return list(seen.values())
+
+
+def _count(owned: list[tuple[nn.Module, nn.Parameter]]) -> Count:
     return Count(
-        sum(p.numel() for p in parameters),
-        sum(p.numel() for p in parameters if p.requires_grad),
-        sum(p.numel() for p in parameters if p.ndim >= 2),
-        sum(t.numel() for t in tables.values()),
+        sum(p.numel() for _, p in owned),
+        sum(p.numel() for _, p in owned if p.requires_grad),
+        sum(p.numel() for _, p in owned if p.ndim >= 2),
+        sum(p.numel() for m, p in owned if isinstance(m, nn.Embedding)),
+        sum(_met(m, p) for m, p in owned),
     )
+
+
+def _met(module: nn.Module, parameter: nn.Parameter) -> int:
+    """How many numbers of a module's parameter one token meets: of stacked experts only the active ones'."""
+    numbers = parameter.numel()
+    return numbers * module.active // module.experts if isinstance(module, Stacked) else numbers
 
 
 def flops_per_token(net: GPT, context: int | None = None, training: bool = True) -> float:
     """FLOPs of the matrix products for one token, as counted by PaLM (Chowdhery et al. 2022, appendix B): two for each
     weight that a token is multiplied with, and attention over the whole window; three times that with the backward.
+
+    The whole window is every token of it, also those that causality hides, which are half of all. What is looked up
+    costs nothing; of stacked experts only the active ones count.
 
     Args:
         net: The net.
@@ -71,14 +113,14 @@ def flops_per_token(net: GPT, context: int | None = None, training: bool = True)
         training: Whether the backward pass is counted too.
     """
     context = context or net.context
-    tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
-    weights = sum(p.numel() for p in net.parameters() if p.ndim >= 2 and id(p) not in tables)
-    if id(net.head.weight) in tables:
-        weights += net.head.weight.numel()
-    forward = 2.0 * weights
+    forward = 0.0
     for module in net.modules():
         if isinstance(module, SelfAttention):
             forward += 4.0 * module.heads * module.head_size * min(context, module.window or context)
+        if not isinstance(module, nn.Embedding):  # a tied head is a module of its own, and counts
+            own = module.parameters(recurse=False)
+            vectors = 2 if isinstance(module, Stacked) else 1  # dimensions of a bias
+            forward += 2.0 * sum(_met(module, p) for p in own if p.ndim > vectors)
     return forward * (3 if training else 1)
 
 
@@ -98,26 +140,76 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
-def training_memory(net: GPT, batch_size: int, context: int | None = None, bytes_per_activation: int = 4) -> Memory:
+def training_memory(
+    net: GPT,
+    batch_size: int,
+    context: int | None = None,
+    bytes_per_activation: int = 4,
+    device: torch.device | str | None = None,
+) -> Memory:
     """Bytes that a training step holds at its peak, with Adam's two moments.
 
     Activations are not guessed: the forward pass is run on fake tensors, which compute nothing but know their device
     and so its kernels, and what autograd keeps for the backward pass is added up.
 
     Args:
-        net: The net.
+        net: The net; it may be on the meta device.
         batch_size: B, windows in one micro-batch.
         context: T, tokens in a window; None for the net's own.
         bytes_per_activation: 4, or 2 where autocast keeps most of a float32 net's in 16 bits.
+        device: Where it would train. None: where it is, and the CPU for the meta device.
     """
     context = context or net.context
     numbers = count(net)
     itemsize = next(net.parameters()).element_size()
     logits = min(batch_size * context * net.vocab_size, max(CHUNK_ELEMENTS, net.vocab_size)) * 4 * 3
-    kept = _saved_bytes(net, batch_size, context) * min(bytes_per_activation, itemsize) // itemsize
+    here = net.embedding.weight.device
+    device = torch.device(device) if device else torch.device("cpu") if here.type == "meta" else here
+    kept = _saved_bytes(net, batch_size, context, device) * min(bytes_per_activation, itemsize) // itemsize
     return Memory(
         numbers.parameters * itemsize, numbers.trainable * itemsize, 2 * numbers.trainable * itemsize, kept, logits
     )
+
+
+@dataclass(frozen=True)
+class GenerationMemory:
+    """Bytes that generation holds, by what they are for."""
+
+    weights: int
+    per_token: int  # keys and values of one token of one sequence, in all layers
+    cache: int  # buffers for keys and values of all sequences
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.cache
+
+
+def generation_memory(
+    net: GPT, batch_size: int = 1, context: int | None = None, bytes_per_number: int | None = None
+) -> GenerationMemory:
+    """Bytes of the weights, and of the cache when it holds whole sequences that grew a token at a time.
+
+    Args:
+        net: The net; it may be on the meta device.
+        batch_size: B, sequences written at once.
+        context: Tokens of each; None for the net's own.
+        bytes_per_number: Of weights, keys and values. None: as the net's weights are.
+    """
+    itemsize = bytes_per_number or next(net.parameters()).element_size()
+    per_token = sum(2 * m.kv_heads * m.head_size for m in net.modules() if isinstance(m, SelfAttention)) * itemsize
+    tokens = _cache_capacity(context or net.context)
+    return GenerationMemory(count(net).parameters * itemsize, per_token, batch_size * tokens * per_token)
+
+
+def _cache_capacity(context: int) -> int:
+    """Tokens that a layer's buffers have room for when they hold ``context`` of them, asked of a cache itself."""
+    layer, token, capacity = LayerCache(), torch.empty(1, 1, 1, 1, device="meta"), 0
+    while capacity < context:
+        layer.append(token, token, capacity)
+        assert layer.k is not None
+        capacity = layer.k.shape[2]
+    return capacity
 
 
 def checkpoint_bytes(net: nn.Module) -> int:
@@ -125,6 +217,15 @@ def checkpoint_bytes(net: nn.Module) -> int:
     numbers = count(net)
     itemsize = next(net.parameters()).element_size()
     return (numbers.parameters + 2 * numbers.trainable) * itemsize
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def peak_flops(device: torch.device | str, precision: str = "32-true") -> float:
@@ -168,7 +269,7 @@ def _measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -
     return _measured[key]
 
 
-def _saved_bytes(net: GPT, batch_size: int, context: int) -> int:
+def _saved_bytes(net: GPT, batch_size: int, context: int, device: torch.device) -> int:
     """Bytes of the tensors that autograd keeps for the backward pass, parameters left out."""
     stored: dict[int, tuple[Any, int]] = {}  # by storage; the storage is kept alive so that its address stays its own
 
@@ -177,9 +278,14 @@ def _saved_bytes(net: GPT, batch_size: int, context: int) -> int:
         stored[storage._cdata] = (storage, storage.nbytes())
         return tensor
 
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state = {name: fake.from_tensor(t.detach()).requires_grad_(t.requires_grad) for name, t in net.named_parameters()}
-    state |= {name: fake.from_tensor(t) for name, t in net.named_buffers()}
+    for position in net.positions:
+        position.reach(context)  # grows its tables here: grown in the pass they would stay fake
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        state = {
+            name: torch.empty(t.shape, dtype=t.dtype, device=device).requires_grad_(t.requires_grad)
+            for name, t in (*net.named_parameters(), *net.named_buffers())
+        }
+        ids = torch.zeros(batch_size, context, dtype=torch.int64, device=device)
     own = {t.untyped_storage()._cdata for t in state.values()}
     was_training = net.training
     net.train()
@@ -187,7 +293,6 @@ def _saved_bytes(net: GPT, batch_size: int, context: int) -> int:
     eager = torch.compiler.set_stance("force_eager") if net._compiled_call_impl is not None else nullcontext()
     try:
         with fake, eager, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            ids = torch.zeros(batch_size, context, dtype=torch.int64, device=net.embedding.weight.device)
             torch.func.functional_call(net, state, (ids,), {"reduce": lambda hidden, *_: hidden}, tie_weights=True)
     finally:
         net.train(was_training)

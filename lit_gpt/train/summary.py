@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_gpt import cost
+from lit_gpt.cost import size
 from lit_gpt.train.hooks import Lean
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.progress import clock
@@ -89,15 +90,6 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         # While one is written, the one that it replaces is still there.
         yield "disk", f"{size(each * (kept + 1))} for checkpoints of {size(each)}, {size(free)} free"
     yield "device", f"{pl_module.device} x {trainer.world_size}, {trainer.precision}"
-
-
-def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _existing(folder: Path) -> Path:
