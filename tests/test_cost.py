@@ -1,15 +1,19 @@
 """Counts and FLOPs against counts done by hand and by torch's own counter."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lit_gpt import cost
+from lit_gpt import cost, nn
 from lit_gpt.model import GPT
-from lit_gpt.nn import SelfAttention, SwiGLU
+from lit_gpt.nn import Cache, LayerNorm, Learned, MoE, PostNorm, RMSNorm, RoPE, SelfAttention, SwiGLU
+from lit_gpt.nn import moe as mixtures
 
 
 def test_nanogpt_cpu_recipe_counts() -> None:
@@ -21,16 +25,88 @@ def test_nanogpt_cpu_recipe_counts() -> None:
     assert numbers.parameters == 802_944 + 9 * 128
 
 
+def counted(net: GPT, rows: int = 3, context: int = 16) -> float:
+    """What torch's counter sees in a forward pass, a token."""
+    ids = torch.randint(net.vocab_size, (rows, context))
+    # The counter knows matrix products, not the CPU's flash kernel.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(ids)
+    return counter.get_total_flops() / ids.numel()
+
+
 @pytest.mark.parametrize("tie", [True, False])
 def test_flops_equal_those_of_torchs_counter(tie: bool) -> None:
-    grouped = partial(SelfAttention, kv_heads=2)
+    grouped = partial(SelfAttention, kv_heads=2, head_size=12, qk_norm=RMSNorm)
     net = GPT(96, width=64, heads=4, context=32, tie=tie, feedforward=SwiGLU, attention=grouped)
-    ids = torch.zeros(3, 32, dtype=torch.long)
-    # The counter knows matrix products, not the CPU's flash kernel.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(ids)
-    assert counter.get_total_flops() == cost.flops_per_token(net, training=False) * ids.numel()
+    assert counted(net, context=32) == cost.flops_per_token(net, training=False)
     assert cost.flops_per_token(net) == 3 * cost.flops_per_token(net, training=False)
+
+
+def subclasses(base: type) -> list[type]:
+    """All public classes of this package below a base."""
+    own = [c for c in base.__subclasses__() if c.__module__.startswith("lit_gpt.")]
+    return [c for child in own for c in (child, *subclasses(child)) if not c.__name__.startswith("_")]
+
+
+SEATS = {
+    "attention": nn.Attention,
+    "feedforward": nn.FeedForward,
+    "norm": nn.Norm,
+    "position": nn.Position,
+    "block": nn.Block,
+}
+
+
+@pytest.mark.parametrize(
+    ("seat", "part"), [(seat, part) for seat, base in SEATS.items() for part in dict.fromkeys(subclasses(base))]
+)
+def test_flops_of_every_class_of_a_seat(seat: str, part: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixtures, "mix_experts", plainly)
+    choice: dict[str, Any] = {seat: part}
+    net = GPT(48, width=16, depth=2, heads=2, context=16, **choice)
+    assert counted(net) == cost.flops_per_token(net, training=False)
+
+
+def plainly(x: Tensor, shares: Tensor, groups: Any, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """The experts' products with nothing but indexing, as torch's counter cannot look into an operator."""
+    copies, y, start = shares.shape[1], torch.zeros_like(x), 0
+    for expert, end in enumerate(groups.ends.tolist()):
+        places = groups.order[start:end]
+        rows = places // copies
+        hidden = functional.silu(x[rows] @ gate[expert].T) * (x[rows] @ up[expert].T)
+        y = y.index_add(0, rows, shares.flatten()[places, None] * (hidden @ down[expert].T))
+        start = end
+    return y
+
+
+def test_experts_cost_what_one_token_meets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixtures, "mix_experts", plainly)
+    experts = partial(MoE, experts=8, top_k=3, shared=1, hidden=24)
+    net = GPT(48, width=16, depth=2, heads=2, context=16, feedforward=[SwiGLU, experts])
+    assert counted(net) == cost.flops_per_token(net, training=False)
+    numbers, expert = cost.count(net), 3 * 16 * 24
+    assert numbers.parameters - numbers.active == (8 - 3) * expert
+    assert cost.parts(net)["feed-forward"].active == 3 * 16 * 48 + (3 + 1) * expert + 8 * 16
+    assert cost.count(GPT(65)).active == cost.count(GPT(65)).parameters
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_parts_add_up(tie: bool) -> None:
+    qk_norm = partial(SelfAttention, qk_norm=RMSNorm)
+    net = GPT(
+        96, width=32, heads=4, context=24, depth=3, tie=tie, attention=qk_norm, norm=partial(LayerNorm, bias=True)
+    )
+    net.embedding.weight.requires_grad_(False)
+    parts = cost.parts(net)
+    assert list(parts) == ["embedding", "positions", "attention", "feed-forward", "norms"] + ["head"] * (not tie)
+    for field in ("parameters", "trainable", "matrices", "embeddings", "active"):
+        assert sum(getattr(part, field) for part in parts.values()) == getattr(cost.count(net), field), field
+    assert parts["norms"].parameters == 7 * 2 * 32 + 3 * 2 * 8
+    assert parts["attention"].parameters == 3 * 4 * 32**2
+    assert parts["embedding"].trainable == 0 and parts["positions"].embeddings == 24 * 32
+    assert sum(part.parameters for part in cost.parts(GPT(96, block=PostNorm, position=RoPE)).values()) == (
+        cost.count(GPT(96, block=PostNorm, position=RoPE)).parameters
+    )
 
 
 def test_a_window_costs_less() -> None:
@@ -66,6 +142,40 @@ def test_activations_are_those_that_autograd_keeps() -> None:
     assert cost.training_memory(net, 2).activations == pytest.approx(real, rel=0.01)
     half = GPT(65, context=512).bfloat16()
     assert cost.training_memory(half, 2, bytes_per_activation=2).activations > 0.45 * real
+
+
+@pytest.mark.parametrize("position", [Learned, RoPE])
+def test_a_net_without_weights_costs_the_same(position: Any) -> None:
+    def made() -> GPT:
+        return GPT(65, width=32, heads=4, context=48, position=position, feedforward=[SwiGLU, MoE])
+
+    with torch.device("meta"):
+        meta = made()
+    longest = None if position is RoPE else 48
+    context = 100 if longest is None else longest
+    assert cost.training_memory(meta, 2, context) == cost.training_memory(made(), 2, context)
+    assert cost.flops_per_token(meta, context) == cost.flops_per_token(made(), context)
+    assert cost.parts(meta) == cost.parts(made())
+    net = made()
+    cost.training_memory(net, 2, context)
+    net(torch.zeros(1, context, dtype=torch.long))  # tables that grew on the way are real ones
+
+
+@pytest.mark.parametrize("context", [1, 40, 64, 65, 200, 256])
+def test_generation_holds_what_a_cache_has_grown_to(context: int) -> None:
+    local = partial(SelfAttention, window=8, kv_heads=1, head_size=6)
+    net = GPT(65, width=32, depth=3, heads=4, context=256, attention=[local, SelfAttention], position=RoPE)
+    cache = Cache(3)
+    ids = torch.zeros(2, 1, dtype=torch.long)
+    with torch.inference_mode():
+        for _ in range(context):
+            net(ids, cache=cache)
+    buffers = [t for layer in cache.layers for t in (layer.k, layer.v) if t is not None]
+    expected = cost.generation_memory(net, 2, context)
+    assert expected.cache == sum(t.nbytes for t in buffers)
+    assert expected.per_token == sum(t.nbytes for t in buffers) / (2 * buffers[0].shape[2])
+    assert expected.total == expected.cache + sum(p.nbytes for p in net.parameters())
+    assert cost.generation_memory(net, 2, context, bytes_per_number=2).total == expected.total / 2
 
 
 def test_the_cost_of_a_compiled_net_compiles_nothing() -> None:
