@@ -11,6 +11,7 @@ _HOME = {
     "Corpus": "corpus",
     "Order": "samplers",
     "Ordered": "datasets",
+    "Pretrained": "pretrained",
     "RandomCrops": "samplers",
     "Saved": "tokenizers",
     "Sequential": "samplers",

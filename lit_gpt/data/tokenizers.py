@@ -1,172 +1,24 @@
-"""Text to token ids and back.
+"""The tokenizers made here: Byte, Char and BPE; and Saved, which finds one that was learned before.
 
-Knows: special tokens, how ids become text one at a time.
-Does not know: where text comes from, files of ids, batches, models.
-
-Special tokens are never recognised inside text: a text that spells one is encoded as the ordinary characters it is.
+Knows: how each learns and encodes, and the form in which other programs read it. Does not know: where text comes from,
+files of ids, batches, models. What all have in common is in `tokenizer`, those made by others in `pretrained`.
 """
 
-import hashlib
-import importlib
 import json
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.byte_level import TokenStream, byte_of_character, cut
+from lit_gpt.data.added import bytes_of_tokens, taught
+from lit_gpt.data.byte_level import cut
+from lit_gpt.data.hub_form import bytes_alone, characters_alone, files
+from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-from lit_gpt.trust import trusted_by_user
 
-
-class Tokenizer:
-    """The base of all tokenizers: ids below `vocab_size` stand for bytes of text or for special tokens.
-
-    A subclass sets `_pieces` (the bytes of each id, empty for special tokens) and writes `encode`, `train`, `_learned`
-    and `_restore`.
-    """
-
-    vocab_size: int = 0
-    trained: bool = False
-    #: True where the alphabet has to cover the validation and test texts too (characters cannot be spelt otherwise).
-    sees_all_text: bool = False
-
-    def __init__(self, **special_tokens: str | None) -> None:
-        self._arguments: dict[str, Any] = {}
-        self._special_tokens = {role: text for role, text in special_tokens.items() if text}
-        self.bos: int | None = None
-        self.eos: int | None = None
-        self.pad: int | None = None
-        self.unk: int | None = None
-        self._pieces: list[bytes] = []
-        self._names: dict[int, str] = {}
-
-    def __call__(self) -> "Tokenizer":
-        """Itself, so that a made tokenizer may stand where a class to be made is expected."""
-        return self
-
-    # -- what a subclass writes --------------------------------------------------------------------------------------
-
-    def train(self, texts: Iterable[str]) -> None:
-        """Learns the vocabulary from texts."""
-        raise NotImplementedError
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, with no special tokens added."""
-        raise NotImplementedError
-
-    def _learned(self) -> dict[str, Any]:
-        return {}
-
-    def _restore(self, learned: dict[str, Any]) -> None:
-        raise NotImplementedError
-
-    # -- what every tokenizer can do ---------------------------------------------------------------------------------
-
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """Ids of several texts."""
-        return [self.encode(text) for text in texts]
-
-    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
-        """Ids of several texts as int64 arrays, for corpora."""
-        return [np.asarray(ids, dtype=np.int64) for ids in self.encode_batch(texts)]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; special tokens are left out, bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(self._piece(id) for id in ids).decode("utf-8", "replace")
-
-    def token(self, id: int) -> str:
-        """How one id is shown: the name of a special token, else its text."""
-        return self._names[id] if id in self._names else self._piece(id).decode("utf-8", "replace")
-
-    def stream(self) -> TokenStream:
-        """A decoder for ids that come one at a time."""
-        return TokenStream(self._pieces)
-
-    def byte_lengths(self) -> list[int] | None:
-        """UTF-8 bytes of text that each id stands for (special tokens 0); None where text can be lost (`unk`)."""
-        return None if self.unk is not None else [len(piece) for piece in self._pieces]
-
-    @property
-    def special_ids(self) -> frozenset[int]:
-        """Ids that stand for no text."""
-        return frozenset(self._names)
-
-    @property
-    def starts_with_bos(self) -> bool:
-        """Whether documents are trained on with `bos` ahead of them, so that prompts want it too."""
-        return self.bos is not None
-
-    def configuration(self) -> dict[str, Any]:
-        """Class and arguments, as far as they decide what will be learned."""
-        return {"class_path": _class_path(type(self)), "init_args": dict(self._arguments)}
-
-    def state(self) -> dict[str, Any]:
-        """Plain data from which `restore` makes the same tokenizer again."""
-        return {**self.configuration(), "learned": self._learned()}
-
-    @staticmethod
-    def restore(state: dict[str, Any], trusted: Iterable[str] = ()) -> "Tokenizer":
-        """The tokenizer that `state()` described.
-
-        Args:
-            state: What `state()` returned.
-            trusted: Packages outside lit_gpt from which the class may be imported, besides those that LIT_GPT_TRUST
-                names. A class that the program itself has imported already needs no mention.
-
-        Raises:
-            UserError: not such a state, or its class is not trusted or not there.
-        """
-        try:
-            class_path, arguments, learned = state["class_path"], state["init_args"], state["learned"]
-        except (KeyError, TypeError):
-            raise UserError("this is not a tokenizer's state: it lacks class_path, init_args or learned") from None
-        tokenizer = _find_class(class_path, trusted)(**arguments)
-        tokenizer._restore(learned)
-        return tokenizer
-
-    def fingerprint(self) -> str:
-        """A hash of the whole state: equal fingerprints give equal ids."""
-        return hashlib.sha256(json.dumps(self.state(), sort_keys=True).encode()).hexdigest()[:32]
-
-    def save(self, path: str | Path) -> None:
-        """Writes the state as JSON."""
-        Path(path).write_text(json.dumps(self.state(), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
-
-    @staticmethod
-    def load(path: str | Path) -> "Tokenizer":
-        """Reads what `save` wrote."""
-        try:
-            state = json.loads(Path(path).read_text(encoding="utf-8", errors="surrogatepass"))
-            if not isinstance(state, dict) or "class_path" not in state:
-                raise ValueError("it names no class_path")
-        except FileNotFoundError:
-            raise UserError(f"there is no tokenizer file {path}; give the path of one that was saved") from None
-        except ValueError as fault:  # not UTF-8, not JSON, or of something else
-            raise UserError(f"{path} is not a saved tokenizer ({fault}); give the path of one that was saved") from None
-        return Tokenizer.restore(state)
-
-    # -- for subclasses ----------------------------------------------------------------------------------------------
-
-    def _piece(self, id: int) -> bytes:
-        if not 0 <= id < len(self._pieces):
-            raise UserError(f"token id {id} is past the tokenizer's vocabulary of {len(self._pieces)}")
-        return self._pieces[id]
-
-    def _special_texts(self) -> list[str]:
-        """Each special token once, in the order of its roles."""
-        return list(dict.fromkeys(self._special_tokens.values()))
-
-    def _settle(self, pieces: list[bytes], special_ids: dict[str, int]) -> None:
-        """Takes the finished vocabulary: bytes of each id, ids of the special tokens' texts."""
-        self._pieces = pieces
-        self._names = {id: text for text, id in special_ids.items()}
-        for role, text in self._special_tokens.items():
-            setattr(self, role, special_ids[text])
-        self.vocab_size = len(pieces)
-        self.trained = True
+__all__ = ["BPE", "Byte", "Char", "Saved", "Tokenizer"]
 
 
 class Byte(Tokenizer):
@@ -191,6 +43,9 @@ class Byte(Tokenizer):
 
     def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
         return [np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64) for text in texts]
+
+    def hub_files(self) -> dict[str, str]:
+        return files(bytes_alone(self._special_texts()), self._special_tokens, self.starts_with_bos)
 
     def _restore(self, learned: dict[str, Any]) -> None:
         texts = self._special_texts()
@@ -244,6 +99,11 @@ class Char(Tokenizer):
         ids[unknown] = -1 if self.unk is None else self.unk
         return ids
 
+    def hub_files(self) -> dict[str, str]:
+        """A character that is not known is refused there too, by an error of the library's."""
+        inner = characters_alone(self._alphabet, self._special_texts(), self._special_tokens.get("unk"))
+        return files(inner, self._special_tokens, self.starts_with_bos)
+
     def _learned(self) -> dict[str, Any]:
         return {"alphabet": self._alphabet}
 
@@ -290,6 +150,8 @@ class BPE(Tokenizer):
             raise UserError(f"vocab_size {vocab_size} of BPE is below {least}, its bytes and special tokens; raise it")
         self.vocab_size = vocab_size
         self._inner: Any = None
+        self._added: list[str] = []
+        self._whole = False
 
     def train(self, texts: Iterable[str]) -> None:
         from tokenizers import Tokenizer as Inner
@@ -305,43 +167,63 @@ class BPE(Tokenizer):
             show_progress=False,
         )
         inner.train_from_iterator((part for text in texts for part in cut(text)), trainer)
-        self._restore({"json": inner.to_str()})
+        self._restore({"json": inner.to_str(), "added": self._added})
+
+    def add_tokens(self, texts: Iterable[str]) -> list[str]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._added]
+        if new:
+            self._added = [*self._added, *new]
+            if self.trained:
+                self._restore({"json": self._json, "added": self._added})
+        return new
+
+    def configuration(self) -> dict[str, Any]:
+        return {**super().configuration(), **({"added": list(self._added)} if self._added else {})}
+
+    def hub_files(self) -> dict[str, str]:
+        self._trained_inner()
+        return files(self._inner.to_str(), self._special_tokens, self.starts_with_bos)
 
     def encode(self, text: str) -> list[int]:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        if self._inner is None:
-            raise UserError("this BPE tokenizer has not been trained; train it on text or load a saved one")
-        parts = [list(cut(text)) for text in texts]
-        encoded = iter(self._inner.encode_batch_fast([part for ps in parts for part in ps], add_special_tokens=False))
+        inner = self._trained_inner()
+        parts = [[text] if self._whole else list(cut(text)) for text in texts]
+        encoded = iter(inner.encode_batch_fast([part for ps in parts for part in ps], add_special_tokens=False))
         return [[id for _ in ps for id in next(encoded).ids] for ps in parts]
 
+    def _trained_inner(self) -> Any:
+        if self._inner is None:
+            raise UserError("this BPE tokenizer has not been trained; train it on text or load a saved one")
+        return self._inner
+
     def _learned(self) -> dict[str, Any]:
-        return {} if self._inner is None else {"json": self._inner.to_str()}
+        if self._inner is None:
+            return {}
+        return {"json": self._json, **({"added": list(self._added)} if self._added else {})}
 
     def _restore(self, learned: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Inner
 
-        self._inner = Inner.from_str(learned["json"])
-        # Text that spells a special token must stay text: what users write is not to steer the model.
-        self._inner.encode_special_tokens = True
-        special_ids = {text: self._inner.token_to_id(text) for text in self._special_texts()}
-        byte_of = byte_of_character()
-        pieces = [
-            b""
-            if id in special_ids.values()
-            else bytes(byte_of[character] for character in self._inner.id_to_token(id))
-            for id in range(self._inner.get_vocab_size())
-        ]
+        inner = Inner.from_str(learned["json"])
+        special_ids = {text: inner.token_to_id(text) for text in self._special_texts()}
+        self._json, self._added = inner.to_str(), list(learned.get("added", []))
+        self._inner = taught(inner, self._added)
+        # A new token may hold a place where text would be cut.
+        self._whole = any(character.isspace() for text in self._added for character in text)
+        pieces = bytes_of_tokens(self._inner)
+        for id in special_ids.values():
+            pieces[id] = b""
         self._settle(pieces, special_ids)
 
 
 class Saved(Tokenizer):
-    """A tokenizer that was learned before: of a corpus, of a run, of a checkpoint.
+    """A tokenizer that was learned before: of a corpus, of a run, of a checkpoint, of a model made elsewhere.
 
     Args:
-        path: A tokenizer's JSON file, a checkpoint (.ckpt), or a folder that holds either (a corpus, a run).
+        path: A tokenizer's JSON file, a checkpoint (.ckpt), or a folder that holds either (a corpus, a run, a model of
+            the Hugging Face hub, which gives Pretrained).
     """
 
     def __new__(cls, path: str) -> Tokenizer:  # type: ignore[misc]  # the class that was saved, not this one
@@ -352,7 +234,7 @@ class Saved(Tokenizer):
             if found.is_dir():
                 raise UserError(f"{path} holds no tokenizer (no {', '.join(inside)}); give the file itself")
         if found.suffix != ".ckpt":
-            return Tokenizer.load(found)
+            return _of_others(found) or Tokenizer.load(found)
         import torch
 
         try:
@@ -369,31 +251,21 @@ class Saved(Tokenizer):
         raise AssertionError(path)
 
 
-def _class_path(cls: type[Tokenizer]) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
-    known = {_class_path(cls): cls for cls in _all_subclasses(Tokenizer)}
-    if class_path in known:
-        return known[class_path]
-    module, _, name = class_path.rpartition(".")
-    package = module.partition(".")[0]
-    if package not in {"lit_gpt", *trusted, *trusted_by_user()}:
-        raise UserError(
-            f"tokenizer class {class_path} is code outside lit_gpt and is not imported from a file's word alone;"
-            f" if you trust the package, say so with LIT_GPT_TRUST={package}, or import it first"
-        )
+def _of_others(file: Path) -> Tokenizer | None:
+    """The tokenizer of a tokenizer.json that the tokenizers library wrote, with what lies beside it; else None."""
+    if file.name != "tokenizer.json":
+        return None
     try:
-        cls = getattr(importlib.import_module(module), name, None)
-    except ImportError as fault:
-        raise UserError(f"tokenizer class {class_path} cannot be imported ({fault}); is it on PYTHONPATH?") from None
-    if not (isinstance(cls, type) and issubclass(cls, Tokenizer)):
-        raise UserError(f"{class_path} is not a tokenizer class; this version of lit_gpt does not have it")
-    return cls
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if (
+        not isinstance(content, dict)
+        or "class_path" in content
+        or "model" not in content
+        or "added_tokens" not in content
+    ):
+        return None
+    from lit_gpt.data.pretrained import Pretrained
 
-
-def _all_subclasses(cls: type[Tokenizer]) -> Iterator[type[Tokenizer]]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _all_subclasses(sub)
+    return Pretrained.from_folder(file.parent)
