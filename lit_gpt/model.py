@@ -5,6 +5,7 @@ Letters: B batch, T tokens, C width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -14,14 +15,16 @@ from torch.utils.checkpoint import checkpoint
 
 from lit_gpt.nn.attention import Attention, SelfAttention
 from lit_gpt.nn.block import Block, PreNorm
-from lit_gpt.nn.cache import Cache
-from lit_gpt.nn.feedforward import MLP, FeedForward
+from lit_gpt.nn.cache import Cache, LayerCache
+from lit_gpt.nn.feedforward import MLP, Aux, FeedForward
 from lit_gpt.nn.frame import Frame, Sizes, build_mask, positions_in_segments
 from lit_gpt.nn.init import GPT2Init, Init, fill_net
 from lit_gpt.nn.linear import Embedding, Linear
 from lit_gpt.nn.loss import cap
+from lit_gpt.nn.moe import total
 from lit_gpt.nn.norm import LayerNorm, Norm
 from lit_gpt.nn.position import Learned, Position
+from lit_gpt.nn.stream import PlainStream, ResidualScalars, Scale
 
 NewAttention = Callable[[Sizes], Attention]
 NewFeedForward = Callable[[Sizes], FeedForward]
@@ -50,6 +53,11 @@ class GPT(nn.Module):
         init: What the weights start from.
         dropout: Probability of dropping embeddings, branch outputs and attention weights, unless a part names its own.
         tie: Whether the head is the embedding matrix.
+        embedding_scale: Factor on the token embeddings, before positions are added: sqrt(width) in Vaswani et al. 2017
+            and Gemma. None: 1.
+        embedding_norm: Whether embeddings with their positions are normalised before the first block (BLOOM, nanochat).
+        residual_scalars: Whether each block reads a x + b x_0 instead of x, with learned scalars of its own that start
+            at 1 and 0; x_0 is what the first block reads (modded-nanogpt, nanochat).
         softcap: Logits are bounded to plus and minus this by softcap * tanh(logits / softcap). None: not bounded.
         recompute: Whether training computes each block again in the backward pass, to save memory.
         seed: Seed of the weights. None: that of seed_everything.
@@ -70,15 +78,20 @@ class GPT(nn.Module):
         init: NewInit = GPT2Init,
         dropout: float = 0.0,
         tie: bool = True,
+        embedding_scale: float | None = None,
+        embedding_norm: bool = False,
+        residual_scalars: bool = False,
         softcap: float | None = None,
         recompute: bool = False,
         seed: int | None = None,
     ):
         super().__init__()
-        _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap)
+        _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap, embedding_scale)
         self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
         self.tie, self.softcap, self.recompute, self.seed = tie, softcap, recompute, seed
         self.embedding = Embedding(vocab_size, width)
+        self.embedding_scale = nn.Identity() if embedding_scale is None else Scale(embedding_scale)
+        self.embedding_norm = norm(self.sizes) if embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         attentions = [_tiled(attention, layer)(self.sizes) for layer in range(depth)]
         # Typed as plain lists: nn.ModuleList tells the type checker nothing of what it holds.
@@ -87,6 +100,7 @@ class GPT(nn.Module):
         blocks = [
             _tiled(block, i)(self.sizes, a, _tiled(feedforward, i)(self.sizes), norm) for i, a in enumerate(attentions)
         ]
+        self.residual_scalars = ResidualScalars(depth) if residual_scalars else PlainStream()
         self.blocks = cast(list[Block], nn.ModuleList(blocks))
         self.windows = list(dict.fromkeys(a.window for a in attentions))
         self.norm = nn.Identity() if self.blocks[-1].normalised else norm(self.sizes)
@@ -154,25 +168,31 @@ class GPT(nn.Module):
             ValueError: The sequence is longer than learned positions reach.
         """
         frames = self._frames(ids, cache, segments)
-        x = self.embedding(ids)  # (B, T, C)
+        x = self.embedding_scale(self.embedding(ids))  # (B, T, C)
         for position, frame in zip(self.positions, frames, strict=True):
             x = position.embed(x, frame)
-        x = self.dropout(x)
-        aux: Tensor | float = 0.0
+        start = x = self.dropout(self.embedding_norm(x))
+        aux: list[Aux] = []
         again = self.recompute and self.training and cache is None
-        for layer, block in enumerate(self.blocks):
+        for layer in range(len(self.blocks)):
             frame = frames[self.position_of[layer]]
             if again:
-                x, more = checkpoint(block, x, frame, use_reentrant=False)
+                x, more = checkpoint(self._layer, layer, x, start, frame, None, use_reentrant=False)
             else:
-                x, more = block(x, frame, cache.layers[layer] if cache is not None else None)
-            aux = aux + more
+                x, more = self._layer(layer, x, start, frame, cache.layers[layer] if cache is not None else None)
+            aux.append(more)
         x = self.norm(x)
         if cache is not None:
             cache.length += ids.shape[1]
         if reduce is not None:
-            return reduce(x, self.head.weight, self.softcap, aux)
+            return reduce(x, self.head.weight, self.softcap, total(aux))
         return cap(self.head(x), self.softcap)
+
+    def _layer(
+        self, layer: int, x: Tensor, start: Tensor, frame: Frame, cache: LayerCache | None
+    ) -> tuple[Tensor, Aux]:
+        """One block and what it reads: (B, T, C) -> (B, T, C), aux."""
+        return self.blocks[layer](self.residual_scalars(x, start, layer), frame, cache)
 
     def _frames(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> list[Frame]:
         """One frame for each distinct position encoding; moves the cache's segments and positions on."""
@@ -200,7 +220,7 @@ class GPT(nn.Module):
             if bias is None and not unbiased:
                 unbiased = masks(None)
             own = unbiased if bias is None else masks(bias)
-            frames.append(Frame(ids, at, segments, cached, position, position.gather(at), own))
+            frames.append(Frame(ids, at, segments, cached, position, position.gather(at, cached + queries), own))
         return frames
 
 
@@ -244,7 +264,14 @@ def _share_positions(
 
 
 def _check_numbers(
-    vocab_size: int, width: int, depth: int, heads: int, context: int, dropout: float, softcap: float | None
+    vocab_size: int,
+    width: int,
+    depth: int,
+    heads: int,
+    context: int,
+    dropout: float,
+    softcap: float | None,
+    embedding_scale: float | None,
 ) -> None:
     """Refuses numbers that no net can have, by name."""
     numbers = {"vocab_size": vocab_size, "width": width, "depth": depth, "heads": heads, "context": context}
@@ -255,3 +282,5 @@ def _check_numbers(
         raise ValueError(f"dropout is a probability below 1, got {dropout}")
     if softcap is not None and softcap <= 0:
         raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")
+    if embedding_scale is not None and not 0 < embedding_scale < math.inf:
+        raise ValueError(f"embedding_scale must be above 0, got {embedding_scale}; leave it out for 1")

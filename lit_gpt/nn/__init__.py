@@ -1,15 +1,17 @@
 """Tensors in, tensors out: the parts that a GPT is assembled from. Imports torch and nothing else."""
 
 from lit_gpt.nn.attention import Attention, SelfAttention, attend
-from lit_gpt.nn.block import Block, PostNorm, PreNorm
+from lit_gpt.nn.block import Block, Parallel, PostNorm, PreNorm, ResPostNorm, Sandwich
 from lit_gpt.nn.cache import Cache, LayerCache
 from lit_gpt.nn.feedforward import GELU, MLP, Activation, FeedForward, GeGLU, ReLU, ReLUSquared, SwiGLU
 from lit_gpt.nn.frame import Frame, Sizes
 from lit_gpt.nn.init import GPT2Init, Init, ZeroProjections
-from lit_gpt.nn.linear import Embedding, Linear
+from lit_gpt.nn.linear import Embedding, Linear, Stacked
 from lit_gpt.nn.loss import linear_cross_entropy, score_tokens
+from lit_gpt.nn.moe import MoE, Routing
 from lit_gpt.nn.norm import LayerNorm, Norm, RMSNorm
-from lit_gpt.nn.position import ALiBi, Learned, NoPosition, Position, RoPE, Sinusoidal
+from lit_gpt.nn.position import ALiBi, Learned, NoPosition, Position, Sinusoidal
+from lit_gpt.nn.rotary import DynamicNTK, LinearScaling, Llama3Scaling, LongRoPE, RoPE, Scaling, YaRN
 
 __all__ = [
     "GELU",
@@ -19,6 +21,7 @@ __all__ = [
     "Attention",
     "Block",
     "Cache",
+    "DynamicNTK",
     "Embedding",
     "FeedForward",
     "Frame",
@@ -29,19 +32,30 @@ __all__ = [
     "LayerNorm",
     "Learned",
     "Linear",
+    "LinearScaling",
+    "Llama3Scaling",
+    "LongRoPE",
+    "MoE",
     "NoPosition",
     "Norm",
+    "Parallel",
     "Position",
     "PostNorm",
     "PreNorm",
     "RMSNorm",
     "ReLU",
     "ReLUSquared",
+    "ResPostNorm",
     "RoPE",
+    "Routing",
+    "Sandwich",
+    "Scaling",
     "SelfAttention",
     "Sinusoidal",
     "Sizes",
+    "Stacked",
     "SwiGLU",
+    "YaRN",
     "ZeroProjections",
     "attend",
     "linear_cross_entropy",

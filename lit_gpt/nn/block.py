@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_gpt.nn.attention import Attention
 from lit_gpt.nn.cache import LayerCache
-from lit_gpt.nn.feedforward import FeedForward
+from lit_gpt.nn.feedforward import Aux, FeedForward
 from lit_gpt.nn.frame import Frame, Sizes
 from lit_gpt.nn.norm import Norm
 
@@ -38,7 +38,7 @@ class Block(nn.Module):
         self.feedforward = feedforward
         self.dropout = nn.Dropout(sizes.dropout) if sizes.dropout else nn.Identity()
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | float]:
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C) and the auxiliary loss of the feed-forward."""
         raise TypeError(f"{type(self).__name__} must define forward(x, frame, cache)")
 
@@ -50,7 +50,7 @@ class PreNorm(Block):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | float]:
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
         x = x + self.dropout(self.attention(self.attention_norm(x), frame, cache))
         y, aux = self.feedforward(self.feedforward_norm(x))
@@ -66,8 +66,70 @@ class PostNorm(Block):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Tensor | float]:
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
         x = self.attention_norm(x + self.dropout(self.attention(x, frame, cache)))
         y, aux = self.feedforward(x)
         return self.feedforward_norm(x + self.dropout(y)), aux
+
+
+class Sandwich(Block):
+    """Norms before and after each branch (CogView, Ding et al. 2021, arXiv 2105.13290; Gemma 2):
+    x + norm(f(norm(x)))."""
+
+    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
+        super().__init__(sizes, attention, feedforward, norm)
+        self.attention_norm, self.attention_post_norm = norm(sizes), norm(sizes)
+        self.feedforward_norm, self.feedforward_post_norm = norm(sizes), norm(sizes)
+
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+        """(B, T, C) -> (B, T, C), aux."""
+        y = self.attention(self.attention_norm(x), frame, cache)
+        x = x + self.dropout(self.attention_post_norm(y))
+        y, aux = self.feedforward(self.feedforward_norm(x))
+        return x + self.dropout(self.feedforward_post_norm(y)), aux
+
+
+class ResPostNorm(Block):
+    """Norms on what the branches give (Swin v2, Liu et al. 2021, arXiv 2111.09883; OLMo 2): x + norm(f(x))."""
+
+    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
+        super().__init__(sizes, attention, feedforward, norm)
+        self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
+
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+        """(B, T, C) -> (B, T, C), aux."""
+        x = x + self.dropout(self.attention_norm(self.attention(x, frame, cache)))
+        y, aux = self.feedforward(x)
+        return x + self.dropout(self.feedforward_norm(y)), aux
+
+
+class Parallel(Block):
+    """Both branches read the same stream (GPT-J, Wang and Komatsuzaki 2021; GPT-NeoX, Black et al. 2022, arXiv
+    2204.06745; PaLM): x + attention(norm(x)) + feedforward(norm(x)).
+
+    Args:
+        sizes: Filled in by the net.
+        attention: The layer's attention.
+        feedforward: The layer's feed-forward.
+        norm: Makes a norm from sizes.
+        shared_norm: Whether both branches read one norm (GPT-J, Phi, Falcon), not one each (GPT-NeoX).
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        attention: Attention,
+        feedforward: FeedForward,
+        norm: Callable[[Sizes], Norm],
+        shared_norm: bool = False,
+    ):
+        super().__init__(sizes, attention, feedforward, norm)
+        self.attention_norm = norm(sizes)
+        self.feedforward_norm = None if shared_norm else norm(sizes)
+
+    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+        """(B, T, C) -> (B, T, C), aux."""
+        normed = self.attention_norm(x)
+        y, aux = self.feedforward(normed if self.feedforward_norm is None else self.feedforward_norm(x))
+        return x + self.dropout(self.attention(normed, frame, cache)) + self.dropout(y), aux

@@ -1,5 +1,6 @@
 """Normalisation of the residual stream, of one head's queries and keys, or of anything else of width C."""
 
+import math
 from typing import Any
 
 import torch
@@ -48,25 +49,43 @@ class LayerNorm(Norm):
 
 
 class RMSNorm(Norm):
-    """Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
+    """Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467): x / rms(x) * (center + weight).
 
     Args:
         sizes: Filled in by the net.
         eps: Added to the mean square.
         affine: Whether it has a learned weight.
+        center: What is added to the weight, which starts at 1 - center; Gemma has 1, so that weight decay and 16-bit
+            weights draw the factor to 1.
     """
 
-    def __init__(self, sizes: Sizes, eps: float = 1e-5, affine: bool = True):
+    def __init__(self, sizes: Sizes, eps: float = 1e-5, affine: bool = True, center: float = 0.0):
         super().__init__(sizes)
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(self.width)) if affine else None
+        if not math.isfinite(center):
+            raise ValueError(f"center must be a number, got {center}; Gemma has 1, others 0")
+        self.eps, self.center = eps, center
+        self.weight = nn.Parameter(torch.full((self.width,), 1.0 - center)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
+        factor = self.factor()
         if x.is_cpu and x.dtype in (torch.float32, torch.float64):
             y: Tensor = _RootMeanSquare.apply(x, self.eps)
-            return y if self.weight is None else y * self.weight
-        return F.rms_norm(x, (self.width,), self.weight, self.eps)
+            return y if factor is None else y * factor
+        if factor is None or factor.dtype == x.dtype or not self.center:
+            return F.rms_norm(x, (self.width,), factor, self.eps)
+        return F.rms_norm(x.to(factor.dtype), (self.width,), factor, self.eps).to(x.dtype)
+
+    def factor(self) -> Tensor | None:
+        """(C,): what is multiplied with; None for nothing. 1 + w has no room for a small w in 16 bits: 32 are used."""
+        if self.weight is None or not self.center:
+            return self.weight
+        return self.weight.to(torch.promote_types(self.weight.dtype, torch.float32)) + self.center
+
+    def reset_parameters(self) -> None:
+        """The factor starts at one."""
+        if self.weight is not None:
+            nn.init.constant_(self.weight, 1.0 - self.center)
 
 
 class _RootMeanSquare(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """How a net knows where a token stands: added to the embedding, turned into queries and keys, or added to scores.
 
-Knows positions only; which tokens see which is the mask's business (`frame.py`).
+Knows positions only; which tokens see which is the mask's business (`frame.py`), and rotations have a file of their
+own (`rotary.py`).
 Letters: B batch, T queries, S keys, H heads, C width, D head size.
 """
 
@@ -42,8 +43,9 @@ class Position(nn.Module):
         """What is added to the scores: (H, T, S), or None."""
         return None
 
-    def gather(self, at: Tensor) -> tuple[Tensor, ...]:
-        """What `rotate` and `embed` need for the positions ``at``, (T,) or (B, T); gathered once per pass."""
+    def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
+        """What `rotate` and `embed` need for the positions ``at``, (T,) or (B, T), in a pass over ``length`` tokens,
+        those in the cache among them; gathered once per pass."""
         return ()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
@@ -51,8 +53,14 @@ class Position(nn.Module):
         return {}
 
     def shared_key(self) -> Any:
-        """Equal keys mean that one instance can serve for both; None (a class may have settings): never."""
+        """Equal keys mean that one instance can serve for both; None (a class may have parameters): never."""
         return None
+
+    def settings(self) -> tuple[Any, ...]:
+        """The class and all plain public attributes, those that a subclass adds too: a `shared_key` for tables that
+        depend on nothing else."""
+        own = {n: v for n, v in vars(self).items() if not n.startswith("_") and n not in ("training", "rows")}
+        return type(self), repr(sorted(own.items()))
 
     def reset_buffers(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> None:
         """Computes the tables anew, for another dtype or device where given."""
@@ -111,10 +119,13 @@ class Sinusoidal(Position):
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
         """(rows, C): sine and cosine alternate, as in the paper."""
-        angles = _angles(self.rows, self.width, self.base, device)
-        return {"table": (self.scale * torch.stack((angles.sin(), angles.cos()), -1).flatten(1)).to(dtype)}
+        exact = has_float64(device)
+        at = torch.arange(self.rows, dtype=torch.float64, device=exact)
+        angles = torch.outer(at, frequencies(self.width, self.base, exact))
+        table = self.scale * torch.stack((angles.sin(), angles.cos()), -1).flatten(1)
+        return {"table": table.to(dtype).to(device)}
 
-    def gather(self, at: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
         """(T, C) or (B, T, C)."""
         return (self.table[at],)
 
@@ -124,7 +135,7 @@ class Sinusoidal(Position):
 
     def shared_key(self) -> Any:
         """One table for equal settings."""
-        return type(self), self.width, self.base, self.scale
+        return self.settings()
 
 
 class Learned(Position):
@@ -139,7 +150,7 @@ class Learned(Position):
         self.longest = sizes.context
         self.table = Embedding(sizes.context, sizes.width)
 
-    def gather(self, at: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
         """(T, C) or (B, T, C)."""
         return (self.table(at),)
 
@@ -160,69 +171,31 @@ class Learned(Position):
             )
 
 
-class RoPE(Position):
-    """Rotary positions: pairs of a head's dimensions turn by an angle that grows with the position
-    (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Llama and GPT-NeoX.
-
-    Args:
-        sizes: Filled in by the net.
-        base: The longest wavelength is 2 pi times this.
-    """
-
-    cos: Tensor
-    sin: Tensor
-
-    def __init__(self, sizes: Sizes, base: float = 10_000.0):
-        super().__init__(sizes)
-        if sizes.head_size % 2:
-            raise ValueError(
-                f"RoPE turns pairs of dimensions and needs an even head size, got {sizes.head_size}; "
-                f"change width ({sizes.width}) or heads ({sizes.heads}), or give attention an even head_size"
-            )
-        self.head_size, self.base = sizes.head_size, base
-        self._add_tables()
-
-    def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-        """cos and sin, (rows, D / 2) each."""
-        angles = _angles(self.rows, self.head_size, self.base, device)
-        return {"cos": angles.cos().to(dtype), "sin": angles.sin().to(dtype)}
-
-    def gather(self, at: Tensor) -> tuple[Tensor, ...]:
-        """cos and the signed sin over the whole head: (T, D), or (B, 1, T, D) for positions (B, T)."""
-        cos, sin = self.cos[at], self.sin[at]
-        cos, sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-        return (cos, sin) if at.ndim == 1 else (cos[:, None], sin[:, None])
-
-    def rotate(self, q: Tensor, k: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        """(B, H, T, D) -> the same shapes and dtypes."""
-        cos, sin = frame.tables
-        return _turn(q, cos, sin), _turn(k, cos, sin)
-
-    def shared_key(self) -> Any:
-        """One table for equal settings."""
-        return type(self), self.head_size, self.base
-
-
 class ALiBi(Position):
     """A penalty on the scores that grows linearly with distance, one slope a head
     (Press et al. 2021, arXiv 2108.12409).
 
     Args:
         sizes: Filled in by the net.
+        max_bias: The last of H slopes is 2^-max_bias; 8 is the paper's.
     """
 
     slopes: Tensor
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: Sizes, max_bias: float = 8.0):
         super().__init__(sizes)
-        self.heads = sizes.heads
+        if not 0 < max_bias < math.inf:
+            raise ValueError(f"max_bias must be above 0, got {max_bias}; the paper has 8")
+        self.heads, self.max_bias = sizes.heads, max_bias
         self._add_tables()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-        """(H,): 2^(-8 i / H); heads that are no power of two take every other slope of the next power, as the paper."""
+        """(H,): 2^(-max_bias i / H); heads that are no power of two take every other slope of the next power, as the
+        paper."""
         whole = 2 ** math.floor(math.log2(self.heads))
-        slopes = [2 ** (-8 * (i + 1) / whole) for i in range(whole)]
-        slopes += [2 ** (-8 * (i + 1) / (2 * whole)) for i in range(0, 2 * whole, 2)][: self.heads - whole]
+        slopes = [2 ** (-self.max_bias * (i + 1) / whole) for i in range(whole)]
+        between = [2 ** (-self.max_bias * (i + 1) / (2 * whole)) for i in range(0, 2 * whole, 2)]
+        slopes += between[: self.heads - whole]
         return {"slopes": torch.tensor(slopes, dtype=dtype, device=device)}
 
     def bias(self, queries: int, cached: int, like: Tensor) -> Tensor | None:
@@ -231,21 +204,26 @@ class ALiBi(Position):
 
     def shared_key(self) -> Any:
         """One table for equal settings."""
-        return type(self), self.heads
+        return self.settings()
 
     def reach(self, length: int) -> None:
         """Slopes know no length."""
 
 
-def _angles(rows: int, size: int, base: float, device: torch.device) -> Tensor:
-    """(rows, size / 2) in float64: position times base^(-2 i / size)."""
-    if device.type == "mps":  # has no float64
-        return _angles(rows, size, base, torch.device("cpu")).float().to(device)
-    frequencies = base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
-    return torch.outer(torch.arange(rows, dtype=torch.float64, device=device), frequencies)
+def frequencies(size: int, base: float, device: torch.device) -> Tensor:
+    """(size / 2,) in float64: base^(-2 i / size), how fast the angle of each pair of dimensions grows."""
+    return base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
 
 
-def _turn(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """x * cos + rotate_half(x) * sin, the minus sign of rotate_half kept in the table."""
-    half = x.shape[-1] // 2
-    return torch.addcmul(x * cos, x.roll(half, -1), signed_sin).to(x.dtype)
+def has_float64(device: torch.device) -> torch.device:
+    """The device itself, or the CPU where it cannot compute in float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def __getattr__(name: str) -> Any:
+    """RoPE stood here when the first checkpoints and configs were written, which name it by this path."""
+    if name == "RoPE":
+        from lit_gpt.nn.rotary import RoPE
+
+        return RoPE
+    raise AttributeError(f"module {__name__} has no attribute {name}")

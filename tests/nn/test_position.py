@@ -19,7 +19,7 @@ def test_rope_is_a_rotation_of_complex_pairs() -> None:
     at = torch.arange(16)
 
     class Frame:
-        tables = rope.gather(at)
+        tables = rope.gather(at, 16)
 
     turned, _ = rope.rotate(q, q, Frame)
     pairs = torch.complex(q[..., :4], q[..., 4:])
