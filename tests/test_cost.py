@@ -44,7 +44,7 @@ def test_flops_equal_those_of_torchs_counter(tie: bool) -> None:
 
 def subclasses(base: type) -> list[type]:
     """All public classes of this package below a base."""
-    own = [c for c in base.__subclasses__() if c.__module__.startswith("lit_gpt.")]
+    own: list[type] = [c for c in base.__subclasses__() if c.__module__.startswith("lit_gpt.")]
     return [c for child in own for c in (child, *subclasses(child)) if not c.__name__.startswith("_")]
 
 

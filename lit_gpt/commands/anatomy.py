@@ -54,23 +54,22 @@ def anatomy(net: GPT, fold: bool = True) -> Part:
         fold: Whether equal layers are one entry.
     """
     parts = [_part("embedding", net.embedding)]
-    if not isinstance(net.dropout, nn.Identity):
-        parts.append(replace(_part("dropout", net.dropout), options={"p": net.sizes.dropout}))
     for place, position in enumerate(net.positions):
         layers = tuple(layer for layer, own in enumerate(net.position_of) if own == place)
         parts.append(replace(_part("positions", position), layers=layers if len(layers) < net.sizes.depth else ()))
     parts += _layers(net.blocks, fold)
-    told = ("embedding", "dropout", "positions", "blocks", "head")
+    shown = ("embedding", "positions", "blocks", "head")
     parts += [
         _part(name, module)
         for name, module in net.named_children()
-        if name not in told and (isinstance(module, Norm) or count(module).parameters)
+        if name not in shown and (isinstance(module, Norm) or count(module).parameters)
     ]
     tied = net.head.weight is net.embedding.weight
     head = _part("head", net.head)
     parts.append(replace(head, kind="tied to the embedding", parameters=0) if tied else head)
-    numbers = {name: getattr(net.sizes, name) for name in ("width", "depth", "heads", "context", "vocab_size")}
-    return Part("net", type(net).__name__, numbers | options(net), count(net).parameters, parts=tuple(parts))
+    told = {name: getattr(net.sizes, name) for name in ("width", "depth", "heads", "context", "vocab_size")}
+    told |= options(net) | ({"dropout": net.sizes.dropout} if net.sizes.dropout else {})
+    return Part("net", type(net).__name__, told, count(net).parameters, parts=tuple(parts))
 
 
 def spans(numbers: Iterable[int]) -> str:
