@@ -91,7 +91,7 @@ def built_anew(name: str, content: dict[str, Any], settings: dict[str, Any]) -> 
     else:
         flags |= {"fuse_unk": True, "byte_fallback": True}
         spaces = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-        parts = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
+        parts: list[dict[str, Any]] = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
         if name == "GemmaTokenizer":
             flags["unk_token"] = text_of(settings.get("unk_token")) or "<unk>"
             normalizer = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}

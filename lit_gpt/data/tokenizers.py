@@ -206,8 +206,8 @@ class BPE(Tokenizer):
     def _restore(self, learned: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Inner
 
-        inner = Inner.from_str(learned["json"])
-        special_ids = {text: inner.token_to_id(text) for text in self._special_texts()}
+        inner: Any = Inner.from_str(learned["json"])
+        special_ids: dict[str, int] = {text: inner.token_to_id(text) for text in self._special_texts()}
         self._json, self._added = inner.to_str(), list(learned.get("added", []))
         self._inner = taught(inner, self._added)
         # A new token may hold a place where text would be cut.
