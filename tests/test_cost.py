@@ -44,8 +44,11 @@ def test_flops_equal_those_of_torchs_counter(tie: bool) -> None:
 
 def subclasses(base: type) -> list[type]:
     """All public classes of this package below a base."""
-    own: list[type] = [c for c in base.__subclasses__() if c.__module__.startswith("lit_gpt.")]
-    return [c for child in own for c in (child, *subclasses(child)) if not c.__name__.startswith("_")]
+    found: list[type] = []
+    for child in base.__subclasses__():
+        own = child.__module__.startswith("lit_gpt.") and not child.__name__.startswith("_")
+        found += [*([child] if own else []), *subclasses(child)]
+    return found
 
 
 SEATS = {
