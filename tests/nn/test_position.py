@@ -1,6 +1,7 @@
 """Position encodings against the formulas of their papers, computed another way."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -42,6 +43,11 @@ def test_alibi_slopes_are_the_papers() -> None:
     twelve = ALiBi(sizes(heads=12)).slopes
     torch.testing.assert_close(twelve[:8], eight)
     torch.testing.assert_close(twelve[8:], torch.tensor([2.0 ** (-(2 * i + 1) / 2) for i in range(4)]))
+    torch.testing.assert_close(ALiBi(sizes(heads=4), max_bias=4.0).slopes, torch.tensor([2.0**-i for i in range(1, 5)]))
+    seat = [ALiBi, partial(ALiBi, max_bias=8.0), partial(ALiBi, max_bias=4.0)]
+    assert GPT(50, depth=3, position=seat).position_of == [0, 0, 1]
+    with pytest.raises(ValueError, match="max_bias must be above 0, got 0"):
+        ALiBi(sizes(), max_bias=0.0)
 
 
 @pytest.mark.parametrize("position", [RoPE, Sinusoidal])
@@ -68,8 +74,6 @@ def test_learned_positions_refuse_what_they_have_not_learned() -> None:
 
 
 def test_equal_tables_are_shared() -> None:
-    from functools import partial
-
     net = GPT(50, depth=6, position=[RoPE, partial(RoPE, base=500.0), partial(RoPE, base=10_000.0)])
     assert net.position_of == [0, 1, 0, 0, 1, 0]
     assert len(net.positions) == 2
@@ -77,8 +81,6 @@ def test_equal_tables_are_shared() -> None:
 
 
 def test_a_position_is_not_added_twice() -> None:
-    from functools import partial
-
     mixed = [partial(SelfAttention, head_size=4), SelfAttention]
     assert len(GPT(50, depth=4, attention=mixed, position=Learned).positions) == 1
     assert GPT(50, depth=4, position=[Learned, NoPosition]).position_of == [0, 1, 0, 1]
@@ -94,8 +96,6 @@ def test_a_position_is_not_added_twice() -> None:
 
 
 def test_masks_are_made_once_for_positions_without_a_bias() -> None:
-    from functools import partial
-
     local = [partial(SelfAttention, window=4), SelfAttention]
     net = GPT(50, position=[RoPE, partial(RoPE, base=500.0), ALiBi], attention=local, depth=6)
     one, two, biased = net._frames(torch.zeros(1, 16, dtype=torch.long), None, None)
