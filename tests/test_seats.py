@@ -57,6 +57,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "layer_norm_bias": {"norm": partial(nn.LayerNorm, bias=True)},
     "no_affine": {"norm": partial(nn.RMSNorm, affine=False)},
     "untied_softcap": {"tie": False, "softcap": 5.0},
+    "partial_rotary": {"position": partial(nn.RoPE, fraction=0.5)},
+    "linear_scaling": {"position": partial(nn.RoPE, scaling=partial(nn.LinearScaling, factor=4.0))},
+    "dynamic_ntk": {"position": partial(nn.RoPE, scaling=partial(nn.DynamicNTK, factor=4.0, original_context=16))},
+    "llama3_scaling": {"position": partial(nn.RoPE, scaling=partial(nn.Llama3Scaling, 8.0, 1.0, 4.0, 8))},
+    "yarn": {"position": partial(nn.RoPE, scaling=partial(nn.YaRN, factor=4.0, original_context=8))},
+    "longrope": {"position": partial(nn.RoPE, scaling=partial(nn.LongRoPE, [1.0, 1.5, 2.0, 2.5], [4.0] * 4, 16))},
+    "gentle_alibi": {"position": partial(nn.ALiBi, max_bias=2.0)},
+    "shared_norm": {"block": partial(nn.Parallel, shared_norm=True)},
+    "center": {"norm": partial(nn.RMSNorm, center=1.0)},
+    "embedding_scale_norm": {"embedding_scale": 5.5, "embedding_norm": True, "position": nn.Sinusoidal},
+    "residual_scalars": {"residual_scalars": True},
 }
 SINGLES = {f"{seat}={cls.__name__}": {seat: cls} for seat, classes in SEATS.items() for cls in classes}
 PAIRS = {
