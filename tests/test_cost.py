@@ -70,6 +70,13 @@ def test_flops_of_every_class_of_a_seat(seat: str, part: type, monkeypatch: pyte
     assert counted(net) == cost.flops_per_token(net, training=False)
 
 
+def test_what_surrounds_the_blocks_multiplies_no_matrix() -> None:
+    plain = GPT(48, width=16, depth=2, heads=2, context=16)
+    more = GPT(48, 16, 2, 2, 16, embedding_scale=4.0, embedding_norm=True, residual_scalars=True, softcap=9.0)
+    assert counted(more) == cost.flops_per_token(more, training=False) == cost.flops_per_token(plain, training=False)
+    assert cost.parts(more)["other"].parameters == 2 * 2  # the scalars of two layers
+
+
 def plainly(x: Tensor, shares: Tensor, groups: Any, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """The experts' products with nothing but indexing, as torch's counter cannot look into an operator."""
     copies, y, start = shares.shape[1], torch.zeros_like(x), 0

@@ -30,7 +30,7 @@ keys of --json; numbers of memory are bytes:
   net                         the seats: name, kind, options, parameters of one, copies, layers, parts (a list of such)
   parameters                  parameters, trainable, matrices, embeddings, active (those that one token meets)
   parts                       the same for embedding, positions, attention, feed-forward, norms, head, as far as there
-  context batch_size precision  what the rest is counted at
+  context batch_size precision  what the rest is counted at: the run's, else the net's, 1, that of the weights
   flops_per_token             forward, training: matrix products, attention over the whole window
   training_memory             weights, gradients, optimizer, activations, logits, total
   generation_memory           weights, per_token (cache of one token), cache (of one whole sequence), total
@@ -48,15 +48,17 @@ class Subject:
     tokenizer: dict[str, Any] | None = None
     file_bytes: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)  # of the run: data.context, data.batch_size and so on
+    next: tuple[str, ...] = ()  # commands to type next
 
 
 def net_of(path: str) -> Subject:
-    """What a path means: a run directory or a checkpoint. No other format is known here.
+    """What a path means: a run directory or a checkpoint. Another format is to be told apart here and nowhere else.
 
     Raises:
         UserError: there is none, or it is not readable.
     """
     from lit_gpt import checkpoint
+    from lit_gpt.lineage import packages
 
     file = checkpoint.find(path)
     values = checkpoint.read(file, verify=False)
@@ -66,7 +68,13 @@ def net_of(path: str) -> Subject:
         raise UserError(f"{file} holds no net of lit_gpt: it has no net.embedding.weight; give a .ckpt of a run")
     net.to(weight.dtype).tie_head()
     step, config = values.get("global_step"), values["config"]
-    return Subject(net, str(file), step, _tokenizer(values.get("tokenizer")), file.stat().st_size, config)
+    own = sorted(packages([config.get("model"), config.get("data")]) - {"lit_gpt", "torch"})
+    trust = f"LIT_GPT_TRUST={','.join(own)} " if own else ""
+    following = (f'generate {shlex.quote(path)} --prompt "..."', f"export {shlex.quote(path)} --out exported")
+    return Subject(
+        net, str(file), step, _tokenizer(values.get("tokenizer")), file.stat().st_size, config,
+        tuple(f"{trust}lit-gpt {words}" for words in following),
+    )  # fmt: skip
 
 
 def _tokenizer(state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -118,7 +126,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps({**about(subject), "net": tree.data(), **found}, indent=1))
     else:
         show(subject, tree, found)
-        print(f'next:\n  lit-gpt generate {shlex.quote(arguments.run)} --prompt "..."')
+        print("\n  ".join(("next:", *subject.next)))
     return 0
 
 
@@ -136,7 +144,9 @@ def numbers(subject: Subject, context: int, batch_size: int) -> dict[str, Any]:
     from lit_gpt import cost
 
     net = subject.net
-    precision = str((subject.settings.get("trainer") or {}).get("precision") or "32-true")
+    whole = {torch.float16: "16-true", torch.bfloat16: "bf16-true", torch.float64: "64-true"}
+    usual = whole.get(net.embedding.weight.dtype, "32-true")
+    precision = str((subject.settings.get("trainer") or {}).get("precision") or usual)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     training = cost.training_memory(net, batch_size, context, 2 if "16" in precision else 4, device)
     generation = cost.generation_memory(net, 1, context)
@@ -214,7 +224,9 @@ def _label(part: "Part", total: int, copies: int) -> "Text":
 def _shown(value: Any) -> str:
     if isinstance(value, list) and len(value) > 4:
         return f"[{len(value)} numbers]"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _parts_table(found: dict[str, Any]) -> Any:

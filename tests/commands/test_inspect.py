@@ -84,7 +84,9 @@ def test_a_run_as_people_read_it(save: Save, said: Callable[..., str]) -> None:
     assert "head: tied to the embedding" in tree
     assert re.search(rf"^total +{total:,} +100.0%$", text, re.MULTILINE)
     assert "trainable" not in text and "active" not in text
-    assert text.endswith(f'\nnext:\n  lit-gpt generate {folder} --prompt "..."\n')
+    assert text.endswith(
+        f'\nnext:\n  lit-gpt generate {folder} --prompt "..."\n  lit-gpt export {folder} --out exported\n'
+    )
     assert all(line == line.rstrip() for line in lines)
 
 
@@ -158,7 +160,7 @@ def test_local_and_global_layers_are_told_apart(save: Save, said: Callable[..., 
     assert found["flops_per_token"]["forward"] < cost.flops_per_token(GPT(**SIZES | {"depth": 8}), training=False) * 2
     text = said(folder)
     assert "blocks 0-1, 3-4, 6-7: PreNorm  6 x " in text and "blocks 2, 5: PreNorm  2 x " in text
-    assert "positions of blocks 2, 5: RoPE, base 1000000.0" in text
+    assert "positions of blocks 2, 5: RoPE, base 1,000,000" in text
     every = [line for line in said(folder, "--all").splitlines() if "─ block " in line]
     assert [int(re.findall(r"block (\d+):", line)[0]) for line in every] == list(range(8))
 
@@ -178,7 +180,8 @@ def test_experts_are_named_and_counted_as_one_token_meets_them(save: Save, said:
 def test_the_type_of_the_weights_is_the_files(save: Save, said: Callable[..., str]) -> None:
     folder, net = save(dtype=torch.bfloat16)
     found = json.loads(said(folder, "--json"))
-    assert found["dtype"] == "bfloat16" and found["file_bytes"] == (folder / "checkpoints/best.ckpt").stat().st_size
+    assert (found["dtype"], found["precision"]) == ("bfloat16", "bf16-true")
+    assert found["file_bytes"] == (folder / "checkpoints/best.ckpt").stat().st_size
     assert found["training_memory"]["weights"] == 2 * cost.count(net).parameters
     assert found["generation_memory"]["per_token"] == 4 * 2 * 32 * 2
 
@@ -223,6 +226,24 @@ def leaves(part: Part) -> int:
 )  # fmt: skip
 def test_numbers_of_layers_in_few_words(numbers: Any, words: str) -> None:
     assert spans(numbers) == words
+
+
+def test_a_class_of_the_users_needs_trust_and_is_shown(
+    save: Save, said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from lit_gpt.nn import LayerNorm\n\n\nclass Louder(LayerNorm):\n"
+        "    def __init__(self, sizes, volume: float = 1.0):\n        super().__init__(sizes)\n"
+        "        self.volume = volume\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LIT_GPT_TRUST", "mine")
+    folder, _ = save(norm={"class_path": "mine.Louder", "init_args": {"volume": 1.5}})
+    text = said(folder)
+    assert "norms: Louder, volume 1.5  8 x 32" in text
+    assert f"\n  LIT_GPT_TRUST=mine lit-gpt generate {folder} " in text
+    monkeypatch.delenv("LIT_GPT_TRUST")
+    assert main(["inspect", str(folder)]) == 2
 
 
 def test_no_weight_is_read(save: Save, said: Callable[..., str]) -> None:
