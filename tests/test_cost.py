@@ -136,9 +136,22 @@ def test_activations_grow_with_the_batch_and_shrink_under_recompute() -> None:
     assert all(p.grad is None and not p.is_meta for p in net.parameters())
 
 
-def test_activations_are_those_that_autograd_keeps() -> None:
+GROUPED = partial(SelfAttention, kv_heads=2, qk_norm=RMSNorm)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {},
+        {"attention": GROUPED, "norm": RMSNorm, "position": RoPE, "feedforward": SwiGLU},
+        {"feedforward": partial(MoE, hidden=64, shared=1), "position": RoPE},
+        {"attention": [partial(SelfAttention, window=32), SelfAttention], "dropout": 0.1},
+    ],
+    ids=["plain", "grouped", "experts", "windows"],
+)
+def test_activations_are_those_that_autograd_keeps(choice: dict[str, Any]) -> None:
     """Against a real pass on this device; the fused kernel keeps no scores, so nothing grows with context squared."""
-    net = GPT(65, context=512)
+    net = GPT(65, context=512, **choice)
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -150,7 +163,7 @@ def test_activations_are_those_that_autograd_keeps() -> None:
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     real = sum(storage.nbytes() for address, storage in kept.items() if address not in own)
     assert cost.training_memory(net, 2).activations == pytest.approx(real, rel=0.01)
-    half = GPT(65, context=512).bfloat16()
+    half = GPT(65, context=512, **choice).bfloat16()
     assert cost.training_memory(half, 2, bytes_per_activation=2).activations > 0.45 * real
 
 
