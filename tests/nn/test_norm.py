@@ -22,6 +22,36 @@ def test_rms_norm_equals_torchs(affine: bool) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_centered_rms_norm_equals_gemmas(dtype: torch.dtype) -> None:
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+
+    norm, theirs = RMSNorm(SIZES, eps=1e-3, center=1.0).to(dtype), GemmaRMSNorm(12, eps=1e-3).to(dtype)
+    assert torch.equal(norm.weight, theirs.weight)  # zeros
+    torch.nn.init.normal_(norm.weight, std=0.01)
+    theirs.weight.data.copy_(norm.weight)
+    x = torch.randn(3, 5, 12, dtype=dtype)
+    # Theirs computes in float32; a 16-bit result may round to the next number.
+    tolerance = {torch.float32: 1e-6, torch.float64: 1e-6, torch.bfloat16: 2**-7}[dtype]
+    assert norm(x).dtype == dtype
+    torch.testing.assert_close(norm(x), theirs(x), rtol=tolerance, atol=1e-6)
+
+
+def test_a_center_is_the_same_norm_with_another_weight() -> None:
+    plain, centered = RMSNorm(SIZES).double(), RMSNorm(SIZES, center=0.75).double()
+    x = torch.randn(3, 12, dtype=torch.float64)
+    assert torch.equal(centered.weight, torch.full((12,), 0.25, dtype=torch.float64))
+    torch.testing.assert_close(plain(x), centered(x), rtol=0, atol=1e-15)
+    torch.nn.init.normal_(centered.weight)
+    plain.weight.data.copy_(centered.weight + 0.75)
+    torch.testing.assert_close(plain(x), centered(x), rtol=0, atol=1e-14)
+    centered.reset_parameters()
+    assert (centered.weight == 0.25).all()
+    assert torch.equal(RMSNorm(SIZES, affine=False, center=1.0)(x), RMSNorm(SIZES, affine=False)(x))
+    with pytest.raises(ValueError, match="center must be a number, got nan"):
+        RMSNorm(SIZES, center=float("nan"))
+
+
 def test_rms_norm_of_zeros_is_zeros_with_a_finite_gradient() -> None:
     x = torch.zeros(2, 12, requires_grad=True)
     y = RMSNorm(SIZES)(x)
