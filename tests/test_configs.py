@@ -33,7 +33,7 @@ SMALL = {
 
 def small(folder: Path, text: Path, config: Path) -> dict[str, object]:
     """What makes a config small enough for a test, on a text of the tests' own."""
-    tokenizer = {} if "char" in config.stem else {"data.tokenizer.vocab_size": 300}
+    tokenizer = {} if "char" in config.read_text(encoding="utf-8") else {"data.tokenizer.vocab_size": 300}
     source = {"data.source": {"class_path": "TextFiles", "init_args": {"paths": str(text)}}}
     return {**SMALL, **tokenizer, **source, "trainer.default_root_dir": str(folder)}
 

@@ -107,9 +107,9 @@ class LitGPT(lightning.LightningModule):
         self.tally.begin()  # Lightning calls this hook last, after the callbacks'
 
     def training_step(self, batch: Any) -> Tensor:
-        (total, count), _ = self.objective(self.net, batch)
+        (total, count), parts = self.objective(self.net, batch)
         assert self.tally is not None
-        self.tally.add(total, count)
+        self.tally.add(total - parts["aux"] if "aux" in parts else total, count)
         if not self._nominal:
             self._nominal = self._nominal_count(batch)
         return total / self._nominal

@@ -6,7 +6,7 @@ Letters: B batch, T tokens, C width, V vocabulary, N = B T.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -38,7 +38,10 @@ class Objective(nn.Module):
         super().__init__()
 
     def forward(self, net: GPT, batch: Batch) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
-        """Return ((sum of losses, number of tokens summed), parts for the log by name)."""
+        """Return ((sum of losses, number of tokens summed), parts of that sum by name).
+
+        The part ``aux``, where there is one, is what the net itself adds: it is trained on and not logged as a loss.
+        """
         raise NotImplementedError
 
     def evaluate(self, net: GPT, batch: Batch) -> TokenScores:
@@ -70,11 +73,15 @@ class NextToken(Objective):
         targets, smoothing = batch.targets, self.label_smoothing
         count = (targets != IGNORE).sum()
 
-        def loss(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> Tensor:
+        def loss(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> tuple[Tensor, Any]:
             total = linear_cross_entropy(
                 hidden.flatten(0, 1), weight, targets.flatten(), softcap=softcap, label_smoothing=smoothing
             )
-            return total + aux * count if isinstance(aux, Tensor) else total
+            if not isinstance(aux, Tensor):
+                return total, {}
+            # A mean over tokens: times their number, so that it weighs the same however batches are cut.
+            added = aux * count
+            return total + added, {"aux": added.detach()}
 
-        total: Tensor = net(batch.inputs, segments=batch.segments, reduce=loss)
-        return (total, count), {}
+        total, parts = net(batch.inputs, segments=batch.segments, reduce=loss)
+        return (total, count), parts
