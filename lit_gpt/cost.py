@@ -104,8 +104,9 @@ def flops_per_token(net: GPT, context: int | None = None, training: bool = True)
     """FLOPs of the matrix products for one token, as counted by PaLM (Chowdhery et al. 2022, appendix B): two for each
     weight that a token is multiplied with, and attention over the whole window; three times that with the backward.
 
-    The whole window is every token of it, also those that causality hides, which are half of all. What is looked up
-    costs nothing; of stacked experts only the active ones count.
+    The whole window is every token of it, also those that causality hides, which are half of all; a sliding window is
+    its width, though kernels do up to a block more. What is looked up costs nothing; of stacked experts only the active
+    ones count.
 
     Args:
         net: The net.

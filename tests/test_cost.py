@@ -14,6 +14,7 @@ from lit_gpt import cost, nn
 from lit_gpt.model import GPT
 from lit_gpt.nn import Cache, LayerNorm, Learned, MoE, PostNorm, RMSNorm, RoPE, SelfAttention, SwiGLU
 from lit_gpt.nn import moe as mixtures
+from lit_gpt.nn import window as windows
 
 
 def test_nanogpt_cpu_recipe_counts() -> None:
@@ -70,6 +71,23 @@ def test_flops_of_every_class_of_a_seat(seat: str, part: type, monkeypatch: pyte
     assert counted(net) == cost.flops_per_token(net, training=False)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"value_embedding": True, "kv_heads": 1},
+        {"sinks": True, "softcap": 20.0},
+        {"qk_norm": RMSNorm, "qk_norm_over": "heads", "bias": True, "out_bias": False},
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_flops_of_attentions_options(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch's counter does not look into an operator: its body is called in its place.
+    monkeypatch.setattr(windows, "_forward", windows._forward._init_fn)
+    net = GPT(48, width=16, depth=2, heads=2, context=16, attention=partial(SelfAttention, **options))
+    assert counted(net) == cost.flops_per_token(net, training=False)
+    assert cost.count(net).parameters == sum(part.parameters for part in cost.parts(net).values())
+
+
 def test_what_surrounds_the_blocks_multiplies_no_matrix() -> None:
     plain = GPT(48, width=16, depth=2, heads=2, context=16)
     more = GPT(48, 16, 2, 2, 16, embedding_scale=4.0, embedding_norm=True, residual_scalars=True, softcap=9.0)
@@ -124,6 +142,17 @@ def test_a_window_costs_less() -> None:
     full = GPT(64, context=64)
     saved = cost.flops_per_token(full, 64, False) - cost.flops_per_token(local, 64, False)
     assert saved == 4 * 4 * 128 * 48  # layers x (scores and values, 2 FLOPs each) x width x tokens out of sight
+
+
+def test_what_a_window_costs_beside_its_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of queries sees a window and as many tokens as the block has, at most."""
+    monkeypatch.setattr(windows, "_forward", windows._forward._init_fn)
+    at_least, at_most = (
+        GPT(48, width=16, depth=2, heads=2, context=512, attention=partial(SelfAttention, window=window))
+        for window in (64, 64 + windows.BLOCK)
+    )
+    real = counted(at_least, rows=1, context=512)
+    assert cost.flops_per_token(at_least, training=False) < real < cost.flops_per_token(at_most, training=False)
 
 
 def test_activations_grow_with_the_batch_and_shrink_under_recompute() -> None:

@@ -152,6 +152,8 @@ def _value(part: nn.Module, name: str) -> Any:
         return None if weight is None else weight.shape[-2]  # (F, C), or (E, F, C) of experts
     if name == "qk_norm":
         return _plain(getattr(part, "query_norm", None))
+    if name == "qk_norm_over" and _value(part, "qk_norm"):
+        return "head" if getattr(part.query_norm, "width", None) == part.head_size else "heads"
     if name == "shared" and isinstance(part.shared, nn.Module):
         return (_value(part.shared, "hidden") or 0) // _value(part, "hidden")  # all of them are one feed-forward
     return _plain(getattr(part, name, None))
