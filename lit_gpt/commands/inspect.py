@@ -29,7 +29,7 @@ keys of --json; numbers of memory are bytes:
   tokenizer                   kind, vocab_size; null where there is none
   net                         the seats: name, kind, options, parameters of one, copies, layers, parts (a list of such)
   parameters                  parameters, trainable, matrices, embeddings, active (those that one token meets)
-  parts                       the same for embedding, positions, attention, feed-forward, norms, head, other, as far as there
+  parts                       the same for embedding, positions, attention, feed-forward, norms, head, other
   context batch_size precision  what the rest is counted at: the run's, else the net's, 1, that of the weights
   flops_per_token             forward, training: matrix products, attention over the whole window
   training_memory             weights, gradients, optimizer, activations, logits, total
