@@ -14,10 +14,14 @@ class Scale(nn.Module):
     def __init__(self, factor: float):
         super().__init__()
         self.factor = factor
+        # In 16 bits the factor is rounded too: Gemma was trained so, and 55.4 for 55.5 is more than the rounding of x.
+        self.rounded = {
+            dtype: torch.tensor(factor, dtype=dtype, device="cpu").item() for dtype in (torch.bfloat16, torch.float16)
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        return x * self.factor
+        return x * self.rounded.get(x.dtype, self.factor)
 
     def extra_repr(self) -> str:
         """Shown by print(net)."""

@@ -31,7 +31,7 @@ def randomize(model: nn.Module, scale: float = 1.0, seed: int = 0) -> None:
             norm = bool((parameter == 1).all())
             noise = norm + 0.2 * noise
         else:
-            noise = scale * noise / min(parameter.shape) ** 0.5
+            noise = scale * noise / min(parameter.shape[-2:]) ** 0.5  # experts are stacked
         parameter.data.copy_(noise)
 
 

@@ -1,0 +1,110 @@
+"""Write a run in the form that other programs read, such as transformers.
+
+Knows the order of an export and what it says; which family can express a net is `lit_gpt.hub`'s subject.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lit_gpt import rundir
+from lit_gpt.commands.parser import Parser
+from lit_gpt.errors import UserError
+
+EXAMPLE = """examples:
+  lit-gpt export runs/quickstart --format hf --out exported/
+  lit-gpt export runs/smol --format hf --out exported/ --family LlamaForCausalLM --dtype bfloat16
+
+The folder loads with AutoModelForCausalLM and AutoTokenizer, without remote code. A net that no family of transformers
+can express is refused with what stands in the way."""
+
+
+def parser() -> Parser:
+    """The parser of `lit-gpt export`."""
+    made = Parser(
+        prog="lit-gpt export",
+        description="Write a run in the form that other programs read.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("run", help="run directory (its best checkpoint is taken, else its last) or .ckpt file")
+    add("--format", choices=("hf",), default="hf", help="hf: config.json, safetensors, tokenizer (default: hf)")
+    add("--out", required=True, metavar="FOLDER", help="folder to be made")
+    add(
+        "--family",
+        metavar="NAME",
+        help="architecture to write, such as LlamaForCausalLM (default: the first that fits)",
+    )
+    add("--dtype", choices=("float32", "float16", "bfloat16", "float64"), help="type of the weights (default: theirs)")
+    add("--max_shard_size", default="5GB", metavar="SIZE", help="largest safetensors file (default: 5GB)")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]?B", arguments.max_shard_size):
+        raise UserError(f"--max_shard_size is {arguments.max_shard_size!r}; give a size such as 5GB or 200MB")
+    out = Path(arguments.out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists already; nothing was written: choose another --out, or remove it")
+    rundir.writable(out.absolute().parent)
+    import torch
+
+    from lit_gpt import checkpoint
+    from lit_gpt.data.progress import Progress
+    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.hub.outgoing import choose, write_folder
+
+    file = checkpoint.find(arguments.run)
+    values = checkpoint.read(file)
+    net = checkpoint.net_config(values, file)
+    if net["class_path"] != "lit_gpt.model.GPT":
+        raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
+    family, config = choose(net["init_args"], values.get("origin"), arguments.family)
+    tokenizer = Tokenizer.restore(values.get("tokenizer") or {})
+    weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}
+    if arguments.dtype:
+        weights = Cast(weights, getattr(torch, arguments.dtype))
+    staged = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
+    try:
+        staged.mkdir(parents=True)
+        with Progress("exporting", sum(one.nbytes for one in weights.values())) as progress:
+            write_folder(
+                staged, family, config, net["init_args"], weights, tokenizer.hub_files(), ids(tokenizer),
+                arguments.max_shard_size, progress.advance,
+            )  # fmt: skip
+        os.replace(staged, out)
+    except OSError as fault:
+        raise UserError(f"cannot write {out}: {fault.strerror or fault}; choose another --out") from None
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    where = shlex.quote(str(out))
+    print(f"{family.architecture}: {out}")
+    code = f"from transformers import pipeline; print(pipeline('text-generation', {str(out)!r})('Once'))"
+    print(f"next: python -c {shlex.quote(code)}")
+    print(f"      lit-gpt import {where} --out runs/again")
+    return 0
+
+
+class Cast(dict[str, Any]):
+    """Tensors by name that are cast when they are asked for, one at a time."""
+
+    def __init__(self, tensors: dict[str, Any], dtype: Any) -> None:
+        super().__init__(tensors)
+        self.dtype = dtype
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(name).to(self.dtype)
+
+
+def ids(tokenizer: Any) -> dict[str, Any]:
+    """The fields of config.json that say where texts begin and end."""
+    roles = {f"{role}_token_id": getattr(tokenizer, role) for role in ("bos", "eos", "pad")}
+    return roles

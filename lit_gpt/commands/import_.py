@@ -1,0 +1,121 @@
+"""Take in a model of the Hugging Face world: a folder or a hub name becomes a run directory.
+
+Knows the order of an import and what it says; fields, tensors and files are `lit_gpt.hub`'s subject.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from lit_gpt import rundir
+from lit_gpt.commands.parser import Parser
+from lit_gpt.errors import UserError
+
+FILE = "imported.ckpt"
+EXAMPLE = """examples:
+  lit-gpt import downloads/SmolLM-135M --out runs/smol
+  lit-gpt import Qwen/Qwen3-0.6B --out runs/qwen --dtype float32
+
+A folder holds config.json, model.safetensors (or shards and their index) and tokenizer.json. Its architecture is read
+from config.json; a field that has no counterpart here is an error, so what is imported computes the same. No code of
+the folder is run and no pickle is read. The run directory works wherever a trained one does: generate, inspect, export,
+fit --model.init_from, validate."""
+
+
+def parser() -> Parser:
+    """The parser of `lit-gpt import`."""
+    made = Parser(
+        prog="lit-gpt import",
+        description="Take in a model of the Hugging Face world.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("model", help="a folder, or the name of a model on the hub")
+    add("--out", metavar="FOLDER", help="run directory to be made (default: runs/<the model's name>)")
+    add(
+        "--dtype", choices=("float32", "float16", "bfloat16", "float64"),
+        help="type of the weights in the checkpoint (default: as they are stored)",
+    )  # fmt: skip
+    add("--tokenizer", metavar="FOLDER", help="take the tokenizer from another folder")
+    add("--revision", help="branch, tag or commit of a model on the hub (default: the newest)")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    out = Path(arguments.out or Path("runs") / Path(arguments.model.rstrip("/")).name)
+    free(out)
+    # torch takes a second to import: after the arguments are known to be right
+    import torch
+
+    from lit_gpt.data.progress import Progress
+    from lit_gpt.hub.folder import Tensors
+    from lit_gpt.hub.incoming import find_tensors, read_tokenizer, understand, write_checkpoint
+
+    source = understand(folder_of(arguments.model, arguments.revision))
+    tensors = Tensors(source.folder)
+    find_tensors(source, tensors)
+    tokenizer = read_tokenizer(source, Path(arguments.tokenizer) if arguments.tokenizer else None)
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else tensors.widest
+    staged = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        folder = staged / rundir.CHECKPOINTS
+        folder.mkdir(parents=True)
+        with Progress("importing", tensors.bytes) as progress:
+            write_checkpoint(source, tensors, tokenizer, folder / FILE, dtype, progress.advance)
+        for link in ("best.ckpt", "last.ckpt"):
+            (folder / link).symlink_to(FILE)
+        facts = rundir.facts(["import", *argv], torch.get_num_threads())
+        rundir.write_facts(staged, facts | {"state": "done", "imported": source.family.architecture})
+        free(out)
+        os.rename(staged, out)
+    except OSError as fault:
+        raise UserError(f"cannot write {out}: {fault.strerror or fault}; choose another --out") from None
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    parameters = sum(p.numel() for p in source.net.parameters())
+    kind = str(dtype).removeprefix("torch.")
+    print(
+        f"{source.family.architecture}, {parameters:,} parameters in {kind}, {tokenizer.vocab_size:,} tokens, "
+        f"context {source.net.context:,}: {out}"
+    )
+    print(f"next: lit-gpt generate {shlex.quote(str(out))} --prompt 'Once upon a time'")
+    print(f"      lit-gpt inspect {shlex.quote(str(out))}")
+    print(f"      lit-gpt fit --config configs/finetune.yaml --model.init_from {shlex.quote(str(out))}")
+    return 0
+
+
+def free(out: Path) -> None:
+    """Refuses a place where something lies.
+
+    Raises:
+        UserError: The folder exists and is not empty, or is a file, or cannot be made.
+    """
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out} exists already; nothing was written: choose another --out, or remove it")
+    rundir.writable(out.parent)
+
+
+def folder_of(model: str, revision: str | None) -> Path:
+    """The folder that a path or a hub name means.
+
+    Raises:
+        UserError: There is none.
+    """
+    from lit_gpt.hub.download import download, is_hub_name
+
+    path = Path(model)
+    if path.exists() or not is_hub_name(model):
+        if revision is not None:
+            raise UserError(f"--revision {revision} is for models on the hub; {model} is a path")
+        if not path.exists():
+            raise UserError(f"there is no folder {model}; give one with config.json, or the name of a model on the hub")
+        return path
+    return download(model, revision)

@@ -1,0 +1,55 @@
+"""A model's files from the Hugging Face hub by name, through its own library and into its own cache.
+
+Knows names and which files are wanted: settings, safetensors, tokenizer. Never code, never pickle.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lit_gpt.errors import UserError
+
+WANTED = (
+    "config.json", "generation_config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json",
+    "chat_template.jinja",
+)  # fmt: skip
+# Copies of the same weights for other programs.
+UNWANTED = ("original/*", "consolidated*", "onnx/*", "*.gguf", "*/*")
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a word can be the name of a model on the hub, such as `gpt2` or `meta-llama/Llama-3.2-1B`."""
+    return _NAME.fullmatch(name) is not None and not name.startswith(".")
+
+
+def download(name: str, revision: str | None = None) -> Path:
+    """The folder in the hub's cache that holds a model's files, fetched where they are not there yet.
+
+    Args:
+        name: Such as `gpt2` or `Qwen/Qwen3-0.6B`.
+        revision: Branch, tag or commit; None for the newest.
+
+    Raises:
+        UserError: There is no such model, no permission, or no network.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED))
+        )
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{name} asks for its licence to be accepted on the hub first; do so, then log in with `hf auth login`"
+        ) from None
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        what = f"{name} at revision {revision}" if revision else name
+        raise UserError(f"there is no folder {name}, and the hub has no model {what} that you may read") from None
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as fault:
+        reason = str(fault).strip().splitlines()[0][:120]
+        raise UserError(
+            f"there is no folder {name}, and the hub cannot be reached ({reason}); give a folder, or try again later"
+        ) from None

@@ -1,0 +1,65 @@
+"""The families of models that can be read and written, one file each; recognised by config.json's architecture alone.
+
+Knows where each family's class is; imports none before it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any
+
+from lit_gpt.errors import UserError
+from lit_gpt.hub.families.family import Family
+
+# Where several can express a net the first is taken, unless the net came from another one of them.
+_HOME = {
+    "LlamaForCausalLM": "llama.Llama",
+    "GPT2LMHeadModel": "gpt2.GPT2",
+    "GPTNeoXForCausalLM": "gpt_neox.GPTNeoX",
+    "MistralForCausalLM": "mistral.Mistral",
+    "MixtralForCausalLM": "mixtral.Mixtral",
+    "Qwen2ForCausalLM": "qwen2.Qwen2",
+    "Qwen3ForCausalLM": "qwen3.Qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe.Qwen3MoE",
+    "Gemma2ForCausalLM": "gemma2.Gemma2",
+    "Gemma3ForCausalLM": "gemma3.Gemma3",
+    "Olmo2ForCausalLM": "olmo2.Olmo2",
+    "Phi3ForCausalLM": "phi3.Phi3",
+    "BloomForCausalLM": "bloom.Bloom",
+    "MptForCausalLM": "mpt.MPT",
+    "Starcoder2ForCausalLM": "starcoder2.StarCoder2",
+    "SmolLM3ForCausalLM": "smollm3.SmolLM3",
+}
+ARCHITECTURES = tuple(_HOME)
+
+
+def family_of(architecture: str) -> Family:
+    """The family of this name.
+
+    Raises:
+        UserError: There is none.
+    """
+    if architecture not in _HOME:
+        near = difflib.get_close_matches(architecture, _HOME, 1, 0.6)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"architecture {architecture} is not among those supported: {', '.join(_HOME)}{hint}")
+    module, _, name = _HOME[architecture].partition(".")
+    found: Family = getattr(import_module(f"lit_gpt.hub.families.{module}"), name)()
+    return found
+
+
+def recognise(config: dict[str, Any], where: str) -> Family:
+    """The family that a config.json names.
+
+    Raises:
+        UserError: It names none, or one that is not supported.
+    """
+    named = config.get("architectures")
+    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
+        raise UserError(f"{where} names no architecture (architectures: {named!r}); a causal language model is wanted")
+    if named[0] not in _HOME:
+        raise UserError(f"{where}: architecture {named[0]} is not supported; supported are {', '.join(_HOME)}")
+    if "quantization_config" in config:
+        raise UserError(f"{where}: its weights are quantised; import a version in bf16, fp16 or fp32")
+    return family_of(named[0])

@@ -1,0 +1,80 @@
+"""BLOOM: ALiBi, a norm after the embedding, queries, keys and values fused head by head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.plan import part
+from lit_gpt.hub.weights import PerHead, Same, both, fused
+from lit_gpt.nn import GELU, MLP, ALiBi, LayerNorm, PreNorm, SelfAttention
+
+LAYER = "transformer.h.{l}"
+
+
+class Bloom(Family):
+    """BigScience 2022 (arXiv 2211.05100)."""
+
+    architecture = "BloomForCausalLM"
+    model_type = "bloom"
+    prefix = "transformer."
+    table = (
+        Same("embedding.weight", "transformer.word_embeddings.weight"),
+        *both("embedding_norm", "transformer.word_embeddings_layernorm"),
+        *both("norm", "transformer.ln_f"),
+        Same("head.weight", "lm_head.weight"),
+        *both("blocks.{l}.attention_norm", f"{LAYER}.input_layernorm"),
+        *both("blocks.{l}.feedforward_norm", f"{LAYER}.post_attention_layernorm"),
+        *fused(
+            PerHead,
+            [f"blocks.{{l}}.attention.{name}" for name in ("query", "key", "value")],
+            f"{LAYER}.self_attention.query_key_value",
+        ),
+        *both("blocks.{l}.attention.out", f"{LAYER}.self_attention.dense"),
+        *both("blocks.{l}.feedforward.up", f"{LAYER}.mlp.dense_h_to_4h"),
+        *both("blocks.{l}.feedforward.down", f"{LAYER}.mlp.dense_4h_to_h"),
+    )
+
+    def read(self, fields: Fields) -> dict[str, Any]:
+        """See `Family.read`."""
+        width = fields.integer("hidden_size", fields.take("n_embed", None) or 64)
+        depth = fields.integer("n_layer", fields.take("num_hidden_layers", 2))
+        heads = fields.integer("n_head", fields.take("num_attention_heads", 8))
+        fields.must("apply_residual_connection_post_layernorm", False)
+        fields.must("n_inner", None, 4 * width)
+        net = {
+            "vocab_size": fields.integer("vocab_size", 250_880),
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "context": fields.integer("seq_length", 2048),  # ALiBi itself knows no length
+            "attention": part(SelfAttention, bias=True),
+            "feedforward": part(MLP, hidden=4 * width, bias=True, activation=part(GELU, approximate="tanh")),
+            "norm": part(LayerNorm, eps=fields.number("layer_norm_epsilon", 1e-5), bias=True),
+            "position": part(ALiBi),
+            "block": part(PreNorm),
+            "embedding_norm": True,
+            "tie": fields.flag("tie_word_embeddings", True),
+        }
+        # How the numbers are computed, on how many devices, not which numbers.
+        fields.finish(
+            ignored=("slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion")
+            + ("skip_bias_add", "skip_bias_add_qkv", "offset_alibi")
+        )
+        return net
+
+    def write(self, net: dict[str, Any]) -> dict[str, Any]:
+        """See `Family.write`."""
+        return {
+            "vocab_size": net["vocab_size"],
+            "hidden_size": net["width"],
+            "n_layer": net["depth"],
+            "n_head": net["heads"],
+            "seq_length": net["context"],
+            "layer_norm_epsilon": net["norm"]["eps"],
+            "tie_word_embeddings": net["tie"],
+            "apply_residual_connection_post_layernorm": False,
+            "attention_dropout": 0.0,
+            "hidden_dropout": 0.0,
+        }

@@ -1,0 +1,77 @@
+"""Gemma 3, the text models: norms over heads, five layers with a window to one without, each kind with its own RoPE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.families.gemma2 import NORMS, read_gemma, write_gemma
+from lit_gpt.hub.families.layer_types import FULL, LOCAL, read_windows
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD
+from lit_gpt.hub.families.qwen3 import QK_NORMS
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.plan import Part, part, tiled
+from lit_gpt.hub.rotary import read_one, write_scaling
+from lit_gpt.nn import SelfAttention
+
+GLOBAL_BASE, LOCAL_BASE = 1e6, 1e4
+
+
+class Gemma3(Family):
+    """Gemma team 2025 (arXiv 2503.19786)."""
+
+    architecture = "Gemma3ForCausalLM"
+    model_type = "gemma3_text"
+    table = (*ENDS, *NORMS, *ATTENTION, *QK_NORMS, *FEEDFORWARD)
+
+    def read(self, fields: Fields) -> dict[str, Any]:
+        """See `Family.read`."""
+        net = read_gemma(fields, context=131_072)
+        fields.must("attn_logit_softcapping", None)
+        period = fields.take("sliding_window_pattern", 6)
+        fields.take("_sliding_window_pattern", None)
+        usual = [LOCAL if (layer + 1) % period else FULL for layer in range(net["depth"])]
+        windows = read_windows(fields, net["depth"], fields.take("sliding_window", 4096), usual)
+        attention = [part(SelfAttention, **net["attention"], qk_norm=net["norm"], window=w) for w in windows]
+        near, far = _read_positions(fields, net["context"])
+        net |= {
+            "softcap": fields.take("final_logit_softcapping", None),
+            "attention": tiled(attention),
+            "position": tiled([far if window is None else near for window in windows]),
+        }
+        fields.finish()
+        return net
+
+    def write(self, net: dict[str, Any]) -> dict[str, Any]:
+        """See `Family.write`."""
+        layers = list(zip(net["attention"], net["position"], strict=True))
+        near = next((position for attention, position in layers if attention["window"] is not None), None)
+        far = next((position for attention, position in layers if attention["window"] is None), None)
+        return write_gemma(net) | {
+            "final_logit_softcapping": net["softcap"],
+            "attn_logit_softcapping": None,
+            "rope_parameters": {
+                LOCAL: _write_position(near, LOCAL_BASE),
+                FULL: _write_position(far, GLOBAL_BASE),
+            },
+        }
+
+
+def _read_positions(fields: Fields, context: int) -> tuple[Part, Part]:
+    """RoPE of the layers with a window, and of those without: older configs scale the latter alone."""
+    bases = fields.number("rope_local_base_freq", LOCAL_BASE), fields.number("rope_theta", GLOBAL_BASE)
+    both = fields.take("rope_parameters", None) or {}
+    scaling = fields.take("rope_scaling", None)
+    if set(both) - {LOCAL, FULL}:
+        raise fields.refusal("rope_parameters", both, f"an object for {LOCAL} and one for {FULL}")
+    far = {**(both.get(FULL) or {}), **(scaling or {})}
+    return (
+        read_one(both.get(LOCAL), fields.where, context, bases[0]),
+        read_one(far, fields.where, context, bases[1]),
+    )
+
+
+def _write_position(position: dict[str, Any] | None, base: float) -> dict[str, Any]:
+    if position is None:
+        return {"rope_type": "default", "rope_theta": base}
+    return {"rope_theta": position["base"], **(write_scaling(position["scaling"]) or {"rope_type": "default"})}

@@ -1,0 +1,107 @@
+"""GPT-2: learned positions, LayerNorm with biases, one fused matrix for queries, keys and values, stored transposed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.plan import Part, part, tiled
+from lit_gpt.hub.weights import Joined, Same, Transposed, both
+from lit_gpt.nn import GELU, MLP, LayerNorm, Learned, PreNorm, ReLU, SelfAttention
+
+LAYER = "transformer.h.{l}"
+QKV = [f"blocks.{{l}}.attention.{name}" for name in ("query", "key", "value")]
+ACTIVATIONS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
+
+
+class GPT2(Family):
+    """Radford et al. 2019, Language models are unsupervised multitask learners."""
+
+    architecture = "GPT2LMHeadModel"
+    model_type = "gpt2"
+    prefix = "transformer."
+    unused = (r".*attn\.bias", r".*attn\.masked_bias")  # causal masks, of older versions
+    table = (
+        Same("embedding.weight", "transformer.wte.weight"),
+        Same("positions.0.table.weight", "transformer.wpe.weight"),
+        *both("norm", "transformer.ln_f"),
+        Same("head.weight", "lm_head.weight"),
+        *both("blocks.{l}.attention_norm", f"{LAYER}.ln_1"),
+        *both("blocks.{l}.feedforward_norm", f"{LAYER}.ln_2"),
+        Joined([f"{name}.weight" for name in QKV], f"{LAYER}.attn.c_attn.weight", dim=1),
+        Joined([f"{name}.bias" for name in QKV], f"{LAYER}.attn.c_attn.bias"),
+        Transposed("blocks.{l}.attention.out.weight", f"{LAYER}.attn.c_proj.weight"),
+        Same("blocks.{l}.attention.out.bias", f"{LAYER}.attn.c_proj.bias"),
+        Transposed("blocks.{l}.feedforward.up.weight", f"{LAYER}.mlp.c_fc.weight"),
+        Same("blocks.{l}.feedforward.up.bias", f"{LAYER}.mlp.c_fc.bias"),
+        Transposed("blocks.{l}.feedforward.down.weight", f"{LAYER}.mlp.c_proj.weight"),
+        Same("blocks.{l}.feedforward.down.bias", f"{LAYER}.mlp.c_proj.bias"),
+    )
+
+    def read(self, fields: Fields) -> dict[str, Any]:
+        """See `Family.read`."""
+        width, depth, heads = (fields.integer(name) for name in ("n_embd", "n_layer", "n_head"))
+        context = fields.integer("n_positions", 1024)
+        fields.must("n_ctx", context)  # an older name for the same
+        fields.must("reorder_and_upcast_attn", False, True)  # the same numbers, in another order
+        usual = (width // heads) ** -0.5 if fields.flag("scale_attn_weights", True) else 1.0
+        by_layer = fields.flag("scale_attn_by_inverse_layer_idx", False)
+        scales = [usual / (layer + 1) if by_layer else usual for layer in range(depth)]
+        hidden = fields.take("n_inner", None) or 4 * width
+        net = {
+            "vocab_size": fields.integer("vocab_size"),
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "context": context,
+            "attention": tiled([part(SelfAttention, bias=True, scale=scale) for scale in scales]),
+            "feedforward": part(
+                MLP, hidden=hidden, bias=True, activation=read_activation(fields, "activation_function")
+            ),
+            "norm": part(LayerNorm, eps=fields.number("layer_norm_epsilon", 1e-5), bias=True),
+            "position": part(Learned),
+            "block": part(PreNorm),
+            "tie": fields.flag("tie_word_embeddings", True),
+        }
+        fields.finish()
+        return net
+
+    def write(self, net: dict[str, Any]) -> dict[str, Any]:
+        """See `Family.write`."""
+        attention, feedforward = net["attention"], net["feedforward"][0]
+        usual = (net["width"] // net["heads"]) ** -0.5
+        first = attention[0]["scale"]
+        return {
+            "vocab_size": net["vocab_size"],
+            "n_embd": net["width"],
+            "n_layer": net["depth"],
+            "n_head": net["heads"],
+            "n_positions": net["context"],
+            "n_inner": feedforward["hidden"],
+            "activation_function": write_activation(feedforward["activation"]),
+            "layer_norm_epsilon": net["norm"]["eps"],
+            "scale_attn_weights": first == usual,
+            "scale_attn_by_inverse_layer_idx": len({one["scale"] for one in attention}) > 1,
+            "tie_word_embeddings": net["tie"],
+            "attn_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+        }
+
+
+def read_activation(fields: Fields, name: str, default: str = "gelu_new") -> Part:
+    """The non-linearity of an MLP.
+
+    Raises:
+        UserError: It is none of ours.
+    """
+    value = fields.must(name, default, *ACTIVATIONS, "relu")
+    return part(ReLU) if value == "relu" else part(GELU, approximate=ACTIVATIONS[value])
+
+
+def write_activation(activation: dict[str, Any] | None) -> str:
+    """The name of an MLP's non-linearity in config.json; of a class that has none, its own."""
+    if activation is None or activation["class"] not in ("GELU", "ReLU"):
+        return str(activation and activation["class"])
+    return "relu" if activation["class"] == "ReLU" else {"tanh": "gelu_new", "none": "gelu"}[activation["approximate"]]

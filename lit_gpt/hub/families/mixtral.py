@@ -1,0 +1,61 @@
+"""Mixtral: Mistral whose feed-forward layers are mixtures of experts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, NORMS, read_sizes, write_sizes
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.plan import part
+from lit_gpt.hub.rotary import read_rotary, write_rotary
+from lit_gpt.hub.weights import Experts, Same
+from lit_gpt.nn import MoE, SelfAttention
+
+EXPERTS = "model.layers.{l}.block_sparse_moe.experts.{e}"
+
+
+class Mixtral(Family):
+    """Jiang et al. 2024 (arXiv 2401.04088)."""
+
+    architecture = "MixtralForCausalLM"
+    model_type = "mixtral"
+    table = (
+        *ENDS,
+        *NORMS,
+        *ATTENTION,
+        Same("blocks.{l}.feedforward.router.weight", "model.layers.{l}.block_sparse_moe.gate.weight"),
+        Experts("blocks.{l}.feedforward.gate.weight", f"{EXPERTS}.w1.weight"),
+        Experts("blocks.{l}.feedforward.up.weight", f"{EXPERTS}.w3.weight"),
+        Experts("blocks.{l}.feedforward.down.weight", f"{EXPERTS}.w2.weight"),
+    )
+
+    def read(self, fields: Fields) -> dict[str, Any]:
+        """See `Family.read`."""
+        net = read_sizes(fields, kv_heads=8, eps=1e-5, context=4096 * 32)
+        fields.must("hidden_act", "silu")
+        fields.must("router_jitter_noise", 0.0)
+        attention = part(SelfAttention, **net["attention"], window=fields.take("sliding_window", None))
+        feedforward = part(
+            MoE,
+            hidden=fields.integer("intermediate_size"),
+            experts=fields.integer("num_local_experts", 8),
+            top_k=fields.integer("num_experts_per_tok", 2),
+            balance=fields.number("router_aux_loss_coef", 0.001),
+            z_loss=0.0,
+            pooled=True,
+        )
+        position = read_rotary(fields, net["context"], base=1e6)
+        fields.finish()
+        return net | {"attention": attention, "feedforward": feedforward, "position": position}
+
+    def write(self, net: dict[str, Any]) -> dict[str, Any]:
+        """See `Family.write`."""
+        experts = net["feedforward"][0]
+        return write_sizes(net) | {
+            "sliding_window": net["attention"][0]["window"],
+            "num_local_experts": experts["experts"],
+            "num_experts_per_tok": experts["top_k"],
+            "router_jitter_noise": 0.0,
+            **write_rotary(net["position"][0]),
+        }

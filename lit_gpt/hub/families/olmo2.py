@@ -1,0 +1,49 @@
+"""OLMo 2: norms after each branch, none before; a norm over all heads' queries and keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, read_sizes, write_sizes
+from lit_gpt.hub.families.qwen3 import QK_NORMS
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.plan import part
+from lit_gpt.hub.rotary import read_rotary, write_rotary
+from lit_gpt.hub.weights import Same
+from lit_gpt.nn import ResPostNorm, SelfAttention, SwiGLU
+
+
+class Olmo2(Family):
+    """OLMo team 2025 (arXiv 2501.00656)."""
+
+    architecture = "Olmo2ForCausalLM"
+    model_type = "olmo2"
+    table = (
+        *ENDS,
+        Same("blocks.{l}.attention_norm.weight", "model.layers.{l}.post_attention_layernorm.weight"),
+        Same("blocks.{l}.feedforward_norm.weight", "model.layers.{l}.post_feedforward_layernorm.weight"),
+        *ATTENTION,
+        *QK_NORMS,
+        *FEEDFORWARD,
+    )
+
+    def read(self, fields: Fields) -> dict[str, Any]:
+        """See `Family.read`."""
+        net = read_sizes(fields, kv_heads=None, eps=1e-5)
+        fields.must("hidden_act", "silu")
+        bias = fields.flag("attention_bias", False)
+        attention = part(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], qk_norm_over="heads")
+        feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
+        position = read_rotary(fields, net["context"])
+        fields.finish()
+        return net | {
+            "attention": attention,
+            "feedforward": feedforward,
+            "position": position,
+            "block": part(ResPostNorm),
+        }
+
+    def write(self, net: dict[str, Any]) -> dict[str, Any]:
+        """See `Family.write`."""
+        return write_sizes(net) | {"attention_bias": net["attention"][0]["bias"], **write_rotary(net["position"][0])}

@@ -1,0 +1,60 @@
+"""Phi-3 and Phi-4: Llama with fused matrices, a window, partial rotary positions and LongRoPE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.families.llama import ENDS, NORMS, read_sizes, write_sizes
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.plan import part
+from lit_gpt.hub.rotary import read_rotary, write_rotary
+from lit_gpt.hub.weights import Joined, both, fused
+from lit_gpt.nn import SelfAttention, SwiGLU
+
+
+class Phi3(Family):
+    """Abdin et al. 2024 (arXiv 2404.14219)."""
+
+    architecture = "Phi3ForCausalLM"
+    model_type = "phi3"
+    table = (
+        *ENDS,
+        *NORMS,
+        *fused(
+            Joined,
+            [f"blocks.{{l}}.attention.{name}" for name in ("query", "key", "value")],
+            "model.layers.{l}.self_attn.qkv_proj",
+        ),
+        *both("blocks.{l}.attention.out", "model.layers.{l}.self_attn.o_proj"),
+        *fused(
+            Joined, [f"blocks.{{l}}.feedforward.{name}" for name in ("gate", "up")], "model.layers.{l}.mlp.gate_up_proj"
+        ),
+        *both("blocks.{l}.feedforward.down", "model.layers.{l}.mlp.down_proj"),
+    )
+
+    def read(self, fields: Fields) -> dict[str, Any]:
+        """See `Family.read`."""
+        net = read_sizes(fields, kv_heads=None, eps=1e-5, context=4096)
+        fields.must("hidden_act", "silu")
+        fields.must("attention_bias", False)
+        attention = part(SelfAttention, **net["attention"], window=fields.take("sliding_window", None))
+        feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
+        # Two older names for LongRoPE.
+        position = read_rotary(
+            fields, net["context"], partial=True, original=4096, renamed={"su": "longrope", "yarn": "longrope"}
+        )
+        fields.finish()
+        return net | {"attention": attention, "feedforward": feedforward, "position": position}
+
+    def write(self, net: dict[str, Any]) -> dict[str, Any]:
+        """See `Family.write`."""
+        position = net["position"][0]
+        written = write_sizes(net) | write_rotary(position)
+        del written["head_dim"]  # transformers' own is always width / heads
+        scaling = position["scaling"]
+        return written | {
+            "sliding_window": net["attention"][0]["window"],
+            "partial_rotary_factor": position["fraction"],
+            "original_max_position_embeddings": scaling["original_context"] if scaling else net["context"],
+        }

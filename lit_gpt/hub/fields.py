@@ -1,0 +1,151 @@
+"""A config.json while it is being read: what a family does not ask for by name is an error, never a default.
+
+Knows JSON values and which fields change nothing about a net's function; knows no family.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_gpt.errors import UserError
+
+# What a net computes does not depend on these: names and versions, how outputs are wrapped, ids that the tokenizer's
+# own files say, drawing of the first weights, and dropout, which is a choice of each training (`model.net.dropout`).
+_WITHOUT_EFFECT = frozenset(
+    """
+    architectures model_type torch_dtype dtype transformers_version _name_or_path name_or_path auto_map use_cache
+    attn_implementation _attn_implementation _attn_implementation_autoset return_dict output_attentions
+    output_hidden_states bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id
+    initializer_range embd_pdrop resid_pdrop attn_pdrop attention_dropout hidden_dropout dropout residual_dropout
+    embedding_dropout classifier_dropout layerdrop id2label label2id num_labels problem_type task_specific_params
+    finetuning_task torchscript use_bfloat16 gradient_checkpointing tokenizer_class prefix pretraining_tp
+    summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout
+    max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
+    typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
+    num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id
+    remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tf_legacy_loss
+    output_router_logits cache_implementation hidden_dropout_prob keys_to_ignore_at_inference
+    """.split()
+)
+# Fields of every config whose other values would make it another net.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "cross_attention_hidden_size": (None,),
+    "chunk_size_feed_forward": (0,),
+    "pruned_heads": ({}, None),
+    "tie_encoder_decoder": (False,),
+    "is_decoder": (False, True),
+}
+_NONE = object()
+
+
+class Fields:
+    """The fields of one config.json.
+
+    Args:
+        values: The parsed file.
+        where: The file, for messages.
+    """
+
+    def __init__(self, values: dict[str, Any], where: str) -> None:
+        self.where = where
+        self._values = values
+        self._taken: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Whether the file has the field, even if it is null."""
+        return name in self._values
+
+    def take(self, name: str, default: Any = _NONE) -> Any:
+        """The value of a field, null included; the default where the file does not have it.
+
+        Raises:
+            UserError: It is missing and has no default.
+        """
+        self._taken.add(name)
+        if name in self._values:
+            return self._values[name]
+        if default is _NONE:
+            raise UserError(f"{self.where} lacks {name}; it is not complete")
+        return default
+
+    def integer(self, name: str, default: Any = _NONE) -> int:
+        """A whole number above 0.
+
+        Raises:
+            UserError: It is missing without a default, or something else.
+        """
+        value = self.take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{self.where}: {name} must be a whole number above 0, got {value!r}")
+        return value
+
+    def number(self, name: str, default: Any = _NONE) -> float:
+        """A finite number.
+
+        Raises:
+            UserError: It is missing without a default, or something else.
+        """
+        value = self.take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+            raise UserError(f"{self.where}: {name} must be a number, got {value!r}")
+        return float(value)
+
+    def flag(self, name: str, default: Any = _NONE) -> bool:
+        """True or false.
+
+        Raises:
+            UserError: It is missing without a default, or something else.
+        """
+        value = self.take(name, default)
+        if not isinstance(value, bool):
+            raise UserError(f"{self.where}: {name} must be true or false, got {value!r}")
+        return value
+
+    def must(self, name: str, *allowed: Any) -> Any:
+        """A field that may have these values only; the first is what a missing one means.
+
+        Raises:
+            UserError: It has another value.
+        """
+        value = self.take(name, allowed[0])
+        if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
+            raise self.refusal(name, value, " or ".join(repr(one) for one in allowed))
+        return value
+
+    def refusal(self, name: str, value: Any, instead: str) -> UserError:
+        """The error for a value that cannot be represented."""
+        return UserError(f"{self.where}: {name} is {value!r}, which cannot be represented here; only {instead} can")
+
+    def inner(self, name: str) -> Fields:
+        """The fields of a nested object, to be finished by themselves.
+
+        Raises:
+            UserError: It is no object.
+        """
+        value = self.take(name)
+        if not isinstance(value, dict):
+            raise UserError(f"{self.where}: {name} must be an object, got {value!r}")
+        return Fields(value, f"{self.where}, {name}")
+
+    def finish(self, ignored: tuple[str, ...] = ()) -> None:
+        """To be called when all that is understood was taken.
+
+        Args:
+            ignored: Fields of this family that change nothing, with whatever value.
+
+        Raises:
+            UserError: There are fields left that might change what the net computes.
+        """
+        for name, allowed in _HARMLESS.items():
+            if name in self._values:
+                self.must(name, *allowed)
+        unknown = self._values.keys() - self._taken - _WITHOUT_EFFECT - set(ignored)
+        unknown = {name for name in unknown if not name.startswith("_")}
+        if unknown:
+            told = ", ".join(f"{name} ({self._values[name]!r})"[:80] for name in sorted(unknown)[:4])
+            more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
+            raise UserError(
+                f"{self.where} has fields that are not understood; the net might compute something else: {told}{more}"
+            )

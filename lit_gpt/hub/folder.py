@@ -1,0 +1,122 @@
+"""A folder as Hugging Face writes it: config.json and the tensors of its safetensors files, read one at a time.
+
+Knows files; knows no family. Pickle is never read, and no code of the folder is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lit_gpt.errors import UserError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The fields of a folder's config.json.
+
+    Raises:
+        UserError: There is none, or it is not readable.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give one with config.json, *.safetensors and tokenizer.json")
+    return read_json(folder / "config.json", "; give a folder with config.json, *.safetensors and tokenizer.json")
+
+
+def read_json(file: Path, hint: str = "") -> dict[str, Any]:
+    """An object of a JSON file.
+
+    Raises:
+        UserError: It is missing, not readable or something else.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file.parent} has no {file.name}{hint}") from None
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{file} cannot be read ({fault}); fetch it again") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is not a JSON object; fetch it again")
+    return values
+
+
+class Tensors:
+    """The tensors of a folder by name: shapes and types at once, values on demand.
+
+    A file is opened for each reading and closed again, so that its pages do not stay in memory.
+
+    Args:
+        folder: With model.safetensors, or shards and their index.
+
+    Raises:
+        UserError: No safetensors, a missing shard, a file that is cut short or damaged, types that are no floats.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file_of: dict[str, Path] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
+        for file in self._files():
+            self._look(file)
+
+    def _files(self) -> list[Path]:
+        index = self.folder / INDEX
+        if index.exists():
+            names = sorted(set(read_json(index).get("weight_map", {}).values()))
+            missing = [name for name in names if not (self.folder / name).exists()]
+            if missing or not names:
+                what = ", ".join(missing) or "any shard"
+                raise UserError(f"{self.folder} lacks {what}, which {INDEX} names; fetch it again")
+            if any(Path(name).name != name for name in names):
+                raise UserError(f"{index} names files outside its folder; they are not read")
+            return [self.folder / name for name in names]
+        if (self.folder / SINGLE).exists():
+            return [self.folder / SINGLE]
+        pickles = [file.name for pattern in _PICKLES for file in sorted(self.folder.glob(pattern))]
+        if pickles:
+            raise UserError(
+                f"{self.folder} holds its weights as {pickles[0]} only, a format whose files can run code; "
+                "take a version with *.safetensors, or convert it with safetensors"
+            )
+        raise UserError(f"{self.folder} holds no {SINGLE} and no {INDEX}; fetch the weights too")
+
+    def _look(self, file: Path) -> None:
+        try:
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():
+                    part = opened.get_slice(name)
+                    if part.get_dtype() not in DTYPES:
+                        raise UserError(f"{file}: {name} is {part.get_dtype()}; only {', '.join(DTYPES)} can be read")
+                    self._file_of[name] = file
+                    self.shapes[name], self.dtypes[name] = tuple(part.get_shape()), DTYPES[part.get_dtype()]
+        except (SafetensorError, OSError) as fault:
+            raise UserError(f"{file} is damaged or cut short ({fault}); fetch it again") from None
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, in memory mapped from its file until it is let go."""
+        with safe_open(self._file_of[name], "pt") as opened:
+            found: Tensor = opened.get_tensor(name)
+        return found
+
+    @property
+    def widest(self) -> torch.dtype:
+        """The type that holds all tensors without loss."""
+        found = torch.bfloat16 if set(self.dtypes.values()) == {torch.bfloat16} else torch.float16
+        for dtype in self.dtypes.values():
+            found = torch.promote_types(found, dtype)
+        return found
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        sizes = (torch.Size(shape).numel() * self.dtypes[name].itemsize for name, shape in self.shapes.items())
+        return sum(sizes)

@@ -1,0 +1,135 @@
+"""From a net of ours to a folder that `transformers` loads, and why not where no family can express it.
+
+Knows families and files; does not know checkpoints of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import split_state_dict_into_shards_factory
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lit_gpt.errors import UserError
+from lit_gpt.hub import plan
+from lit_gpt.hub.families import ARCHITECTURES, family_of
+from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.weights import pairs
+
+Tick = Callable[[int], None]
+_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float64: "float64"}
+
+
+def choose(arguments: dict[str, Any], preferred: str | None = None, only: str | None = None) -> tuple[Family, dict]:
+    """The family that expresses a net, and the fields of its config.json.
+
+    A family fits if the config that it writes, read again, says the very same net.
+
+    Args:
+        arguments: GPT's, as in a run's config.
+        preferred: Architecture that is taken where it fits.
+        only: Architecture that is taken or refused.
+
+    Raises:
+        UserError: None fits; it says what stands in the way of the nearest one.
+    """
+    net = plan.layers(arguments)
+    reasons: dict[str, list[tuple[str, Any, Any]]] = {}
+    order = [only] if only else sorted(ARCHITECTURES, key=lambda name: name != preferred)
+    for name in order:
+        family = family_of(name)
+        try:
+            config = family.write(net)
+            again = plan.layers(plan.complete(family.read(Fields(config, name))))
+        except (UserError, TypeError, ValueError, ZeroDivisionError) as fault:
+            if only:
+                raise UserError(f"{name} cannot express this net: {fault}") from None
+            continue
+        reasons[name] = plan.differences(net, again)
+        if not reasons[name]:
+            return family, config
+    nearest = min(reasons, key=lambda name: len(reasons[name]), default=None)
+    if nearest is None:
+        raise UserError("no family can express this net; `lit-gpt inspect` shows its parts")
+    told = "; ".join(f"{key} is {_said(mine)}, there {_said(other)}" for key, mine, other in reasons[nearest][:4])
+    more = f"; and {len(reasons[nearest]) - 4} more" if len(reasons[nearest]) > 4 else ""
+    who = (
+        f"{nearest} cannot" if only else f"no family of transformers can express this net; the nearest, {nearest}, can"
+    )
+    raise UserError(f"{who} {'express this net' if only else 'not'}: {told}{more}")
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def write_folder(
+    folder: Path,
+    family: Family,
+    config: dict[str, Any],
+    arguments: dict[str, Any],
+    weights: Mapping[str, Tensor],
+    files: Mapping[str, str],
+    ids: dict[str, Any],
+    max_shard_size: int | str = "5GB",
+    tick: Tick = lambda count: None,
+) -> None:
+    """Writes config.json, model.safetensors (in shards where it is larger) and the tokenizer's files.
+
+    Args:
+        folder: Exists and is empty.
+        family: Of `choose`.
+        config: Of `choose`.
+        arguments: GPT's, as in a run's config.
+        weights: Tensors by our names, without ``net.`` ahead.
+        files: The tokenizer's, by name.
+        ids: Fields of config.json that say the tokenizer's bos, eos and pad.
+        max_shard_size: Bytes of a shard, or words such as 5GB.
+        tick: Told the bytes of each shard that is written.
+    """
+    net = plan.make_net(arguments)
+    rules = pairs(family.table, net)
+    dtype = weights["embedding.weight"].dtype
+
+    def theirs() -> Iterator[tuple[str, Callable[[], Tensor]]]:
+        own = net.state_dict()
+        for pair in rules:
+            shapes = pair.rule.to_theirs([own[name] for name in pair.ours], net)
+            for place, (name, like) in enumerate(zip(pair.theirs, shapes, strict=True)):
+                size[name] = like.numel() * dtype.itemsize
+                yield (
+                    name,
+                    lambda pair=pair, place=place: pair.rule.to_theirs(  # type: ignore[misc]
+                        [weights[name] for name in pair.ours], net
+                    )[place],
+                )
+
+    size: dict[str, int] = {}
+    makers = dict(theirs())
+    shards = split_state_dict_into_shards_factory(
+        {name: name for name in makers},  # it looks at names through the two functions alone
+        get_storage_size=size.__getitem__,
+        get_storage_id=lambda name: None,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=max_shard_size,
+    )
+    for file, names in shards.filename_to_tensors.items():
+        save_file({name: makers[name]().contiguous() for name in names}, folder / file, metadata={"format": "pt"})
+        tick(sum(size[name] for name in names))
+    if shards.is_sharded:
+        index = {"metadata": {"total_size": sum(size.values())}, "weight_map": shards.tensor_to_filename}
+        _write_json(folder / "model.safetensors.index.json", index)
+    head = {"architectures": [family.architecture], "model_type": family.model_type, "torch_dtype": _TYPES[dtype]}
+    _write_json(folder / "config.json", head | config | ids)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def _write_json(file: Path, values: dict[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,178 @@
+"""A net's settings as plain data: parts by name, completed with their defaults, and layer by layer for comparison.
+
+Knows the seats of GPT and their arguments; knows no family and no file.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from lit_gpt import nn
+from lit_gpt.model import GPT
+from lit_gpt.nn import Sizes
+
+Part = dict[str, Any]  # {"class_path": ..., "init_args": {...}}, as in a run's config
+SEATS = ("attention", "feedforward", "position", "block")  # may be lists, tiled over the layers
+NUMBERS = ("vocab_size", "width", "depth", "heads", "context")
+# These do not change what the weights mean.
+FREE = ("dropout", "recompute", "seed", "init")
+_FREE_OF_PARTS = ("dropout", "balance", "z_loss", "pooled")
+_FILLED_IN = ("self", "sizes", "attention", "feedforward", "norm")  # by the net, when it makes its parts
+
+
+class Settings(dict[str, Any]):
+    """A part's class and arguments; an argument that it does not have is None."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def part(cls: type, **arguments: Any) -> Part:
+    """A part as it stands in a config, with every argument that is not given at its default."""
+    given = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN} | arguments
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": given}
+
+
+def complete(arguments: dict[str, Any]) -> dict[str, Any]:
+    """GPT's arguments with all that were left out at their defaults, so that the config says the whole net."""
+    return {name: value for name, value in _defaults(GPT).items() if name != "self"} | arguments
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    found = {}
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]
+        if parameter.default is not parameter.empty:
+            default = parameter.default
+            found[name] = part(default) if inspect.isclass(default) else default
+    return found
+
+
+def tiled(parts: list[Part]) -> Part | list[Part]:
+    """One part for each layer as a seat holds them: the shortest list that gives them again when it is tiled."""
+    for period in range(1, len(parts)):
+        if all(one == parts[i % period] for i, one in enumerate(parts)):
+            return parts[0] if period == 1 else parts[:period]
+    return parts[0] if len(parts) == 1 else parts
+
+
+def make_net(arguments: dict[str, Any]) -> GPT:
+    """The net of these arguments on the meta device, without any memory.
+
+    Raises:
+        ValueError: The arguments do not go together.
+    """
+    with torch.device("meta"):
+        return GPT(**{name: _factory(value) for name, value in arguments.items()})
+
+
+def _factory(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_factory(one) for one in value]
+    if not isinstance(value, dict) or "class_path" not in value:
+        return value
+    arguments = {name: _factory(one) for name, one in (value.get("init_args") or {}).items()}
+    return functools.partial(class_of(value["class_path"]), **arguments)
+
+
+def class_of(class_path: str) -> type:
+    """The part of this package that a class path names.
+
+    Raises:
+        ValueError: It names none.
+    """
+    found = getattr(nn, class_path.rpartition(".")[2], None)
+    if not class_path.startswith("lit_gpt.") or not inspect.isclass(found):
+        raise ValueError(f"{class_path} is no part of lit_gpt")
+    return found
+
+
+def layers(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a net computes with nothing left open: its numbers, and for each layer each part's class and arguments.
+
+    Two configs with equal layers are the same net, however they were written. A class from outside this package is
+    named by its class path; its arguments stand as they are.
+
+    Args:
+        arguments: GPT's, as in a config.
+
+    Returns:
+        The numbers and switches by name, ``norm``, and under each other seat's name a list with one dict for each
+        layer: `Settings` of its ``class`` and its arguments.
+    """
+    arguments = complete(arguments)
+    sizes = Sizes(*(arguments[name] for name in ("width", "heads", "depth", "context", "vocab_size")))
+    sizes = sizes.replace(head_size=sizes.width // sizes.heads)
+    found = {name: value for name, value in arguments.items() if name not in (*SEATS, *FREE, "norm")}
+    if "DynamicNTK" in str(arguments["position"]):
+        del found["context"]  # the scaling goes on as far as is asked, and counts from a length of its own
+    found["norm"] = settled(arguments["norm"], sizes)
+    for seat in SEATS:
+        given = arguments[seat]
+        given = given if isinstance(given, list) else [given]
+        found[seat] = [settled(given[layer % len(given)], sizes) for layer in range(sizes.depth)]
+    return found
+
+
+def settled(given: Part, sizes: Sizes) -> Settings:
+    """A part's class and arguments, those that follow from others worked out; arguments that are free left out."""
+    try:
+        cls = class_of(given["class_path"])
+    except ValueError:
+        return Settings({"class": given["class_path"], **(given.get("init_args") or {})})
+    own = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN}
+    own |= given.get("init_args") or {}
+    own = {name: _inner(value, sizes) for name, value in own.items() if name not in _FREE_OF_PARTS}
+    if cls is nn.SelfAttention:
+        own["kv_heads"] = own["kv_heads"] or sizes.heads
+        own["head_size"] = own["head_size"] or sizes.width // sizes.heads
+        own["out_bias"] = own["bias"] if own["out_bias"] is None else own["out_bias"]
+        own["scale"] = own["head_size"] ** -0.5 if own["scale"] is None else own["scale"]
+    if cls is nn.LongRoPE and own["attention_factor"] is None:
+        own["attention_factor"] = nn.LongRoPE(**own).gain(sizes.context)
+    if "ratio" in own and "hidden" in own:
+        with torch.device("meta"):
+            module = _factory({**given, "init_args": {**(given.get("init_args") or {})}})(sizes)
+        own["hidden"] = module.up.weight.shape[-2]
+        del own["ratio"]
+    return Settings({"class": cls.__name__, **own})
+
+
+def _inner(value: Any, sizes: Sizes) -> Any:
+    return settled(value, sizes) if isinstance(value, dict) and "class_path" in value else value
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Where two `layers` differ: name of the setting (with the first layer it concerns), and both values."""
+    found = []
+    a, b = dict(_flat(one)), dict(_flat(other))
+    for key in dict.fromkeys([*a, *b]):
+        if a.get(key) != b.get(key):
+            found.append((key, a.get(key), b.get(key)))
+    # A part of another class has other arguments: the class says it all.
+    classes = {key.removesuffix(".class") for key, _, _ in found if key.endswith(".class")}
+    found = [d for d in found if d[0].endswith(".class") or d[0].rpartition(".")[0] not in classes]
+    seen: set[tuple[str, Any, Any]] = set()
+    told = []
+    for key, mine, theirs in found:
+        # The same difference in every layer is said once.
+        name = ".".join(word for word in key.split(".") if not word.isdigit()).removesuffix(".class")
+        if (mark := (name, str(mine), str(theirs))) not in seen:
+            seen.add(mark)
+            told.append((name, mine, theirs))
+    return told
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(values, list) and values and isinstance(values[0], dict):
+        for place, value in enumerate(values):
+            yield from _flat(value, f"{prefix}.{place}")
+    else:
+        yield prefix, values

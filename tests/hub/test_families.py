@@ -1,0 +1,88 @@
+"""Every family, every odd option: what is imported equals transformers' model, and the way back loses nothing."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from random_models import Case, cases, computing_in, make, save
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from lit_gpt import checkpoint
+from lit_gpt.commands import export, import_
+from lit_gpt.generate.engine import generate
+
+every = pytest.mark.parametrize("case", cases())
+
+
+def taken_in(folder: Path, out: Path) -> torch.nn.Module:
+    """The net of a folder, through the command and back from its checkpoint."""
+    assert import_.main([str(folder), "--out", str(out)]) == 0
+    return checkpoint.load(out)[0]
+
+
+@every
+@torch.no_grad()
+def test_logits_are_equal_in_float32(case: Case, tmp_path: Path) -> None:
+    theirs = make(case)
+    net = taken_in(save(theirs, tmp_path / "theirs"), tmp_path / "ours")
+    ids = case.ids()
+    expected = theirs(ids).logits
+    assert 0.3 < expected.std() < 100, "logits too even, or too far apart, to compare"
+    torch.testing.assert_close(net(ids), expected, rtol=0, atol=1e-5)
+
+
+@every
+@torch.no_grad()
+def test_logits_are_equal_in_float64(case: Case, tmp_path: Path) -> None:
+    theirs = make(case, torch.float64)
+    net = taken_in(save(theirs, tmp_path / "theirs"), tmp_path / "ours").double()
+    ids = case.ids()
+    with computing_in(torch.float64), getattr(case.module, "lifted", nullcontext)():
+        expected = theirs(ids).logits
+    assert expected.dtype == torch.float64
+    torch.testing.assert_close(net(ids), expected, rtol=0, atol=1e-10)
+
+
+@every
+@torch.no_grad()
+def test_greedy_text_is_the_same(case: Case, tmp_path: Path) -> None:
+    prompt = case.ids()[:1, :12]
+    for seed in range(10):  # a text that goes round in circles proves little
+        theirs = make(case, scale=3.0, seed=seed)
+        written = theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=64, do_sample=False, eos_token_id=None,
+            pad_token_id=0,
+        )[0, 12:].tolist()  # fmt: skip
+        if len(set(written)) > 5:
+            break
+    assert len(written) == 64 and len(set(written)) > 5
+    net = taken_in(save(theirs, tmp_path / "theirs"), tmp_path / "ours")
+    assert [id for (id,) in generate(net, prompt.tolist(), max_new_tokens=64)] == written
+
+
+@every
+@torch.no_grad()
+def test_the_way_back_loses_nothing(case: Case, tmp_path: Path) -> None:
+    theirs = make(case)
+    folder = save(theirs, tmp_path / "theirs")
+    net = taken_in(folder, tmp_path / "ours")
+    assert export.main([str(tmp_path / "ours"), "--out", str(tmp_path / "back")]) == 0
+    original = load_file(folder / "model.safetensors")
+    returned = load_file(tmp_path / "back" / "model.safetensors")
+    assert original.keys() == returned.keys()
+    for name, tensor in original.items():
+        assert torch.equal(tensor, returned[name]), name
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert config["architectures"] == [case.module.ARCHITECTURE]
+    again = taken_in(tmp_path / "back", tmp_path / "again")
+    for name, weight in net.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+    ids = case.ids()
+    assert torch.equal(net(ids), again(ids))
+    loaded = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "back", attn_implementation=theirs.config._attn_implementation
+    )
+    torch.testing.assert_close(loaded(ids).logits, theirs(ids).logits, rtol=0, atol=1e-6)
