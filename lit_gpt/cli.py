@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lit_gpt import rundir
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, differences, packages
+from lit_gpt.lineage import Ancestor, Vocabulary, packages
 from lit_gpt.mistakes import explain
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
@@ -38,6 +38,7 @@ from lit_gpt.train.record import RunRecord, is_first
 from lit_gpt.train.resume import ExactResume
 from lit_gpt.train.samples import SampleText
 from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
+from lit_gpt.train.start import describe_growth, start_rows
 from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 from lit_gpt.train.summary import RunSummary
 
@@ -131,6 +132,7 @@ class CLI(LightningCLI):
         self.command, self.typed, self.ancestor = command, typed, ancestor
         self.place = place or Place()
         self.resuming = self.place.checkpoint is not None
+        self.vocab: Vocabulary | None = None  # that of the ancestor's net, with new tokens
         init_from = typed.get("model.init_from")
         if command == "fit" and init_from and not self.resuming:
             self.ancestor = Ancestor.read(str(init_from), packages([s.values for s in typed.layers]))
@@ -188,8 +190,8 @@ class CLI(LightningCLI):
         """Ids that the net gets: the checkpoint's where there is one, else the tokenizer's, padded. Prepares data."""
         if self.ancestor is None:
             return data.vocab_size
-        data.adopt(self.ancestor.tokenizer_object())
-        return self.ancestor.vocab_size
+        self.vocab = self.ancestor.hand_over(data, self.command == "fit" and not self.resuming)
+        return self.vocab.size
 
     # -- parsing -------------------------------------------------------------------------------------------------------
 
@@ -207,7 +209,7 @@ class CLI(LightningCLI):
             self._take_over_net(parser, words)
         elif self.ancestor is not None:
             plain = self._plain(parser)
-            self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"])
+            self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"], self._inherited(parser))
             if self.command != "fit":
                 self.ancestor.refuse_another_split(plain["data"])
         self._settle_numbers()
@@ -220,9 +222,14 @@ class CLI(LightningCLI):
                 raise
             raise UserError(explain(str(error), parser, self.typed.argv, self.typed.layers)) from None
 
-    def _plain(self, parser: LightningArgumentParser) -> dict[str, Any]:
-        """The parsed settings as plain data, without what belongs to this one start."""
-        values = yaml.safe_load(parser.dump(self.config, skip_validation=True, skip_none=False))  # null is a choice too
+    def _inherited(self, parser: LightningArgumentParser) -> dict[str, Any]:
+        """The ancestor's net and tokenizer as the parser reads them: with all defaults, each class by one name."""
+        assert self.ancestor is not None
+        return self._plain(parser, self._parse(parser, ["--config", yaml.safe_dump(self.ancestor.start())]))
+
+    def _plain(self, parser: LightningArgumentParser, config: Namespace | None = None) -> dict[str, Any]:
+        """The parsed settings as plain data, null included, which is a choice too; not what belongs to this one start."""
+        values = yaml.safe_load(parser.dump(config or self.config, skip_validation=True, skip_none=False))
         return {key: value for key, value in values.items() if key not in _NOT_SAVED}
 
     def _refuse_a_word_for_a_list(self) -> None:
@@ -245,17 +252,7 @@ class CLI(LightningCLI):
         own["model"]["init_from"] = None
         self.config = self._parse(parser, [*words, "--config", yaml.safe_dump(own)])
         self._settle_numbers()
-        now = self._plain(parser)
-        seen = set()
-        for key, typed, kept in differences(asked, now):
-            if key != "model.init_from":
-                self.place.notes.append(f"resume keeps {key} = {kept} of the checkpoint; {typed} was asked for")
-            seen.add(key)
-        before = {key: self.ancestor.config.get(key) for key in ("seed_everything", "model", "data", "trainer")}
-        before["model"] = {**self.ancestor.config["model"], "net": self.ancestor.net}
-        for key, old, new in differences(before, {key: now.get(key) for key in before}):
-            if key not in seen and key != "model.init_from":
-                self.place.notes.append(f"resume changes {key} from {old} to {new}")
+        self.place.notes += self.ancestor.notes_on_resume(asked, self._plain(parser), self._inherited(parser))
 
     def _settle_numbers(self) -> None:
         """Fills what one number says about another."""
@@ -319,6 +316,9 @@ class CLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if self.vocab is not None and self.vocab.new and self.ancestor is not None:
+            start_rows(self.model.net, list(self.vocab.new.values()), self.vocab.known)
+            self.place.notes.append(describe_growth(self.vocab.new, self.ancestor.vocab_size, self.vocab.size))
         plain = self._plain(self.parser)
         self.model.config = copy.deepcopy(plain)
         self.model.config["model"]["net"]["init_args"]["vocab_size"] = self.model.net.vocab_size

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, flat, short
@@ -19,14 +19,31 @@ FREE = ("dropout", "recompute", "seed", "init")
 _TRUSTED = ("lit_gpt", "torch", "lightning")
 
 
+class Vocabulary(NamedTuple):
+    """What a net's vocabulary becomes: its rows, the ids of new tokens, the ids that are known already."""
+
+    size: int
+    new: dict[str, int]
+    known: list[int]
+
+
 @dataclass(frozen=True)
 class Ancestor:
-    """A checkpoint that a command starts from, goes on with or measures."""
+    """A checkpoint that a command starts from, goes on with or measures.
+
+    Args:
+        path: Its file.
+        config: The settings of the run that wrote it.
+        tokenizer: The tokenizer's state.
+        step: Optimizer steps that it has seen.
+        of_a_trainer: Whether a trainer wrote it, and not an import: then there is more in it than a net.
+    """
 
     path: Path
     config: dict[str, Any]
     tokenizer: dict[str, Any]
     step: int
+    of_a_trainer: bool = True
 
     @classmethod
     def read(cls, path: str | Path, trust: Iterable[str] = ()) -> "Ancestor":
@@ -46,7 +63,8 @@ class Ancestor:
         if "config" not in values or "tokenizer" not in values:
             raise UserError(f"{file} was not written by lit-gpt fit: it names neither its net nor its tokenizer")
         _refuse_strangers(values["config"], file, trust)
-        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], int(values.get("global_step", 0)))
+        step, of_a_trainer = int(values.get("global_step", 0)), "pytorch-lightning_version" in values
+        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer)
 
     @cached_property
     def net(self) -> dict[str, Any]:
@@ -80,24 +98,56 @@ class Ancestor:
         setting = self.config.get("data", {}).get("tokenizer")
         return {"tokenizer": copy.deepcopy(setting)} if setting else {}
 
-    def refuse_conflicts(self, net: dict[str, Any], data: dict[str, Any]) -> None:
+    def refuse_conflicts(self, net: dict[str, Any], data: dict[str, Any], own: dict[str, Any]) -> None:
         """Refuses a typed net, tokenizer or vocabulary with which the weights would mean something else.
+
+        Args:
+            net: `model.net` as it was typed.
+            data: `data` as it was typed.
+            own: What `start` gives, read as the typed settings were read.
 
         Raises:
             UserError: naming the key, what the checkpoint has and what was typed.
         """
         size = data.get("vocab_size")
-        if size not in (None, self.vocab_size):
+        grows = bool(size and data.get("add_tokens") and size > self.vocab_size)
+        if size not in (None, self.vocab_size) and not grows:
             raise UserError(
                 f"data.vocab_size is {size}, but the net of {self.path} has {self.vocab_size}; leave it out"
             )
         given = {"model": {"net": net}, "data": {"tokenizer": data.get("tokenizer")}}
-        for key, ours, typed in differences(self.start(), given):
+        ours_alone = {"model": {"net": own["model"]["net"]}, "data": {"tokenizer": own["data"].get("tokenizer")}}
+        for key, ours, typed in differences(ours_alone, given):
             if _is_free(key, net):
                 continue
             raise UserError(
                 f"{key} is {typed!r}, but {self.path} was trained with {ours!r}; leave {key} out to take it over"
             )
+
+    def notes_on_resume(self, asked: dict[str, Any], now: dict[str, Any], own: dict[str, Any]) -> list[str]:
+        """What a resumed run keeps against what was typed, and what it changes.
+
+        Args:
+            asked: The settings as they were typed.
+            now: The settings that the run goes on with.
+            own: What `start` gives, read as those were read.
+
+        Raises:
+            UserError: there is no training to go on with.
+        """
+        if not self.of_a_trainer:
+            raise UserError(f"{self.path} was not trained here; start a run from it with --model.init_from {self.path}")
+        notes, seen = [], set()
+        for key, typed, kept in differences(asked, now):
+            if key != "model.init_from":
+                notes.append(f"resume keeps {key} = {kept} of the checkpoint; {typed} was asked for")
+            seen.add(key)
+        before = {key: self.config.get(key) for key in ("seed_everything", "model", "data", "trainer")}
+        before["model"] = {**self.config["model"], "net": own["model"]["net"]}
+        for key, old, new in differences(before, {key: now.get(key) for key in before}):
+            if key not in seen and key != "model.init_from":
+                notes.append(f"resume changes {key} from {old} to {new}")
+        return notes
 
     def refuse_another_split(self, data: dict[str, Any]) -> None:
         """Refuses to cut the run's own text anew: what the run was trained on would be measured.
@@ -116,10 +166,44 @@ class Ancestor:
                 )
 
     def tokenizer_object(self) -> Any:
-        """The trained tokenizer."""
+        """The trained tokenizer.
+
+        Raises:
+            UserError: it has more ids than the net has rows for.
+        """
         from lit_gpt.data.tokenizers import Tokenizer
 
-        return Tokenizer.restore(self.tokenizer)
+        tokenizer = Tokenizer.restore(self.tokenizer)
+        if tokenizer.vocab_size > self.vocab_size:
+            raise UserError(
+                f"{self.path}: the tokenizer has {tokenizer.vocab_size} ids, the embedding {self.vocab_size} rows; "
+                "they do not belong together"
+            )
+        return tokenizer
+
+    def hand_over(self, data: Any, may_grow: bool) -> "Vocabulary":
+        """Gives the data the tokenizer, with the data's new tokens in it; tells what that makes of the vocabulary.
+
+        Args:
+            data: A TokenData.
+            may_grow: Whether a net is started from this one, which may have more tokens.
+
+        Raises:
+            UserError: there are new tokens and the net has to stay as it is.
+        """
+        tokenizer = self.tokenizer_object()
+        old = set(range(tokenizer.vocab_size)) - tokenizer.unused_ids
+        new = tokenizer.add_tokens(data.add_tokens) if data.add_tokens else {}
+        if new and not may_grow:
+            raise UserError(
+                f"data.add_tokens: {self.path} was trained without {' '.join(new)}; "
+                f"to train on with new tokens, start a new run with --model.init_from {self.path}"
+            )
+        data.adopt(tokenizer)
+        size = self.vocab_size
+        if may_grow and max(tokenizer.vocab_size, data.asked_vocab_size or 0) > size:
+            size = data.rows_for(tokenizer)
+        return Vocabulary(size, new, sorted(old))
 
 
 def _is_free(key: str, net: dict[str, Any]) -> bool:

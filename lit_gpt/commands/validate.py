@@ -34,7 +34,12 @@ def measure(command: str, argv: list[str]) -> int:
     cli = front.CLI(command, typed, ancestor=ancestor)
     assert ancestor is not None
     run = getattr(cli.trainer, command)
-    run(cli.model, datamodule=cli.datamodule, ckpt_path=ancestor.path, verbose=False, weights_only=True)
+    file = ancestor.path if ancestor.of_a_trainer else None
+    if file is None:  # of an imported model there is a net and no more
+        from lit_gpt.train.start import start_from
+
+        start_from(cli.model.net, ancestor.path)
+    run(cli.model, datamodule=cli.datamodule, ckpt_path=file, verbose=False, weights_only=True)
     if cli.trainer.is_global_zero:
         print(f"{ancestor.path}  step {ancestor.step}")
         for line in lines(cli.trainer.callback_metrics):

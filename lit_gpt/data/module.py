@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from lit_gpt.data.corpus import Corpus
 from lit_gpt.data.datasets import IGNORED, Batch, Ordered, Windows, as_it_is
 from lit_gpt.data.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.pretrained import Pretrained
 from lit_gpt.data.samplers import Order, RandomCrops, RankBatches, Sequential, Shuffled
 from lit_gpt.data.sources import Source, StandardLibrary, TextFiles
 from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, SplitBy
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "Byte",
     "Char",
+    "Pretrained",
     "RandomCrops",
     "Saved",
     "Sequential",
@@ -61,6 +63,8 @@ class TokenData(LightningDataModule):
     Args:
         source: Where the text comes from.
         tokenizer: How it becomes ids; it learns from the training split (Char from all text) unless it is a saved one.
+        add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
+            BPE and Pretrained take them, a net that is started from another grows for them.
         folder: Where the ids are kept; by default in the user's cache, in a folder named by the text and the tokenizer.
         context: Tokens in a window; by default what the net can see at once.
         batch_size: Windows in a batch of one process.
@@ -83,6 +87,7 @@ class TokenData(LightningDataModule):
         self,
         source: NewSource = StandardLibrary,
         tokenizer: NewTokenizer = BPE,
+        add_tokens: list[str] | None = None,
         folder: str | None = None,
         context: int | None = None,
         batch_size: int = 16,
@@ -112,10 +117,11 @@ class TokenData(LightningDataModule):
             raise UserError(f"num_workers {num_workers} is negative; give 0 to read in the training process itself")
         Fractions(val_fraction, test_fraction).check()
         self._source, self._new_tokenizer, self.folder = source, tokenizer, folder
+        self.add_tokens = list(add_tokens or [])
         self._context, self.batch_size, self.val_batch_size = context, batch_size, val_batch_size or batch_size
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
-        self._vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
+        self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
         self._seed = seed
         self._prepared: Prepared | None = None
         # Where training stood (epoch, slot) when `_counted` batches had been trained on.
@@ -134,7 +140,7 @@ class TokenData(LightningDataModule):
         if self._prepared is None:
             recipe = Recipe(
                 source=self._source(),
-                tokenizer=self._new_tokenizer(),
+                tokenizer=self._made_tokenizer(),
                 shares=self._shares,
                 split_by=self._split_by,
                 val_source=self._val_source() if self._val_source else None,
@@ -144,6 +150,12 @@ class TokenData(LightningDataModule):
             self._prepared = prepare(recipe, self.folder)
         return self._prepared
 
+    def _made_tokenizer(self) -> Tokenizer:
+        tokenizer = self._new_tokenizer()
+        if self.add_tokens:
+            tokenizer.add_tokens(self.add_tokens)
+        return tokenizer
+
     @property
     def tokenizer(self) -> Tokenizer:
         """The trained tokenizer."""
@@ -152,14 +164,23 @@ class TokenData(LightningDataModule):
     @property
     def vocab_size(self) -> int:
         """Ids that the net has to have: the argument, else the tokenizer's rounded up to a multiple of 64."""
-        needed = self.tokenizer.vocab_size
-        if self._vocab_size is None:
+        return self.rows_for(self.tokenizer)
+
+    def rows_for(self, tokenizer: Tokenizer) -> int:
+        """Ids that a net for this tokenizer has to have: `vocab_size` as it was given, else a multiple of 64.
+
+        Raises:
+            UserError: what was given is too few.
+        """
+        needed = tokenizer.vocab_size
+        if self.asked_vocab_size is None:
             return -(-needed // 64) * 64
-        if self._vocab_size < needed:
+        if self.asked_vocab_size < needed:
             raise UserError(
-                f"vocab_size {self._vocab_size} is less than the tokenizer's {needed} ids; raise it or leave it out"
+                f"vocab_size {self.asked_vocab_size} is less than the tokenizer's {needed} ids;"
+                " raise it or leave it out"
             )
-        return self._vocab_size
+        return self.asked_vocab_size
 
     @property
     def context(self) -> int:

@@ -73,13 +73,13 @@ class Pretrained(Tokenizer):
             self._piece(id)  # refuses what is past the vocabulary
         return str(self._loaded().decode([id for id in listed if id not in self._names], skip_special_tokens=True))
 
-    def add_tokens(self, texts: Iterable[str]) -> list[str]:
-        self._loaded()
+    def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
+        before = self._loaded().get_vocab(with_added_tokens=True)
         old = self._learnt.get("added", [])
         new = [text for text in dict.fromkeys(texts) if text not in old]
         if new:
             self._restore({**self._learnt, "added": [*old, *new]})
-        return new
+        return {text: self._inner.token_to_id(text) for text in new if text not in before}
 
     def byte_lengths(self) -> list[int] | None:
         return [len(piece) for piece in self._pieces] if self._lossless else None

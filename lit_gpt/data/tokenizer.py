@@ -84,8 +84,10 @@ class Tokenizer:
         """A decoder for ids that come one at a time."""
         return TokenStream(self._pieces)
 
-    def add_tokens(self, texts: Iterable[str]) -> list[str]:
-        """Makes texts that become one id each wherever they are spelled; returns those that were not so already.
+    def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
+        """Makes texts become one id each wherever they are spelled; returns those that had no id, with the new ones.
+
+        A tokenizer that is still to be trained adds them then, and returns none.
 
         Raises:
             UserError: this tokenizer cannot have any.

@@ -169,13 +169,14 @@ class BPE(Tokenizer):
         inner.train_from_iterator((part for text in texts for part in cut(text)), trainer)
         self._restore({"json": inner.to_str(), "added": self._added})
 
-    def add_tokens(self, texts: Iterable[str]) -> list[str]:
+    def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
         new = [text for text in dict.fromkeys(texts) if text not in self._added]
-        if new:
-            self._added = [*self._added, *new]
-            if self.trained:
-                self._restore({"json": self._json, "added": self._added})
-        return new
+        if not new or not self.trained:
+            self._added += new
+            return {}
+        before = self._inner.get_vocab(with_added_tokens=True)
+        self._restore({"json": self._json, "added": [*self._added, *new]})
+        return {text: self._inner.token_to_id(text) for text in new if text not in before}
 
     def configuration(self) -> dict[str, Any]:
         return {**super().configuration(), **({"added": list(self._added)} if self._added else {})}

@@ -30,8 +30,8 @@ class Writer:
     """Writes on from prompts with a net and its tokenizer.
 
     BOS stands ahead of each prompt where the tokenizer was made for it, since its nets were trained so. An empty
-    prompt starts from BOS, else from EOS (which stands between documents), else from a newline, else from id 0. EOS
-    and BOS end a text; padding, unknown and the ids that only fill the embedding up are never drawn.
+    prompt starts from BOS, else from EOS (which stands between documents), else from a newline, else from id 0. The
+    tokenizer's `stop_ids` end a text, mostly EOS and BOS; padding, unknown and ids without a token are never drawn.
 
     Args:
         net: the model.
@@ -46,9 +46,9 @@ class Writer:
             )
         self.net = net
         self.tokenizer = tokenizer
-        self.stop_ids = frozenset(id for id in (tokenizer.eos, tokenizer.bos) if id is not None)
+        self.stop_ids = tokenizer.stop_ids
         never = {id for id in (tokenizer.pad, tokenizer.unk) if id is not None} - self.stop_ids
-        self.forbid = Forbid(never | set(range(tokenizer.vocab_size, net.vocab_size)))
+        self.forbid = Forbid(never | tokenizer.unused_ids | set(range(tokenizer.vocab_size, net.vocab_size)))
 
     def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
         """Yield the text that follows the prompt, piece by piece, as soon as each is certain; options as below."""
@@ -132,8 +132,9 @@ class Writer:
             return [tokenizer.bos, *ids]
         if ids:
             return ids
-        if tokenizer.eos is not None:
-            return [tokenizer.eos]
+        for start in (tokenizer.bos, tokenizer.eos):
+            if start is not None:
+                return [start]
         try:
             return tokenizer.encode("\n")
         except ValueError:  # a vocabulary of characters without a newline

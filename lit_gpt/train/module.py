@@ -29,6 +29,7 @@ from lit_gpt.train.metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenL
 from lit_gpt.train.objectives import NextToken, Objective
 from lit_gpt.train.optimizers import apply_factors, parameter_groups, prefer_fused
 from lit_gpt.train.schedules import Schedule, WarmupCosine
+from lit_gpt.train.start import start_from
 from lit_gpt.train.tally import Tally, widest_float
 
 
@@ -43,7 +44,7 @@ class LitGPT(lightning.LightningModule):
         groups: Settings by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as
             `net.blocks.0.*`, to `lr` (a factor on the optimizer's) and `weight_decay`. Laid over the default, which
             decays matrices alone; `{embeddings: {weight_decay: 0.1}}` decays the embeddings as well.
-        init_from: A checkpoint or run directory whose weights the net starts from.
+        init_from: A checkpoint, run directory or imported model whose weights the net starts from.
         compile: Compile the net before training.
     """
 
@@ -280,26 +281,6 @@ class LitGPT(lightning.LightningModule):
         # Not strategy.reduce, which waits for all ranks, and so for the device, beforehand.
         torch.distributed.all_reduce(tensor)
         return tensor
-
-
-def start_from(net: GPT, path: str) -> None:
-    """Load the weights of a checkpoint or run directory into a net of the same shape.
-
-    Raises:
-        UserError: it cannot be read, or is of another vocabulary or shape.
-    """
-    from lit_gpt import checkpoint
-
-    file = checkpoint.find(path)
-    state = checkpoint.read(file)["state_dict"]
-    weights = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
-    table = weights.get("embedding.weight")
-    if table is not None and table.shape[0] != net.vocab_size:
-        raise UserError(
-            f"init_from: {file} has a vocabulary of {table.shape[0]}, this net one of {net.vocab_size}; "
-            "train with the checkpoint's own tokenizer"
-        )
-    checkpoint.load_weights(net, weights, file)
 
 
 def _limited(batches: int, limit: int | float | None) -> int:

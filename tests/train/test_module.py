@@ -232,8 +232,8 @@ def test_init_from_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, tiny())
     from lit_gpt.train.module import LitGPT
 
-    other = GPT(64, width=16, depth=2, heads=2, context=16, seed=0)
-    with pytest.raises(UserError, match="vocabulary of 32, this net one of 64"):
+    other = GPT(16, width=16, depth=2, heads=2, context=16, seed=0)
+    with pytest.raises(UserError, match="vocabulary of 32, this net one of 16"):
         LitGPT(other, init_from=str(path))
 
 
