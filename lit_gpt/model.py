@@ -17,7 +17,7 @@ from lit_gpt.nn.attention import Attention, SelfAttention
 from lit_gpt.nn.block import Block, PreNorm
 from lit_gpt.nn.cache import Cache, LayerCache
 from lit_gpt.nn.feedforward import MLP, Aux, FeedForward
-from lit_gpt.nn.frame import Frame, Sizes, build_mask, positions_in_segments
+from lit_gpt.nn.frame import Frame, Mask, Sizes, build_mask, positions_in_segments
 from lit_gpt.nn.init import GPT2Init, Init, fill_net
 from lit_gpt.nn.linear import Embedding, Linear
 from lit_gpt.nn.loss import cap
@@ -210,11 +210,11 @@ class GPT(nn.Module):
             if cache is not None:
                 at, key_segments = _continue(cache, at, segments)
 
-        def masks(bias: Tensor | None) -> dict[int | None, Tensor | None]:
+        def masks(bias: Tensor | None) -> dict[int | None, Mask]:
             return {w: build_mask(w, queries, cached, segments, key_segments, bias, ids.device) for w in self.windows}
 
         frames = []
-        unbiased: dict[int | None, Tensor | None] = {}  # the same for all positions that add nothing to the scores
+        unbiased: dict[int | None, Mask] = {}  # the same for all positions that add nothing to the scores
         for position in self.positions:
             bias = position.bias(queries, cached, ids)
             if bias is None and not unbiased:

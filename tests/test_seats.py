@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_gpt import nn
 from lit_gpt.model import GPT
-from lit_gpt.nn import Cache
+from lit_gpt.nn import Cache, window
 
 BASES = {
     "attention": nn.Attention,
@@ -43,8 +43,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grouped_query": {"attention": partial(nn.SelfAttention, kv_heads=2, bias=True)},
     "window": {"attention": partial(nn.SelfAttention, window=5)},
     "window_alibi": {"attention": partial(nn.SelfAttention, window=5), "position": nn.ALiBi},
+    "odd_window": {"attention": partial(nn.SelfAttention, window=3, kv_heads=2, head_size=5)},
+    "sinks": {"attention": partial(nn.SelfAttention, sinks=True)},
+    "sinks_window": {"attention": partial(nn.SelfAttention, sinks=True, window=3, kv_heads=2), "position": nn.RoPE},
+    "sinks_alibi": {"attention": partial(nn.SelfAttention, sinks=True), "position": nn.ALiBi},
+    "softcap": {"attention": partial(nn.SelfAttention, softcap=0.5)},
+    "softcap_window": {"attention": partial(nn.SelfAttention, softcap=0.5, window=5, sinks=True)},
+    "softcap_local_global": {
+        "attention": [partial(nn.SelfAttention, softcap=0.5, window=4), partial(nn.SelfAttention, softcap=0.5)]
+    },
+    "value_embedding": {"attention": partial(nn.SelfAttention, value_embedding=True, kv_heads=2)},
+    "out_bias": {"attention": partial(nn.SelfAttention, out_bias=True)},
+    "no_out_bias": {"attention": partial(nn.SelfAttention, bias=True, out_bias=False)},
     "head_size": {"attention": partial(nn.SelfAttention, head_size=6), "position": nn.RoPE},
     "qk_norm": {"attention": partial(nn.SelfAttention, qk_norm=nn.RMSNorm), "position": nn.RoPE},
+    "qk_norm_over_heads": {
+        "attention": partial(nn.SelfAttention, qk_norm=nn.RMSNorm, qk_norm_over="heads", kv_heads=2),
+        "position": nn.RoPE,
+    },
     "local_global": {"attention": [partial(nn.SelfAttention, window=4), nn.SelfAttention]},
     "two_head_sizes": {"attention": [partial(nn.SelfAttention, head_size=4), nn.SelfAttention], "position": nn.RoPE},
     "tiled_position": {"position": [nn.RoPE, nn.NoPosition]},
@@ -54,6 +70,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "relu": {"feedforward": partial(nn.MLP, activation=nn.ReLU, bias=True)},
     "relu_squared": {"feedforward": partial(nn.MLP, activation=nn.ReLUSquared, hidden=24)},
     "tanh_gelu": {"feedforward": partial(nn.MLP, activation=partial(nn.GELU, approximate="tanh"))},
+    "shared_experts": {"feedforward": partial(nn.MoE, experts=5, top_k=3, shared=2, normalise=False)},
+    "pooled_experts": {"feedforward": [partial(nn.MoE, pooled=True, hidden=10), nn.MoE, nn.SwiGLU], "depth": 4},
     "layer_norm_bias": {"norm": partial(nn.LayerNorm, bias=True)},
     "no_affine": {"norm": partial(nn.RMSNorm, affine=False)},
     "untied_softcap": {"tie": False, "softcap": 5.0},
@@ -77,6 +95,12 @@ PAIRS = {
     for b in SEATS[two]
 }
 COMBINATIONS = {**SINGLES, **VARIANTS, **PAIRS}
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that 16 tokens are more than one block of queries."""
+    monkeypatch.setattr(window, "BLOCK", 4)
 
 
 @pytest.fixture(params=COMBINATIONS, ids=list(COMBINATIONS))
@@ -115,7 +139,8 @@ def test_no_leak_from_the_future(seats: dict[str, Any]) -> None:
     changed = ids.clone()
     changed[:, 9:] = 7
     before, after = net(ids), net(changed)
-    assert torch.equal(before[:, :9], after[:, :9])
+    # Not bit for bit: an expert's product has as many rows as tokens chose it, and its kernel rounds accordingly.
+    torch.testing.assert_close(before[:, :9], after[:, :9], rtol=0, atol=1e-12)
     assert not torch.allclose(before[:, 9:], after[:, 9:])
 
 

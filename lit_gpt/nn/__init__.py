@@ -12,6 +12,7 @@ from lit_gpt.nn.moe import MoE, Routing
 from lit_gpt.nn.norm import LayerNorm, Norm, RMSNorm
 from lit_gpt.nn.position import ALiBi, Learned, NoPosition, Position, Sinusoidal
 from lit_gpt.nn.rotary import DynamicNTK, LinearScaling, Llama3Scaling, LongRoPE, RoPE, Scaling, YaRN
+from lit_gpt.nn.window import Band, Recent
 
 __all__ = [
     "GELU",
@@ -19,6 +20,7 @@ __all__ = [
     "ALiBi",
     "Activation",
     "Attention",
+    "Band",
     "Block",
     "Cache",
     "DynamicNTK",
@@ -45,6 +47,7 @@ __all__ = [
     "RMSNorm",
     "ReLU",
     "ReLUSquared",
+    "Recent",
     "ResPostNorm",
     "RoPE",
     "Routing",

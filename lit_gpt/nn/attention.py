@@ -6,15 +6,18 @@ Letters: B batch, T queries, S keys, H heads, K key-value heads, C width, D head
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gpt.nn.cache import LayerCache
-from lit_gpt.nn.frame import Frame, Sizes
-from lit_gpt.nn.linear import Linear
+from lit_gpt.nn.flex import applies, flexible
+from lit_gpt.nn.frame import Frame, Mask, Sizes
+from lit_gpt.nn.linear import Embedding, Linear
 from lit_gpt.nn.norm import Norm
+from lit_gpt.nn.window import Band, Recent, blockwise
 
 
 class Attention(nn.Module):
@@ -54,6 +57,15 @@ class SelfAttention(Attention):
         bias: Whether the four projections have biases.
         dropout: Probability that an attention weight is dropped. None: the net's dropout.
         scale: Factor on the scores. None: 1 / sqrt(head_size).
+        out_bias: Whether the last projection has a bias. None: as bias says.
+        qk_norm_over: "head": one norm for each head, all with the same weights. "heads": one over the width of all
+            heads together (OLMo 2, arXiv 2501.00656).
+        softcap: Scores are bounded to plus and minus this by softcap * tanh(score / softcap) (Gemma 2,
+            arXiv 2408.00118). None: not bounded.
+        sinks: Whether each head has a learned logit that joins the softmax's sum and carries no value, so that a head
+            may look at nothing (Xiao et al. 2023, arXiv 2309.17453; gpt-oss).
+        value_embedding: Whether a learned row for each token id is mixed into the values (Zhou et al. 2024,
+            arXiv 2410.17897; modded-nanogpt).
     """
 
     residual = ("out",)
@@ -68,6 +80,11 @@ class SelfAttention(Attention):
         bias: bool = False,
         dropout: float | None = None,
         scale: float | None = None,
+        out_bias: bool | None = None,
+        qk_norm_over: Literal["head", "heads"] = "head",
+        softcap: float | None = None,
+        sinks: bool = False,
+        value_embedding: bool = False,
     ):
         super().__init__(sizes)
         heads, width = sizes.heads, sizes.width
@@ -83,34 +100,89 @@ class SelfAttention(Attention):
             raise ValueError(f"head_size must be at least 1, got {head_size}")
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 (the token itself), got {window}; leave it out to see all")
-        self.heads, self.kv_heads, self.window, self.scale = heads, kv_heads, window, scale
+        _check_scores(scale, softcap)
+        if qk_norm_over not in ("head", "heads"):
+            raise ValueError(f"qk_norm_over must be head or heads, got {qk_norm_over!r}")
+        if qk_norm_over == "heads" and qk_norm is None:
+            raise ValueError("qk_norm_over heads says where a norm acts and there is none; give qk_norm, e.g. RMSNorm")
+        self.heads, self.kv_heads, self.window = heads, kv_heads, window
+        self.scale, self.softcap = scale, softcap
         self.head_size = head_size or width // heads
         self.dropout = sizes.dropout if dropout is None else dropout
         self.query = Linear(width, heads * self.head_size, bias)
         self.key = Linear(width, kv_heads * self.head_size, bias)
         self.value = Linear(width, kv_heads * self.head_size, bias)
-        self.out = Linear(heads * self.head_size, width, bias)
-        one_head = sizes.replace(width=self.head_size)
-        self.query_norm = qk_norm(one_head) if qk_norm else nn.Identity()
-        self.key_norm = qk_norm(one_head) if qk_norm else nn.Identity()
+        self.out = Linear(heads * self.head_size, width, bias if out_bias is None else out_bias)
+        together = (heads, kv_heads) if qk_norm_over == "heads" else (1, 1)
+        self.normed = tuple(n * self.head_size for n in together)  # widths of the queries' and of the keys' norm
+        self.query_norm, self.key_norm = (
+            qk_norm(sizes.replace(width=normed)) if qk_norm else nn.Identity() for normed in self.normed
+        )
+        self.sinks = Sinks(heads) if sinks else None
+        self.value_embedding = ValueEmbedding(sizes.vocab_size, kv_heads * self.head_size) if value_embedding else None
 
     def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         batch, queries, _ = x.shape
-        q = self.query(x).view(batch, queries, self.heads, self.head_size).transpose(1, 2)  # (B, H, T, D)
-        k = self.key(x).view(batch, queries, self.kv_heads, self.head_size).transpose(1, 2)  # (B, K, T, D)
-        v = self.value(x).view(batch, queries, self.kv_heads, self.head_size).transpose(1, 2)
-        q, k = frame.position.rotate(self.query_norm(q), self.key_norm(k), frame)
+        q = self.query_norm(self.query(x).unflatten(-1, (-1, self.normed[0])))  # (B, T, H, D) or (B, T, 1, H D)
+        k = self.key_norm(self.key(x).unflatten(-1, (-1, self.normed[1])))
+        v = self.value(x)
+        if self.value_embedding is not None:
+            v = self.value_embedding(v, frame.ids)
+        q, k, v = (
+            t.reshape(batch, queries, -1, self.head_size).transpose(1, 2) for t in (q, k, v)
+        )  # (B, H or K, T, D)
+        q, k = frame.position.rotate(q, k, frame)
         if cache is not None:
             k, v = cache.append(k, v, frame.cached)  # (B, K, S, D)
         dropout = self.dropout if self.training else 0.0
-        y = attend(q, k, v, frame.mask(self.window), dropout, self.scale)
+        sinks = None if self.sinks is None else self.sinks.weight
+        y = attend(q, k, v, frame.mask(self.window), dropout, self.scale, self.softcap, sinks)
         return self.out(y.transpose(1, 2).reshape(batch, queries, -1))
 
 
+class Sinks(nn.Module):
+    """One learned logit a head, at first zero: as much as a key that is at right angles to the query.
+
+    Args:
+        heads: H.
+    """
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(heads))
+
+    def reset_parameters(self) -> None:
+        """All zero."""
+        nn.init.zeros_(self.weight)
+
+
+class ValueEmbedding(nn.Module):
+    """Values mixed with a row that belongs to the token: a v + b e(id), both factors learned and at first one half.
+
+    Args:
+        vocab_size: Rows.
+        width: Of the values, all heads together.
+    """
+
+    def __init__(self, vocab_size: int, width: int):
+        super().__init__()
+        self.table = Embedding(vocab_size, width)
+        self.factors = nn.Parameter(torch.full((2,), 0.5))  # a, b
+
+    def forward(self, v: Tensor, ids: Tensor) -> Tensor:
+        """(B, T, K D) and ids (B, T) -> (B, T, K D)."""
+        return self.factors[0] * v + self.factors[1] * self.table(ids).to(v.dtype)
+
+    def reset_parameters(self) -> None:
+        """Half and half."""
+        nn.init.constant_(self.factors, 0.5)
+
+
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0, scale: float | None = None
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0, scale: float | None = None,
+    softcap: float | None = None, sinks: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Attention of (B, H, T, D) queries over (B, K, S, D) keys and values; torch picks flash kernels where they exist.
 
     Args:
@@ -118,14 +190,32 @@ def attend(
         k: Keys; K divides H.
         v: Values.
         mask: Boolean (True: sees) or additive, broadcastable to (B, H, T, S). None: causal, or one query that sees all.
+            A `Band` or `Recent` as the frame makes them.
         dropout: Probability of dropping a weight.
         scale: Factor on the scores; None for 1 / sqrt(D).
+        softcap: Bound of the scores; None for none.
+        sinks: (H,) a further logit in each softmax's sum; None for none.
 
     Returns:
         (B, H, T, D).
     """
+    if isinstance(mask, Recent):
+        k, v, mask = k[:, :, -mask.keys :], v[:, :, -mask.keys :], mask.mask
+    if softcap is not None or sinks is not None or isinstance(mask, Band):
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        if applies(q, mask, dropout):
+            return flexible(q, k, v, mask, scale, softcap, sinks)
+        return blockwise(q, k, v, mask, dropout, scale, softcap, sinks)
     causal = mask is None and q.shape[2] > 1
     if mask is not None and mask.is_floating_point():
         mask = mask.to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
+
+
+def _check_scores(scale: float | None, softcap: float | None) -> None:
+    """Refuses numbers that no score can be multiplied with or bounded by."""
+    if scale is not None and scale <= 0:
+        raise ValueError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
+    if softcap is not None and softcap <= 0:
+        raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")

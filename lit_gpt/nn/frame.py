@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lit_gpt.nn import flex
+from lit_gpt.nn.window import Band, Recent, blocks_pay
+
 if TYPE_CHECKING:
     from lit_gpt.nn.position import Position
+
+Mask = Tensor | Band | Recent | None
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,11 @@ class Frame:
     cached: int  # tokens already in the cache; S = cached + T
     position: Position
     tables: tuple[Tensor, ...]  # what the position gathered for `at`, e.g. cos and sin
-    masks: dict[int | None, Tensor | None]  # by window: None means "causal, no mask needed"
+    masks: dict[int | None, Mask]  # by window: None means "causal, no mask needed"
 
-    def mask(self, window: int | None) -> Tensor | None:
-        """The mask for a window: boolean or additive, broadcastable to (B, H, T, S); None where causality is all."""
+    def mask(self, window: int | None) -> Mask:
+        """The mask for a window, for `attend`: boolean or additive, broadcastable to (B, H, T, S); None where causality
+        is all; a `Band` or `Recent` where a window is told in words, because T x S numbers would cost too much."""
         return self.masks[window]
 
 
@@ -66,7 +72,7 @@ def positions_in_segments(segments: Tensor) -> Tensor:
 def build_mask(
     window: int | None, queries: int, cached: int, segments: Tensor | None, key_segments: Tensor | None,
     bias: Tensor | None, device: torch.device,
-) -> Tensor | None:  # fmt: skip
+) -> Mask:  # fmt: skip
     """The mask of one window, or None where the kernel's own causal mode (or no mask at all) says the same.
 
     Args:
@@ -79,10 +85,28 @@ def build_mask(
         device: Where to build it.
     """
     keys = cached + queries
+    if window is not None and window < keys and bias is None:
+        if blocks_pay(queries):
+            blocks = None
+            if device.type == "cuda" and not cached and torch.is_grad_enabled():
+                blocks = flex.block_mask(queries, window, segments, device)
+            return Band(window, cached, segments, key_segments, blocks)
+        recent = min(keys, queries + window - 1)
+        if recent < keys:
+            own = None if key_segments is None else key_segments[:, -recent:]
+            return Recent(recent, _dense(window, queries, recent, segments, own, None, device))
+    return _dense(window, queries, keys, segments, key_segments, bias, device)
+
+
+def _dense(
+    window: int | None, queries: int, keys: int, segments: Tensor | None, key_segments: Tensor | None,
+    bias: Tensor | None, device: torch.device,
+) -> Tensor | None:  # fmt: skip
+    """The mask as T x S booleans or numbers, or None where the kernel needs none."""
     reach = keys if window is None else min(window, keys)
-    if segments is None and bias is None and reach == keys and (cached == 0 or queries == 1):
+    if segments is None and bias is None and reach == keys and (keys == queries or queries == 1):
         return None
-    distance = distances(queries, cached, device)
+    distance = distances(queries, keys - queries, device)
     mask = distance >= 0
     if reach < keys:
         mask = mask & (distance < reach)

@@ -1,0 +1,107 @@
+"""Windows, soft-caps and sinks on GPUs, by FlexAttention (Dong et al. 2024, arXiv 2412.05496): one kernel that is
+compiled for the scores and skips the blocks that nobody sees.
+
+Knows when it applies; where it does not, `window.py` computes the same.
+Letters: B batch, T queries and keys, H heads, K key-value heads, D head size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+
+from lit_gpt.nn.window import Band
+
+BLOCK = 128  # the kernels' unit of skipping
+SMALLEST_HEAD = 16  # the kernels take no smaller head size, and no float64
+
+
+def applies(q: Tensor, mask: Tensor | Band | None, dropout: float) -> bool:
+    """Whether these queries can go through FlexAttention: on a GPU, in training, without a dense mask or dropout."""
+    if not q.is_cuda or dropout or not torch.is_grad_enabled():
+        return False
+    if q.shape[-1] < SMALLEST_HEAD or q.dtype == torch.float64:
+        return False
+    return (mask is None and q.shape[2] > 1) or (isinstance(mask, Band) and mask.flex is not None)
+
+
+def flexible(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Band | None, scale: float,
+    softcap: float | None = None, sinks: Tensor | None = None,
+    attention: Callable[..., Any] | None = None,
+) -> Tensor:  # fmt: skip
+    """What `window.blockwise` computes, without dropout and cache.
+
+    Args:
+        q: (B, H, T, D).
+        k: (B, K, T, D).
+        v: (B, K, T, D).
+        mask: The window, or None for plain causal.
+        scale: Factor on the scores.
+        softcap: Bound of the scores, or None.
+        sinks: (H,) one more logit in the softmax's sum, or None.
+        attention: Instead of the compiled `flex_attention`.
+
+    Returns:
+        (B, H, T, D).
+    """
+    q, k = q.to(v.dtype), k.to(v.dtype)
+    blocks = mask.flex if isinstance(mask, Band) else block_mask(q.shape[2], q.shape[2], None, q.device)
+    y: Tensor
+    y, more = (attention or _kernel())(
+        q, k, v,
+        score_mod=None if softcap is None else _capped(softcap), block_mask=blocks, scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True),
+    )  # fmt: skip
+    if sinks is None:
+        return y
+    # exp(lse) / (exp(lse) + exp(sink)): what the sink leaves to the others
+    return y * torch.sigmoid(more.lse - sinks[:, None]).to(y.dtype)[..., None]
+
+
+def block_mask(queries: int, window: int, segments: Tensor | None, device: torch.device) -> BlockMask:
+    """Which blocks of keys a window's blocks of queries see, counted out without a T x T mask.
+
+    Args:
+        queries: T, of a sequence from its first token on.
+        window: How many tokens back a query sees, itself included.
+        segments: (B, T), or None.
+        device: Where to build it.
+    """
+    rows = -(-queries // BLOCK)
+    row = torch.arange(rows, dtype=torch.int32, device=device)
+    first = ((row * BLOCK - window + 1).clamp(min=0)) // BLOCK
+    indices = (first[:, None] + row[None, :]) % rows  # the first `row - first + 1` of each line count
+
+    def seen(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        visible = (key <= query) & (query - key < window)
+        return visible if segments is None else visible & (segments[b, query] == segments[b, key])
+
+    return BlockMask.from_kv_blocks(
+        (row - first + 1)[None, None], indices[None, None].contiguous(), BLOCK_SIZE=BLOCK, mask_mod=seen,
+        seq_lengths=(queries, queries),
+    )  # fmt: skip
+
+
+def _capped(softcap: float) -> Callable[..., Tensor]:
+    """The scores' bound as FlexAttention wants it."""
+
+    def score(score: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return softcap * torch.tanh(score / softcap)
+
+    return score
+
+
+def _kernel() -> Callable[..., Any]:
+    """`flex_attention`, compiled once; inside a compiled net it is compiled with the net."""
+    return cast(Callable[..., Any], flex_attention if torch.compiler.is_compiling() else _compiled())
+
+
+@functools.cache
+def _compiled() -> Callable[..., Any]:
+    return torch.compile(flex_attention)

@@ -1,0 +1,282 @@
+"""Windows, soft-caps and sinks against a plain float64 softmax with its mask written out, and against transformers."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lit_gpt.model import GPT
+from lit_gpt.nn import Cache, RMSNorm, RoPE, SelfAttention, attend, flex, window
+from lit_gpt.nn.frame import build_mask
+
+HEADS = 4
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "BLOCK", 4)
+
+
+def reference(
+    q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float, softcap: float | None, sinks: Tensor | None
+) -> Tensor:
+    """Softmax attention as the papers write it; ``seen`` is (B, T, S)."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = torch.einsum("bhtd,bhsd->bhts", q, k) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(~seen[:, None], float("-inf"))
+    if sinks is not None:
+        extra = sinks[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat((scores, extra), -1)
+    return torch.einsum("bhts,bhsd->bhtd", scores.softmax(-1)[..., : k.shape[2]], v)
+
+
+def visible(queries: int, keys: int, size: int | None, segments: Tensor) -> Tensor:
+    """(B, T, S), one comparison at a time."""
+    seen = torch.zeros(len(segments), queries, keys, dtype=torch.bool)
+    for row in range(len(segments)):
+        for i in range(queries):
+            at = keys - queries + i
+            for j in range(at + 1):
+                near = size is None or at - j < size
+                seen[row, i, j] = near and bool(segments[row, at] == segments[row, j])
+    return seen
+
+
+def drawn(batch: int, queries: int, keys: int, kv_heads: int, size: int) -> list[Tensor]:
+    """Queries, keys, values and sinks in float64, laid out in memory as projections leave them."""
+    shapes = ((queries, HEADS), (keys, kv_heads), (keys, kv_heads))
+    tensors = [torch.randn(batch, n, h, size, dtype=torch.float64).transpose(1, 2) for n, h in shapes]
+    return [t.requires_grad_() for t in (*tensors, torch.randn(HEADS, dtype=torch.float64))]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.integers(1, 33), st.one_of(st.none(), st.integers(1, 36)), st.sampled_from([1, 2, 4]), st.integers(0, 21),
+    st.booleans(), st.sampled_from([None, 0.7]), st.booleans(), st.sampled_from([3, 8]), st.sampled_from([None, 0.4]),
+)  # fmt: skip
+def test_against_a_written_out_softmax(
+    queries: int, size: int | None, kv_heads: int, cached: int, segmented: bool, softcap: float | None,
+    sunk: bool, head_size: int, scale: float | None,
+) -> None:  # fmt: skip
+    torch.manual_seed(queries)
+    keys = cached + queries
+    q, k, v, sinks = inputs = drawn(2, queries, keys, kv_heads, head_size)
+    segments = (torch.rand(2, keys) < 0.2).cumsum(1) if segmented else torch.zeros(2, keys, dtype=torch.long)
+    own, others = (segments[:, cached:], segments) if segmented else (None, None)
+    mask = build_mask(size, queries, cached, own, others, None, torch.device("cpu"))
+    used = inputs if sunk else inputs[:3]
+    y = attend(q, k, v, mask, 0.0, scale, softcap, sinks if sunk else None)
+    seen = visible(queries, keys, size, segments)
+    expected = reference(q, k, v, seen, scale or head_size**-0.5, softcap, sinks if sunk else None)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    towards = torch.randn_like(y)
+    for ours, theirs in zip(
+        torch.autograd.grad(y, used, towards), torch.autograd.grad(expected, used, towards), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_no_mask_of_all_pairs_is_made_for_a_window() -> None:
+    def made(*args: Any) -> Any:
+        return build_mask(*args, torch.device("cpu"))
+
+    segments = torch.zeros(2, 40, dtype=torch.long)
+    assert isinstance(made(5, 40, 0, None, None, None), window.Band)
+    assert isinstance(made(5, 40, 0, segments, segments, None), window.Band)
+    assert isinstance(made(5, 20, 20, segments[:, 20:], segments, None), window.Band)
+    assert made(40, 40, 0, None, None, None) is None  # nothing lies outside
+    assert made(5, 1, 39, None, None, None) == window.Recent(5, None)
+    few = made(5, 3, 37, segments[:, 37:], segments, None)
+    assert isinstance(few, window.Recent) and few.keys == 7 and few.mask.shape == (2, 1, 3, 7)
+    bias = torch.zeros(4, 40, 40)
+    assert made(5, 40, 0, None, None, bias).shape == (4, 40, 40)
+
+
+def test_a_bias_that_is_learned_gets_its_gradient() -> None:
+    q, k, v, sinks = drawn(2, 13, 13, 2, 8)
+    bias = torch.randn(HEADS, 13, 13, dtype=torch.float64, requires_grad=True)
+    seen = visible(13, 13, None, torch.zeros(2, 13))
+    y = attend(q, k, v, torch.where(seen[0], bias, float("-inf")), softcap=2.0, sinks=sinks)
+    k, v = (x.repeat_interleave(2, 1) for x in (k, v))
+    scores = 2 * torch.tanh(q @ k.mT / 8**0.5 / 2) + bias
+    scores = torch.cat(
+        (scores.masked_fill(~seen[:, None], float("-inf")), sinks.view(1, 4, 1, 1).expand(2, 4, 13, 1)), -1
+    )
+    expected = scores.softmax(-1)[..., :-1] @ v
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    (ours,), (theirs,) = (torch.autograd.grad(x.square().sum(), bias) for x in (y, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sunk", [False, True])
+def test_dropout_keeps_the_mean_and_has_the_gradient_of_what_it_kept(sunk: bool) -> None:
+    q, k, v, sinks = drawn(1, 11, 11, 2, 3)
+    mask = build_mask(5, 11, 0, None, None, None, torch.device("cpu"))
+
+    def pass_(x: Tensor, rate: float) -> Tensor:
+        torch.manual_seed(1)
+        return attend(q + x, k, v, mask, rate, None, None, sinks if sunk else None)
+
+    assert not torch.equal(pass_(0.0 * q, 0.5), pass_(0.0 * q, 0.0))
+    assert torch.equal(pass_(0.0 * q, 0.5), pass_(0.0 * q, 0.5))
+    many = torch.stack([attend(q, k, v, mask, 0.3, None, None, sinks) for _ in range(400)]).mean(0)
+    torch.testing.assert_close(many, attend(q, k, v, mask, 0.0, None, None, sinks), rtol=0, atol=0.4)
+    x = torch.zeros_like(q, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: pass_(x, 0.5), (x,))
+
+
+@pytest.mark.parametrize("options", [{"window": 5}, {"softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
+def test_recompute_repeats_its_dropout(options: dict[str, Any]) -> None:
+    ids = torch.randint(50, (2, 16))
+    results = []
+    for recompute in (False, True):
+        net = GPT(50, seed=1, dropout=0.3, recompute=recompute, attention=lambda s: SelfAttention(s, **options)).train()
+        torch.manual_seed(2)
+        net(ids).logsumexp(-1).sum().backward()
+        results.append([p.grad for p in net.parameters()])
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("options", [{"window": 5}, {"softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
+def test_one_graph_serves_all_lengths(options: dict[str, Any]) -> None:
+    torch._dynamo.reset()
+    net = GPT(50, seed=1, context=64, position=RoPE, attention=lambda s: SelfAttention(s, **options)).train()
+    graphs = []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(net, backend=count, fullgraph=True, dynamic=True)
+    for length in (16, 21, 40):
+        ids = torch.randint(50, (2, length))
+        torch.testing.assert_close(compiled(ids), net(ids))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits(dtype: torch.dtype) -> None:
+    q, k, v, sinks = drawn(2, 19, 19, 2, 8)
+    mask = build_mask(6, 19, 0, None, None, None, torch.device("cpu"))
+    y = attend(q, k, v, mask, 0.0, None, 3.0, sinks)
+    half = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, sinks)]
+    z = attend(*half[:3], mask, 0.0, None, 3.0, half[3])
+    assert z.dtype == dtype
+    torch.testing.assert_close(z.double(), y, rtol=0.02, atol=0.02)
+    for one, two in zip(
+        torch.autograd.grad(z.sum(), half), torch.autograd.grad(y.sum(), (q, k, v, sinks)), strict=True
+    ):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.double(), two, rtol=0.05, atol=0.05)
+
+
+def test_autocast() -> None:
+    ids = torch.randint(50, (2, 16))
+    net = GPT(
+        50, seed=1, position=RoPE,
+        attention=lambda s: SelfAttention(s, window=5, qk_norm=RMSNorm, sinks=True, softcap=5.0, value_embedding=True),
+    )  # fmt: skip
+    with torch.autocast("cpu", torch.bfloat16):
+        y = net(ids)
+        y.float().logsumexp(-1).sum().backward()
+    torch.testing.assert_close(y.float(), net(ids), rtol=0.05, atol=0.05)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in net.parameters())
+
+
+@torch.no_grad()
+def test_a_window_reads_only_its_keys_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = GPT(50, context=64, position=RoPE, attention=lambda s: SelfAttention(s, window=5), depth=1).eval()
+    ids = torch.randint(50, (2, 50))
+    cache = Cache(1)
+    net(ids[:, :40], cache=cache)
+    cache.layers[0].k[:, :, :34] = float("nan")  # 41 - 5 = 36 is the first that the next query sees
+    y = net(ids[:, 40:41], cache=cache)
+    z = net(ids[:, 41:43], cache=cache)
+    torch.testing.assert_close(torch.cat((y, z), 1), net(ids[:, :43])[:, 40:], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("size", [None, 3, 130, 200])
+@pytest.mark.parametrize("segmented", [False, True])
+@pytest.mark.parametrize("queries", [140, 256, 301])
+def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: int) -> None:
+    q, k, v, sinks = (x.detach() for x in drawn(2, queries, queries, 2, 16))
+    segments = (torch.rand(2, queries) < 0.02).cumsum(1) if segmented else None
+    reach = size or queries
+    blocks = flex.block_mask(queries, reach, segments, torch.device("cpu"))
+    band = window.Band(reach, 0, segments, segments, blocks)
+    distance = torch.arange(384)[:, None] - torch.arange(384)
+    seen = ((distance >= 0) & (distance < reach)).view(3, 128, 3, 128).any(3).any(1)
+    rows = -(-queries // 128)
+    assert torch.equal(blocks.to_dense()[0, 0].bool(), seen[:rows, :rows])
+    eager = flex.flex_attention
+    for softcap, own in ((None, None), (0.9, sinks)):
+        y = flex.flexible(q, k, v, band, 0.3, softcap, own, attention=eager)
+        torch.testing.assert_close(y, window.blockwise(q, k, v, band, 0.0, 0.3, softcap, own), rtol=0, atol=1e-6)
+
+
+def test_flex_attention_is_for_training_on_gpus() -> None:
+    q = torch.zeros(1, 4, 40, 16)
+    assert not flex.applies(q, None, 0.0)
+    gpu: Any = SimpleNamespace(is_cuda=True, shape=q.shape, dtype=q.dtype)
+    band = window.Band(3, 0, flex=object())
+    assert flex.applies(gpu, None, 0.0) and flex.applies(gpu, band, 0.0)
+    assert not flex.applies(gpu, band, 0.1)
+    assert not flex.applies(gpu, window.Band(3, 5), 0.0)
+    assert not flex.applies(gpu, torch.zeros(40, 40), 0.0)
+    with torch.no_grad():
+        assert not flex.applies(gpu, band, 0.0)
+    for change in ({"shape": (1, 4, 40, 8)}, {"dtype": torch.float64}):
+        assert not flex.applies(SimpleNamespace(**(vars(gpu) | change)), band, 0.0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", [{"window": 50}, {"softcap": 1.0}, {"sinks": True, "window": 50, "softcap": 2.0}])
+def test_on_a_gpu(options: dict[str, Any]) -> None:
+    def net(device: str) -> GPT:
+        return GPT(50, 128, 2, 4, 400, lambda s: SelfAttention(s, kv_heads=2, **options), seed=1).to(device).train()
+
+    ids = torch.randint(50, (2, 400))
+    one, two = net("cpu"), net("cuda")
+    segments = (torch.rand(2, 400) < 0.01).cumsum(1)
+    for own in (None, segments):
+        y = one(ids, segments=own)
+        z = two(ids.cuda(), segments=None if own is None else own.cuda())
+        torch.testing.assert_close(z.cpu(), y, rtol=1e-3, atol=1e-3)
+        y.logsumexp(-1).mean().backward()
+        z.logsumexp(-1).mean().backward()
+    for p, r in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(r.grad.cpu(), p.grad, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_transformers_gemma2_soft_caps_scores_alike(size: int | None) -> None:
+    from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
+
+    q, k, v, _ = drawn(2, 23, 23, 2, 8)
+    layer: Any = SimpleNamespace(num_key_value_groups=2, training=False, head_dim=8)
+    hidden = -1e30 * ~visible(23, 23, size, torch.zeros(2, 23))[:, None]
+    theirs, _ = eager_attention_forward(layer, q, k, v, hidden, dropout=0.0, scaling=0.3, softcap=1.5)
+    mask = build_mask(size, 23, 0, None, None, None, torch.device("cpu"))
+    # its softmax is in float32
+    torch.testing.assert_close(attend(q, k, v, mask, 0.0, 0.3, 1.5), theirs.transpose(1, 2), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_transformers_gpt_oss_has_the_same_sinks(size: int | None) -> None:
+    from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
+
+    q, k, v, sinks = drawn(2, 23, 23, 2, 8)
+    layer: Any = SimpleNamespace(num_key_value_groups=2, training=False, sinks=sinks)
+    hidden = -1e30 * ~visible(23, 23, size, torch.zeros(2, 23))[:, None]
+    theirs, _ = eager_attention_forward(layer, q, k, v, hidden, scaling=0.3, dropout=0.0)
+    mask = build_mask(size, 23, 0, None, None, None, torch.device("cpu"))
+    torch.testing.assert_close(attend(q, k, v, mask, 0.0, 0.3, sinks=sinks), theirs.transpose(1, 2), rtol=0, atol=1e-6)
