@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     file = checkpoint.find(arguments.run)
     values = checkpoint.read(file)
     net = checkpoint.net_config(values, file)
-    if net["class_path"] != "lit_gpt.model.GPT":
+    if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
     family, config = choose(net["init_args"], values.get("origin"), arguments.family)
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {})

@@ -5,8 +5,9 @@ Knows families and files; does not know checkpoints of ours.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from lit_gpt.hub import plan
 from lit_gpt.hub.families import ARCHITECTURES, family_of
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.weights import pairs
+from lit_gpt.hub.weights import Pair, pairs
+from lit_gpt.model import GPT
 
 Tick = Callable[[int], None]
 _TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float64: "float64"}
@@ -97,38 +99,35 @@ def write_folder(
     rules = pairs(family.table, net)
     dtype = weights["embedding.weight"].dtype
 
-    def theirs() -> Iterator[tuple[str, Callable[[], Tensor]]]:
-        own = net.state_dict()
-        for pair in rules:
-            shapes = pair.rule.to_theirs([own[name] for name in pair.ours], net)
-            for place, (name, like) in enumerate(zip(pair.theirs, shapes, strict=True)):
-                size[name] = like.numel() * dtype.itemsize
-                yield (
-                    name,
-                    lambda pair=pair, place=place: pair.rule.to_theirs(  # type: ignore[misc]
-                        [weights[name] for name in pair.ours], net
-                    )[place],
-                )
-
-    size: dict[str, int] = {}
-    makers = dict(theirs())
+    likes: dict[str, Tensor] = {}
+    makers: dict[str, Callable[[], Tensor]] = {}
+    own = net.state_dict()
+    for pair in rules:
+        shapes = pair.rule.to_theirs([own[name] for name in pair.ours], net)
+        for place, (name, like) in enumerate(zip(pair.theirs, shapes, strict=True)):
+            likes[name], makers[name] = like, functools.partial(_made, pair, place, weights, net)
     shards = split_state_dict_into_shards_factory(
-        {name: name for name in makers},  # it looks at names through the two functions alone
-        get_storage_size=size.__getitem__,
-        get_storage_id=lambda name: None,
+        likes,
+        get_storage_size=lambda like: like.numel() * dtype.itemsize,
+        get_storage_id=lambda like: None,
         filename_pattern="model{suffix}.safetensors",
         max_shard_size=max_shard_size,
     )
     for file, names in shards.filename_to_tensors.items():
         save_file({name: makers[name]().contiguous() for name in names}, folder / file, metadata={"format": "pt"})
-        tick(sum(size[name] for name in names))
+        tick(sum(likes[name].numel() for name in names) * dtype.itemsize)
     if shards.is_sharded:
-        index = {"metadata": {"total_size": sum(size.values())}, "weight_map": shards.tensor_to_filename}
+        index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         _write_json(folder / "model.safetensors.index.json", index)
     head = {"architectures": [family.architecture], "model_type": family.model_type, "torch_dtype": _TYPES[dtype]}
     _write_json(folder / "config.json", head | config | ids)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def _made(pair: Pair, place: int, weights: Mapping[str, Tensor], net: GPT) -> Tensor:
+    """One tensor of theirs, made when it is asked for."""
+    return pair.rule.to_theirs([weights[name] for name in pair.ours], net)[place]
 
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, A
             found.append((key, a.get(key), b.get(key)))
     # A part of another class has other arguments: the class says it all.
     classes = {key.removesuffix(".class") for key, _, _ in found if key.endswith(".class")}
-    found = [d for d in found if d[0].endswith(".class") or d[0].rpartition(".")[0] not in classes]
+    found = [d for d in found if not any(d[0].startswith(f"{c}.") and d[0] != f"{c}.class" for c in classes)]
     seen: set[tuple[str, Any, Any]] = set()
     told = []
     for key, mine, theirs in found:

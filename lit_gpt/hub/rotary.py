@@ -117,4 +117,4 @@ def write_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def write_rotary(position: dict[str, Any]) -> dict[str, Any]:
     """rope_theta and rope_scaling: the fields that every version of transformers reads."""
-    return {"rope_theta": position["base"], "rope_scaling": write_scaling(position["scaling"])}
+    return {"rope_theta": position["base"] or THETA, "rope_scaling": write_scaling(position["scaling"])}

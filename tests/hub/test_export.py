@@ -1,0 +1,133 @@
+"""What is exported: nets of one's own, refusals that say why, shards, types; transformers loads all of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lit_gpt import checkpoint
+from lit_gpt.__main__ import main
+from lit_gpt.cli import build
+
+TINY = [
+    *("--model.net.width=32", "--model.net.depth=2", "--model.net.heads=4", "--model.net.context=32"),
+    *("--data.batch_size=2", "--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu"),
+    *("--trainer.enable_progress_bar=false", "--sample.max_new_tokens=1"),
+]
+GPT2 = [
+    "--model.net.feedforward={class_path: MLP, init_args: {bias: true, activation: {class_path: GELU, init_args: "
+    "{approximate: tanh}}}}",
+    "--model.net.attention.bias=true",
+    "--model.net.norm.bias=true",
+    "--data.tokenizer={class_path: BPE, init_args: {vocab_size: 300}}",
+]
+LLAMA = [
+    "--model.net.feedforward=SwiGLU",
+    "--model.net.norm=RMSNorm",
+    "--model.net.position=RoPE",
+    "--model.net.attention.kv_heads=2",
+    "--model.net.tie=false",
+    "--data.tokenizer=Byte",
+]
+
+
+def trained(words: list[str], folder: Path, text: Path) -> Path:
+    """A run after one step."""
+    run = build(None, [*TINY, f"--trainer.default_root_dir={folder}", f"--data.source.paths={text}", *words])
+    run.trainer.fit(run.model, run.data)
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("words", "architecture"),
+    [
+        (GPT2, "GPT2LMHeadModel"),
+        (LLAMA, "LlamaForCausalLM"),
+        ([*LLAMA, "--model.net.attention.window=8"], "MistralForCausalLM"),
+        ([*LLAMA, "--model.net.attention.qk_norm=RMSNorm"], "Qwen3ForCausalLM"),
+        ([*LLAMA, "--model.net.feedforward=MoE", "--model.net.feedforward.experts=4"], "MixtralForCausalLM"),
+        ([*LLAMA, "--model.net.position=[RoPE, NoPosition]"], "SmolLM3ForCausalLM"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@torch.no_grad()
+def test_a_net_of_ones_own_goes_out_and_comes_back(
+    words: list[str], architecture: str, tmp_path: Path, text_file: Path
+) -> None:
+    run = trained(words, tmp_path, text_file)
+    net, tokenizer = checkpoint.load(run)
+    out = tmp_path / "out"
+    assert main(["export", str(run), "--format", "hf", "--out", str(out)]) == 0
+    assert json.loads((out / "config.json").read_text())["architectures"] == [architecture]
+    theirs, their_tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    ids = tokenizer.encode("the cat sat on a mat and saw the moon")
+    assert their_tokenizer("the cat sat on a mat and saw the moon", add_special_tokens=False).input_ids == ids
+    batch = torch.tensor([ids[:30]])
+    torch.testing.assert_close(theirs(batch).logits, net(batch), rtol=0, atol=1e-5)
+    assert main(["import", str(out), "--out", str(tmp_path / "again")]) == 0
+    again = checkpoint.load(tmp_path / "again")[0]
+    for name, weight in net.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([*LLAMA, "--model.net.position=ALiBi"], "position is ALiBi, there RoPE"),
+        ([*LLAMA, "--model.net.block=PostNorm"], "block is PostNorm, there PreNorm"),
+        ([*LLAMA, "--model.net.attention.sinks=true"], "attention.sinks is True, there False"),
+        ([*LLAMA, "--model.net.feedforward=[SwiGLU, GeGLU]"], "feedforward is GeGLU, there SwiGLU"),
+        ([*GPT2, "--model.net.norm.bias=false"], "norm.bias is False, there True"),
+        ([*LLAMA, "--model.net.residual_scalars=true"], "residual_scalars is True, there False"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_no_family_can_express_is_refused_with_the_reason(
+    words: list[str], reason: str, tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(words, tmp_path, text_file)
+    capsys.readouterr()
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "no family of transformers can express this net; the nearest, " in printed
+    assert reason in printed, printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_options(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(LLAMA, tmp_path, text_file)
+
+    def export(*words: Any) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["export", str(run), "--out", str(tmp_path / f"out{len(words)}"), *map(str, words)])
+        return code, capsys.readouterr().err
+
+    assert export("--dtype", "bfloat16", "--max_shard_size", "20KB")[0] == 0
+    out = tmp_path / "out4"
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    assert len(shards) > 1 and all((out / shard).stat().st_size < 21_000 for shard in shards)
+    theirs = AutoModelForCausalLM.from_pretrained(out)
+    assert theirs.dtype == torch.bfloat16
+    net, _ = checkpoint.load(run)
+    assert torch.equal(theirs.lm_head.weight, net.head.weight.bfloat16())
+    assert main(["import", str(out), "--out", str(tmp_path / "again")]) == 0
+    assert checkpoint.load(tmp_path / "again")[0].head.weight.dtype == torch.bfloat16
+
+    code, printed = export("--family", "Olmo2ForCausalLM")
+    assert code == 2 and printed.startswith("lit-gpt: error: Olmo2ForCausalLM cannot express this net: ")
+    for reason in (
+        "block is PreNorm, there ResPostNorm",
+        "attention.qk_norm is none, there RMSNorm",
+        "attention.qk_norm_over is head, there heads",
+    ):
+        assert reason in printed
+    assert "did you mean LlamaForCausalLM?" in export("--family", "LlamaForCausal")[1]
+    assert "give a size such as 5GB" in export("--max_shard_size", "many")[1]
+    (tmp_path / "out0").mkdir()
+    (tmp_path / "out0" / "mine").touch()
+    code, printed = export()
+    assert code == 2 and "exists already; nothing was written" in printed
