@@ -139,8 +139,9 @@ def test_no_leak_from_the_future(seats: dict[str, Any]) -> None:
     changed = ids.clone()
     changed[:, 9:] = 7
     before, after = net(ids), net(changed)
-    # Not bit for bit: an expert's product has as many rows as tokens chose it, and its kernel rounds accordingly.
-    torch.testing.assert_close(before[:, :9], after[:, :9], rtol=0, atol=1e-12)
+    # An expert's product has as many rows as tokens chose it, and its kernel may round by their number.
+    tolerance = 1e-12 if any(isinstance(part, nn.MoE) for part in net.modules()) else 0.0
+    torch.testing.assert_close(before[:, :9], after[:, :9], rtol=0, atol=tolerance)
     assert not torch.allclose(before[:, 9:], after[:, 9:])
 
 

@@ -6,6 +6,7 @@ Letters: B batch, T tokens of a row, N = B T tokens, K experts a token, E expert
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -86,9 +87,9 @@ class MoE(FeedForward):
         return y, self._aux(logits, probabilities, groups.ends) if torch.is_grad_enabled() else 0.0
 
     def _aux(self, logits: Tensor, probabilities: Tensor, ends: Tensor) -> Aux:
-        load = ends.diff(prepend=ends.new_zeros(1)) / len(logits)
+        load = ends.diff(prepend=ends.new_zeros(1)).to(logits.dtype) / len(logits)
         other = self.z_loss * logits.logsumexp(-1).square().mean()
-        routing = Routing(load.to(logits.dtype), probabilities.mean(0), self.balance, other)
+        routing = Routing(load, probabilities.mean(0), self.balance, other)
         return routing if self.pooled else total([routing])
 
 
@@ -128,5 +129,5 @@ def _check(experts: int, top_k: int, shared: int, normalise: bool, factors: dict
     if shared < 0:
         raise ValueError(f"shared must be 0 or more, got {shared}")
     for name, factor in factors.items():
-        if factor < 0:
-            raise ValueError(f"{name} must be 0 or more, got {factor}; 0 switches it off")
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{name} must be a number from 0 up, got {factor}; 0 switches it off")

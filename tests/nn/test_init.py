@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lit_gpt.model import GPT
-from lit_gpt.nn import ZeroProjections
+from lit_gpt.nn import MoE, ZeroProjections
 
 
 def test_gpt2_init_scales_projections_by_depth() -> None:
@@ -49,3 +49,17 @@ def test_another_seed_gives_other_weights_and_the_same_seed_the_same() -> None:
     torch.manual_seed(7)
     torch.rand(3)
     assert torch.equal(four.embedding.weight, GPT(50).embedding.weight)  # the seed counts, not what was drawn since
+
+
+def test_stacked_experts_start_as_single_matrices_do() -> None:
+    net = GPT(50, width=128, depth=8, feedforward=MoE, seed=1)
+    layer = net.blocks[3].feedforward
+    for expert in range(layer.experts):
+        assert layer.gate.weight[expert].std().item() == pytest.approx(0.02, rel=0.03)
+        assert layer.up.weight[expert].std().item() == pytest.approx(0.02, rel=0.03)
+        assert layer.down.weight[expert].std().item() == pytest.approx(0.02 / math.sqrt(16), rel=0.03)
+    assert layer.router.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not torch.equal(layer.gate.weight[0], layer.gate.weight[1])
+    zero = GPT(50, width=128, feedforward=MoE, init=ZeroProjections, seed=1).blocks[0].feedforward
+    assert zero.down.weight.abs().max() == 0
+    assert zero.gate.weight.std().item() == pytest.approx(0.5 / math.sqrt(128), rel=0.02)

@@ -1,0 +1,114 @@
+"""Our experts against transformers' Mixtral and Qwen3-MoE layers with random weights: outputs, gradients, balance."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from comparison import randomize
+from torch import Tensor, nn
+from transformers import MixtralConfig, Qwen3MoeConfig
+from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock, load_balancing_loss_func
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
+from transformers_float64 import Float64
+
+from lit_gpt.nn import MoE, Routing, Sizes
+from lit_gpt.nn.moe import total
+
+WIDTH, HIDDEN = 48, 40
+SIZES = Sizes(WIDTH, heads=2, depth=2, context=16, vocab_size=7)
+
+
+def mixtral(experts: int, top_k: int) -> nn.Module:
+    config = MixtralConfig(
+        hidden_size=WIDTH, intermediate_size=HIDDEN, num_local_experts=experts, num_experts_per_tok=top_k,
+        experts_implementation="eager",
+    )  # fmt: skip
+    return MixtralSparseMoeBlock(config)
+
+
+def qwen(experts: int, top_k: int, normalise: bool) -> nn.Module:
+    config = Qwen3MoeConfig(
+        hidden_size=WIDTH, moe_intermediate_size=HIDDEN, num_experts=experts, num_experts_per_tok=top_k,
+        norm_topk_prob=normalise, experts_implementation="eager",
+    )  # fmt: skip
+    return Qwen3MoeSparseMoeBlock(config)
+
+
+LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "Mixtral": (mixtral, {"experts": 8, "top_k": 2}),
+    "Mixtral, all experts": (mixtral, {"experts": 3, "top_k": 3}),
+    "Qwen3": (qwen, {"experts": 16, "top_k": 4, "normalise": True}),
+    "Qwen3, not normalised": (qwen, {"experts": 16, "top_k": 4, "normalise": False}),
+    "Qwen3, one expert": (qwen, {"experts": 6, "top_k": 1, "normalise": False}),
+}
+
+
+def split(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by our names: theirs has gate and up in one tensor."""
+    gate, up = theirs["experts.gate_up_proj"].chunk(2, 1)
+    down, router = theirs["experts.down_proj"], theirs["gate.weight"]
+    return {"gate.weight": gate, "up.weight": up, "down.weight": down, "router.weight": router}
+
+
+def check(kind: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Both layers on the same tokens; gradients are measured against the largest of their tensor."""
+    make, options = LAYERS[kind]
+    theirs = make(**options).to(dtype)
+    randomize(theirs, scale=0.5)
+    ours = MoE(SIZES, hidden=HIDDEN, **options).to(dtype)
+    ours.load_state_dict(split(theirs.state_dict()))
+    x = torch.randn(3, 11, WIDTH, dtype=dtype)
+    one, two = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected, (y, _) = theirs(two), ours(one)
+    assert y.dtype == expected.dtype == dtype
+    assert expected.std() > 0.02
+    torch.testing.assert_close(y, expected, rtol=0, atol=tolerance)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    expected.backward(gradient)
+    named = {name: p.grad for name, p in theirs.named_parameters()}
+    pairs = {name: (p.grad, split(named)[name]) for name, p in ours.named_parameters()} | {"x": (one.grad, two.grad)}
+    for name, (own, reference) in pairs.items():
+        assert (own - reference).abs().max() <= tolerance * max(1, reference.abs().max()), name
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_float32(kind: str) -> None:
+    check(kind, torch.float32, 1e-5)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_float64(kind: str) -> None:
+    with Float64():
+        check(kind, torch.float64, 1e-10)
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize(("experts", "top_k"), [(8, 2), (5, 3)])
+def test_balance(experts: int, top_k: int, patched: bool) -> None:
+    """One layer's loss is theirs; several pooled layers' too, and that is not the sum of each layer's own."""
+    dtype = torch.float64 if patched else torch.float32
+    layers = [MoE(SIZES, experts=experts, top_k=top_k, balance=0.3, z_loss=0.0, pooled=p) for p in (False, True, True)]
+    logits, terms, pooled = [], [], []
+    for layer in layers:
+        randomize(layer.to(dtype), seed=len(logits))
+        x = torch.randn(2, 9, WIDTH, dtype=dtype)
+        _, aux = layer(x)
+        logits.append(layer.router(x).flatten(0, 1))
+        (pooled if layer.pooled else terms).append(aux)
+    with Float64() if patched else nullcontext():
+        alone = load_balancing_loss_func((logits[0],), experts, top_k)
+        together = load_balancing_loss_func(tuple(logits[1:]), experts, top_k)
+        apart = sum(load_balancing_loss_func((each,), experts, top_k) for each in logits[1:])
+    tolerance = 1e-10 if patched else 1e-6
+    assert isinstance(terms[0], Tensor) and all(isinstance(term, Routing) for term in pooled)
+    torch.testing.assert_close(total(terms), 0.3 * alone, rtol=0, atol=tolerance)
+    torch.testing.assert_close(total(pooled), 0.3 * together, rtol=0, atol=tolerance)
+    torch.testing.assert_close(total([*terms, *pooled, 0.0]), 0.3 * (alone + together), rtol=0, atol=tolerance)
+    assert abs(apart / 2 - together) > 1e-3
+    routers = [layer.router.weight for layer in layers]
+    own = torch.autograd.grad(total([*terms, *pooled]), routers, retain_graph=True)
+    reference = torch.autograd.grad(0.3 * (alone + together), routers)
+    for one, two in zip(own, reference, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=tolerance)
