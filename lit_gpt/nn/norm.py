@@ -68,19 +68,19 @@ class RMSNorm(Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        factor = self.factor()
+        weight = self.weight
+        if weight is None or not self.center:
+            return self._times(x, weight)
+        # 1 + w has no room for a small w in 16 bits.
+        factor = weight.to(torch.promote_types(weight.dtype, torch.float32)) + self.center
+        return self._times(x.to(factor.dtype), factor).to(x.dtype)
+
+    def _times(self, x: Tensor, factor: Tensor | None) -> Tensor:
+        """(..., C) and (C,) -> (..., C)."""
         if x.is_cpu and x.dtype in (torch.float32, torch.float64):
             y: Tensor = _RootMeanSquare.apply(x, self.eps)
             return y if factor is None else y * factor
-        if factor is None or factor.dtype == x.dtype or not self.center:
-            return F.rms_norm(x, (self.width,), factor, self.eps)
-        return F.rms_norm(x.to(factor.dtype), (self.width,), factor, self.eps).to(x.dtype)
-
-    def factor(self) -> Tensor | None:
-        """(C,): what is multiplied with; None for nothing. 1 + w has no room for a small w in 16 bits: 32 are used."""
-        if self.weight is None or not self.center:
-            return self.weight
-        return self.weight.to(torch.promote_types(self.weight.dtype, torch.float32)) + self.center
+        return F.rms_norm(x, (self.width,), factor, self.eps)
 
     def reset_parameters(self) -> None:
         """The factor starts at one."""
