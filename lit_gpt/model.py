@@ -126,6 +126,15 @@ class GPT(nn.Module):
         limits = [p.longest for p in self.positions if p.longest is not None]
         return min(limits, default=None)
 
+    def outdated(self, cache: Cache, new: int = 1) -> bool:
+        """Whether generation should fill its cache anew before it goes on: the keys in it are those of a shorter text.
+
+        Args:
+            cache: What was seen so far.
+            new: Tokens to come next.
+        """
+        return any(position.outdated(cache.length, cache.length + new) for position in self.positions)
+
     def tie_head(self) -> None:
         """Makes the head the embedding matrix, where the net is tied; moving a net from the meta device parts them."""
         if self.tie:

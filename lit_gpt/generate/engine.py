@@ -109,7 +109,8 @@ def _steps(
                     text.select(kept)
                     if cache is not None:
                         cache.select(kept)
-            if cache is None or text.slide() or (net.longest is not None and cache.length >= net.longest):
+            full = cache is not None and net.longest is not None and cache.length >= net.longest
+            if cache is None or text.slide() or full or net.outdated(cache):
                 cache = Cache(net.sizes.depth)
                 inputs, segments = text.window()
             else:

@@ -91,7 +91,7 @@ def class_of(class_path: str) -> type:
     return found
 
 
-def layers(arguments: dict[str, Any]) -> dict[str, Any]:
+def layers(arguments: dict[str, Any]) -> Settings:
     """What a net computes with nothing left open: its numbers, and for each layer each part's class and arguments.
 
     Two configs with equal layers are the same net, however they were written. A class from outside this package is
@@ -107,7 +107,7 @@ def layers(arguments: dict[str, Any]) -> dict[str, Any]:
     arguments = complete(arguments)
     sizes = Sizes(*(arguments[name] for name in ("width", "heads", "depth", "context", "vocab_size")))
     sizes = sizes.replace(head_size=sizes.width // sizes.heads)
-    found = {name: value for name, value in arguments.items() if name not in (*SEATS, *FREE, "norm")}
+    found = Settings({name: value for name, value in arguments.items() if name not in (*SEATS, *FREE, "norm")})
     if "DynamicNTK" in str(arguments["position"]):
         del found["context"]  # the scaling goes on as far as is asked, and counts from a length of its own
     found["norm"] = settled(arguments["norm"], sizes)

@@ -68,6 +68,10 @@ class Position(nn.Module):
             tables = self.build_tables(dtype or old.dtype, device or old.device)
             self.register_buffer(name, tables[name], persistent=False)
 
+    def outdated(self, cached: int, length: int) -> bool:
+        """Whether the keys of so many cached tokens must be made anew when the text goes on to this length."""
+        return False
+
     def reach(self, length: int) -> None:
         """Makes sure that positions up to ``length`` can be represented; tables grow to twice what is asked."""
         if length > self.rows and self.longest is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,13 @@ from lit_gpt.nn.position import Position, frequencies, has_float64
 
 
 class Scaling:
-    """Base of the scalings of rotary frequencies, and no scaling at all."""
+    """Base of the scalings of rotary frequencies, and no scaling at all.
+
+    Attributes:
+        renews: Whether generation fills its cache anew when the stage changes, so that all keys are turned alike.
+    """
+
+    renews: ClassVar[bool] = False
 
     def scale(self, plain: Tensor, base: float, length: int) -> Tensor:
         """Frequencies (R / 2,) in float64 -> the scaled ones.
@@ -181,8 +187,8 @@ class YaRN(Scaling):
 
 class LongRoPE(Scaling):
     """LongRoPE (Ding et al. 2024, arXiv 2402.13753): each frequency is divided by a factor of its own that a search
-    found, one list for texts within the original context, one for longer texts. Keys in a cache stay as they were
-    turned.
+    found, one list for texts within the original context, one for longer texts. Where a text that is being generated
+    grows past it, its cache is filled anew.
 
     Args:
         short_factor: R / 2 factors up to the original context.
@@ -191,6 +197,8 @@ class LongRoPE(Scaling):
         attention_factor: Factor on cos and sin. None: sqrt(1 + ln(context / original_context) / ln(original_context)),
             the context being the net's.
     """
+
+    renews = True
 
     def __init__(
         self,
@@ -284,6 +292,10 @@ class RoPE(Position):
         """(B, H, T, D) -> the same shapes and dtypes."""
         cos, sin = frame.tables
         return self._turn(q, cos, sin), self._turn(k, cos, sin)
+
+    def outdated(self, cached: int, length: int) -> bool:
+        """Whether the scaling's stage has changed since the keys were turned."""
+        return self.scaling.renews and self.scaling.stage(cached) != self.scaling.stage(length)
 
     def shared_key(self) -> Any:
         """One table for equal settings."""

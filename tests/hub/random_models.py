@@ -66,8 +66,8 @@ def cases() -> list[Any]:
 def make(case: Case, dtype: torch.dtype = torch.float32, scale: float = 1.0, seed: int = 0) -> nn.Module:
     """transformers' model with random weights; to be run within `computing_in` the same type.
 
-    With a scale the embedding gets smaller in its place: a tied net whose stream is mostly the last token's embedding
-    says that token again and again.
+    With a scale the embedding of every other seed gets smaller in its place: a tied net whose stream is mostly the last
+    token's embedding says that token again and again.
     """
     config = case.config()
     with computing_in(dtype):
@@ -76,7 +76,7 @@ def make(case: Case, dtype: torch.dtype = torch.float32, scale: float = 1.0, see
         model.set_experts_implementation("eager")
     model.eval()
     randomize(model, scale, seed)
-    if scale != 1:
+    if scale != 1 and seed % 2 == 0:
         model.get_input_embeddings().weight.data /= 30 * scale
     return model
 

@@ -100,8 +100,13 @@ def read_activation(fields: Fields, name: str, default: str = "gelu_new") -> Par
     return part(ReLU) if value == "relu" else part(GELU, approximate=ACTIVATIONS[value])
 
 
-def write_activation(activation: dict[str, Any] | None) -> str:
-    """The name of an MLP's non-linearity in config.json; of a class that has none, its own."""
+def write_activation(activation: dict[str, Any] | None, tanh: str = "gelu_new") -> str:
+    """The name of an MLP's non-linearity in config.json; of a class that has none, its own.
+
+    Args:
+        activation: As in `lit_gpt.hub.plan.layers`.
+        tanh: Which of its names the approximation has in a family.
+    """
     if activation is None or activation["class"] not in ("GELU", "ReLU"):
         return str(activation and activation["class"])
-    return "relu" if activation["class"] == "ReLU" else {"tanh": "gelu_new", "none": "gelu"}[activation["approximate"]]
+    return "relu" if activation["class"] == "ReLU" else {"tanh": tanh, "none": "gelu"}[activation["approximate"]]

@@ -53,7 +53,7 @@ class StarCoder2(Family):
         return written | {
             "norm_epsilon": net["norm"]["eps"],
             "use_bias": net["attention"][0]["bias"],
-            "hidden_act": write_activation(net["feedforward"][0]["activation"]),
+            "hidden_act": write_activation(net["feedforward"][0]["activation"], "gelu_pytorch_tanh"),
             "sliding_window": net["attention"][0]["window"],
             **write_rotary(net["position"][0]),
         }
