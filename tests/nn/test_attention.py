@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from lit_gpt.model import GPT
-from lit_gpt.nn import RoPE, SelfAttention, Sizes, attend
+from lit_gpt.nn import LayerNorm, RMSNorm, RoPE, SelfAttention, Sizes, attend
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -33,6 +34,61 @@ def test_against_a_written_out_softmax(kv_heads: int, window: int | None) -> Non
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
 
 
+def one_layer(**options) -> tuple[SelfAttention, Tensor, dict]:
+    """A layer in float64 with weights away from zero, its input, and the frame it was called with."""
+    net = GPT(50, width=32, depth=1, heads=4, context=12, attention=lambda s: SelfAttention(s, **options), seed=1)
+    layer = net.double().blocks[0].attention
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    seen = {}
+    layer.register_forward_pre_hook(lambda _, args: seen.update(frame=args[1]))
+    net(torch.randint(50, (2, 12)))
+    return layer, torch.randn(2, 12, 32, dtype=torch.float64), seen
+
+
+@pytest.mark.parametrize("norm", [RMSNorm, LayerNorm])
+def test_a_norm_over_all_heads_comes_before_the_split(norm: type) -> None:
+    layer, x, seen = one_layer(qk_norm=norm, qk_norm_over="heads", kv_heads=2)
+    assert layer.query_norm.weight.shape == (32,) and layer.key_norm.weight.shape == (16,)
+    split = {"query": 4, "key": 2, "value": 2}
+    q, k, v = (getattr(layer, name)(x) for name in split)
+    q, k = layer.query_norm(q), layer.key_norm(k)
+    q, k, v = (t.view(2, 12, n, 8).transpose(1, 2) for t, n in zip((q, k, v), split.values(), strict=True))
+    expected = layer.out(attend(q, k, v, None).transpose(1, 2).reshape(2, 12, 32))
+    torch.testing.assert_close(layer(x, seen["frame"]), expected, rtol=0, atol=1e-12)
+
+
+def test_value_embeddings_are_rows_of_the_tokens() -> None:
+    layer, x, seen = one_layer(value_embedding=True, kv_heads=2)
+    ids = seen["frame"].ids
+    a, b = layer.value_embedding.factors
+    mixed = a * layer.value(x) + b * layer.value_embedding.table.weight[ids]
+    q, k, v = (t.view(2, 12, -1, 8).transpose(1, 2) for t in (layer.query(x), layer.key(x), mixed))
+    expected = layer.out(attend(q, k, v, None).transpose(1, 2).reshape(2, 12, 32))
+    torch.testing.assert_close(layer(x, seen["frame"]), expected, rtol=0, atol=1e-12)
+    fresh = GPT(50, attention=lambda s: SelfAttention(s, value_embedding=True)).blocks[0].attention
+    assert fresh.value_embedding.factors.tolist() == [0.5, 0.5]
+
+
+def test_biases_can_be_chosen_apart() -> None:
+    sizes = Sizes(width=32, heads=4, depth=2, context=16, vocab_size=50, head_size=8)
+    for bias in (False, True):
+        for out_bias in (None, False, True):
+            layer = SelfAttention(sizes, bias=bias, out_bias=out_bias)
+            assert all((linear.bias is not None) == bias for linear in (layer.query, layer.key, layer.value))
+            assert (layer.out.bias is not None) == (bias if out_bias is None else out_bias)
+
+
+def test_sinks_start_as_a_key_at_right_angles() -> None:
+    layer = GPT(50, attention=lambda s: SelfAttention(s, sinks=True)).blocks[0].attention
+    assert layer.sinks.weight.tolist() == [0.0] * 4
+    q = torch.zeros(1, 4, 3, 8)
+    v = torch.ones(1, 4, 3, 8)
+    expected = torch.tensor([1 / 2, 2 / 3, 3 / 4]).view(1, 1, 3, 1).expand(1, 4, 3, 8)
+    torch.testing.assert_close(attend(q, q, v, None, sinks=layer.sinks.weight), expected)
+
+
 def test_dropout_acts_in_training_only() -> None:
     net = GPT(50, dropout=0.5)
     ids = torch.randint(50, (1, 16))
@@ -53,6 +109,10 @@ def test_scale() -> None:
         (lambda s: SelfAttention(s.replace(width=30)), "width 30 is not divisible by heads 4"),
         (lambda s: SelfAttention(s, window=0), "window must be at least 1"),
         (lambda s: SelfAttention(s, head_size=0), "head_size must be at least 1"),
+        (lambda s: SelfAttention(s, softcap=0.0), "softcap must be above 0, got 0.0; leave it out for none"),
+        (lambda s: SelfAttention(s, scale=-1.0), "scale must be above 0, got -1.0"),
+        (lambda s: SelfAttention(s, qk_norm=RMSNorm, qk_norm_over="all"), "must be head or heads, got 'all'"),
+        (lambda s: SelfAttention(s, qk_norm_over="heads"), "there is none; give qk_norm"),
         (lambda s: RoPE(s.replace(head_size=7)), "even head size, got 7"),
     ],
 )
