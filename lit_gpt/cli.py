@@ -228,7 +228,7 @@ class CLI(LightningCLI):
         return self._plain(parser, self._parse(parser, ["--config", yaml.safe_dump(self.ancestor.start())]))
 
     def _plain(self, parser: LightningArgumentParser, config: Namespace | None = None) -> dict[str, Any]:
-        """The parsed settings as plain data, null included, which is a choice too; not what belongs to this one start."""
+        """The parsed settings as plain data, null included, as it is a choice; not what belongs to this one start."""
         values = yaml.safe_load(parser.dump(config or self.config, skip_validation=True, skip_none=False))
         return {key: value for key, value in values.items() if key not in _NOT_SAVED}
 

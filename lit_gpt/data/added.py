@@ -59,6 +59,11 @@ def bytes_of_tokens(inner: Any) -> list[bytes]:
     return pieces
 
 
+def decodes_bytes_alone(inner: Any) -> bool:
+    """Whether text is no more than the bytes of its ids, one after the other."""
+    return set(_types(json.loads(_without_vocabulary(inner))["decoder"])) == {"ByteLevel"}
+
+
 def is_lossless(inner: Any) -> bool:
     """Whether ids stand for all bytes of any text, as can be said of byte-level tokenizers that change nothing."""
     content = json.loads(_without_vocabulary(inner))

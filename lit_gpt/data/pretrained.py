@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.added import bytes_of_tokens, is_lossless, taught
+from lit_gpt.data.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught
 from lit_gpt.data.hub_classes import built_anew, ruling_class
 from lit_gpt.data.hub_folder import MAIN, ROLES, SETTINGS, parsed, read_folder, with_vocabulary, without_vocabulary
 from lit_gpt.data.hub_form import GENERIC, as_json
@@ -69,8 +69,9 @@ class Pretrained(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids as the library joins it; special tokens are left out."""
         listed = list(ids)
-        for id in listed:
-            self._piece(id)  # refuses what is past the vocabulary
+        joined = super().decode(listed)  # refuses what is past the vocabulary
+        if self._bytes_alone:
+            return joined
         return str(self._loaded().decode([id for id in listed if id not in self._names], skip_special_tokens=True))
 
     def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
@@ -177,7 +178,7 @@ class Pretrained(Tokenizer):
         shown = {inner.token_to_id(text) for text in learned.get("added", [])} - {*roles.values(), *learned["stop"]}
         pieces = bytes_of_tokens(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
-        self._lossless = is_lossless(inner)
+        self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
         self._inner, self._learnt = inner, learned
         self._names = {id: text for id, text in special.items() if id not in shown}
         self._pieces = [b"" if id in self._names else piece for id, piece in enumerate(pieces)]

@@ -22,11 +22,12 @@ class Progress:
 
     Args:
         title: What is being done, such as "tokenizing".
-        total: Amount of work, in characters; None where unknown.
+        total: Amount of work; None where unknown.
+        unit: What work is counted in.
     """
 
-    def __init__(self, title: str, total: int | None = None) -> None:
-        self.title, self.total, self.done = title, total, 0
+    def __init__(self, title: str, total: int | None = None, unit: str = "characters") -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, 0
         self._bar: Any = None
         self._started = self._said = time.monotonic()
 
@@ -48,7 +49,7 @@ class Progress:
 
     def _share(self) -> str:
         if not self.total:
-            return f"{self.done:,} characters"
+            return f"{self.done:,} {self.unit}"
         spent = time.monotonic() - self._started
         left = spent * max(self.total - self.done, 0) / max(self.done, 1)
         return f"{min(100.0 * self.done / self.total, 100.0):.0f} %, about {left:.0f} s left"
@@ -70,4 +71,4 @@ class Progress:
             self._bar.stop()
         spent = time.monotonic() - self._started
         if error is None and spent > _PATIENCE:
-            say(f"{self.title}: {self.done:,} characters in {spent:.1f} s")
+            say(f"{self.title}: {self.done:,} {self.unit} in {spent:.1f} s")
