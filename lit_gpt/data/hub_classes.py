@@ -10,7 +10,7 @@ from typing import Any
 
 from lit_gpt.data.hub_form import GENERIC
 
-_QWEN = (
+QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _BUILT_ANEW = (
@@ -83,7 +83,7 @@ def built_anew(name: str, content: dict[str, Any], settings: dict[str, Any]) -> 
         splitting: dict[str, Any] = _byte_level(bool(prefix))
     elif name == "Qwen2Tokenizer":
         normalizer = {"type": "NFC"}
-        words = {"type": "Split", "pattern": {"Regex": _QWEN}, "behavior": "Isolated", "invert": False}
+        words = {"type": "Split", "pattern": {"Regex": QWEN_WORDS}, "behavior": "Isolated", "invert": False}
         splitting = _sequence("pretokenizers", words, _byte_level(bool(prefix), use_regex=False))
     elif name == "CohereTokenizer":
         normalizer = {"type": "NFC"}

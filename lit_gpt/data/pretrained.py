@@ -12,8 +12,11 @@ from lit_gpt.data.added import bytes_of_tokens, decodes_bytes_alone, is_lossless
 from lit_gpt.data.hub_classes import built_anew, ruling_class
 from lit_gpt.data.hub_folder import MAIN, ROLES, SETTINGS, parsed, read_folder, with_vocabulary, without_vocabulary
 from lit_gpt.data.hub_form import GENERIC, as_json
+from lit_gpt.data.long_text import cut, for_later_parts
 from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
+
+_NOT_KNOWN = "not asked yet"
 
 
 class Pretrained(Tokenizer):
@@ -32,6 +35,7 @@ class Pretrained(Tokenizer):
         super().__init__()
         self._inner: Any = None
         self._learnt: dict[str, Any] = {}
+        self._for_later_parts: Any = _NOT_KNOWN
         # The folder may be gone when the tokenizer is made again.
         self._arguments = {} if as_transformers else {"as_transformers": False}
         if path is not None:
@@ -63,8 +67,18 @@ class Pretrained(Tokenizer):
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        # Never in parts: what may be cut apart differs from one tokenizer to the next.
-        return [one.ids for one in self._loaded().encode_batch_fast(texts, add_special_tokens=False)]
+        inner = self._loaded()
+        parts = [list(cut(text)) for text in texts]
+        if any(len(ps) > 1 for ps in parts) and self._for_later_parts == _NOT_KNOWN:
+            self._for_later_parts = for_later_parts(inner)
+        if self._for_later_parts in (None, _NOT_KNOWN):
+            return [one.ids for one in inner.encode_batch_fast(texts, add_special_tokens=False)]
+        first = inner.encode_batch_fast([ps[0] for ps in parts], add_special_tokens=False)
+        rest = [part for ps in parts for part in ps[1:]]
+        later = iter(self._for_later_parts.encode_batch_fast(rest, add_special_tokens=False))
+        return [
+            [*head.ids, *(id for _ in ps[1:] for id in next(later).ids)] for head, ps in zip(first, parts, strict=True)
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids as the library joins it; special tokens are left out."""
@@ -179,7 +193,7 @@ class Pretrained(Tokenizer):
         pieces = bytes_of_tokens(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
         self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
-        self._inner, self._learnt = inner, learned
+        self._inner, self._learnt, self._for_later_parts = inner, learned, _NOT_KNOWN
         self._names = {id: text for id, text in special.items() if id not in shown}
         self._pieces = [b"" if id in self._names else piece for id, piece in enumerate(pieces)]
         for role in ROLES:

@@ -3,6 +3,7 @@ here; tokenizers are trained on a small text, so nothing is fetched."""
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Inner
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, Tokenizer
-from lit_gpt.data.hub_classes import _QWEN
+from lit_gpt.data.hub_classes import QWEN_WORDS
+from lit_gpt.data.long_text import cut, for_later_parts
 from lit_gpt.errors import UserError
 
 TEXT = [
@@ -106,7 +108,7 @@ def llama3() -> Inner:
 
 
 def qwen() -> Inner:
-    inner = byte_level(_QWEN)
+    inner = byte_level(QWEN_WORDS)
     inner.normalizer = normalizers.NFC()
     inner.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     return inner
@@ -361,6 +363,48 @@ def test_a_stream_says_what_decode_says(kind: str, tmp_path: Path) -> None:
         "<s>",
         "<|endoftext|>",
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mark", [[], ["<|user|>"]])
+def test_parts_of_a_long_text_are_encoded_as_the_whole(
+    kind: str, mark: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The vocabulary of sentences is that of words, as where it was learned with spaces kept apart.
+    monkeypatch.setitem(MADE, kind, without_tokens_across_words(KINDS[kind][0]()))
+    tokenizer = Pretrained.from_folder(folder_of(tmp_path / kind, kind, KINDS[kind][3][0]))
+    tokenizer.add_tokens(mark)
+    some = random_texts(300)
+    ends = "".join(mark) + "a  b\u0301 \u0301 ▁ x!\n y"
+    texts = [" ".join(some[place : place + 3]) + ends for place in range(0, 300, 3)]
+    wanted = tokenizer.encode_batch(texts)
+    cuts = 0
+
+    def counted(text: str) -> list[str]:
+        nonlocal cuts
+        parts = list(cut(text))
+        cuts += len(parts) - 1
+        return parts
+
+    monkeypatch.setattr("lit_gpt.data.long_text._PART", 3)
+    monkeypatch.setattr("lit_gpt.data.pretrained.cut", counted)
+    assert tokenizer.encode_batch(texts) == wanted and cuts > 300
+    proven = for_later_parts(tokenizer._inner) is not None
+    sections = kind in ("llama2", "mistral", "phi3", "metaspace")  # a space of its own after each mark
+    assert proven == (not (mark and sections))
+
+
+def without_tokens_across_words(inner: Inner) -> str:
+    content = json.loads(inner.to_str())
+    model = content["model"]
+    if model["byte_fallback"]:
+        kept = [pair for pair in model["merges"] if not re.search("[^▁]▁", "".join(pair))]
+        model["merges"] = kept
+        gone = {token for token in model["vocab"] if re.search("[^▁]▁", token)}
+        model["vocab"] = {token: id for token, id in model["vocab"].items() if token not in gone}
+        known = model["vocab"]
+        model["merges"] = [pair for pair in kept if all(part in known for part in pair)]
+    return json.dumps(content)
 
 
 def test_ids_without_a_token_are_never_drawn(tmp_path: Path) -> None:
