@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     staged = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
     try:
         staged.mkdir(parents=True)
-        with Progress("exporting", sum(one.nbytes for one in weights.values())) as progress:
+        with Progress("exporting", sum(one.nbytes for one in weights.values()), "bytes") as progress:
             write_folder(
                 staged, family, config, net["init_args"], weights, tokenizer.hub_files(), ids(tokenizer),
                 arguments.max_shard_size, progress.advance,

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     try:
         folder = staged / rundir.CHECKPOINTS
         folder.mkdir(parents=True)
-        with Progress("importing", tensors.bytes) as progress:
+        with Progress("importing", tensors.bytes, "bytes") as progress:
             write_checkpoint(source, tensors, tokenizer, folder / FILE, dtype, progress.advance)
         for link in ("best.ckpt", "last.ckpt"):
             (folder / link).symlink_to(FILE)

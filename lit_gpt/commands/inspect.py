@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.commands.parser import Parser
@@ -52,7 +53,7 @@ class Subject:
 
 
 def net_of(path: str) -> Subject:
-    """What a path means: a run directory or a checkpoint. Another format is to be told apart here and nowhere else.
+    """What a path means: a run directory, a checkpoint, or a folder of the Hugging Face world.
 
     Raises:
         UserError: there is none, or it is not readable.
@@ -60,6 +61,8 @@ def net_of(path: str) -> Subject:
     from lit_gpt import checkpoint
     from lit_gpt.lineage import packages
 
+    if (Path(path) / "config.json").is_file():
+        return _of_folder(path)
     file = checkpoint.find(path)
     values = checkpoint.read(file, verify=False)
     net = checkpoint.build_net(checkpoint.net_config(values, file), file, device="meta")
@@ -75,6 +78,21 @@ def net_of(path: str) -> Subject:
         net, str(file), step, _tokenizer(values.get("tokenizer")), file.stat().st_size, config,
         tuple(f"{trust}lit-gpt {words}" for words in following),
     )  # fmt: skip
+
+
+def _of_folder(path: str) -> Subject:
+    """The net that a folder's config.json describes; its weights need not be there."""
+    from lit_gpt.hub.folder import Tensors
+    from lit_gpt.hub.incoming import understand
+
+    source, size = understand(path), 0
+    if any(source.folder.glob("*.safetensors")):
+        tensors = Tensors(source.folder)
+        source.net.to(tensors.widest).tie_head()
+        size = tensors.bytes
+    where = f"{path} ({source.family.architecture})"
+    following = (f"lit-gpt import {shlex.quote(path)} --out runs/{shlex.quote(source.folder.resolve().name)}",)
+    return Subject(source.net, where, None, None, size, {}, following)
 
 
 def _tokenizer(state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -96,7 +114,7 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("run", help="run directory (its best checkpoint is taken, else its last) or .ckpt file")
+    add("run", help="run directory (its best checkpoint is taken, else its last), .ckpt file or Hugging Face folder")
     add("--context", type=int, metavar="N", help="tokens of a window to count at (default: the run's, else the net's)")
     add("--batch_size", type=int, metavar="N", help="windows of a micro-batch in training (default: the run's, else 1)")
     add("--all", action="store_true", help="show each layer by itself, not equal ones together")

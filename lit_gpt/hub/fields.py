@@ -24,7 +24,8 @@ _WITHOUT_EFFECT = frozenset(
     typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
     num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id
     remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tf_legacy_loss
-    output_router_logits cache_implementation hidden_dropout_prob keys_to_ignore_at_inference
+    output_router_logits cache_implementation hidden_dropout_prob keys_to_ignore_at_inference output_past
+    predict_special_tokens tokenizer_name is_llama_config transformers.js_config
     """.split()
 )
 # Fields of every config whose other values would make it another net.
@@ -36,6 +37,9 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
     "tie_encoder_decoder": (False,),
     "is_decoder": (False, True),
+    "n_special": (0,),
+    "rope_interleaved": (False,),
+    "use_mrope": (False,),
 }
 _NONE = object()
 

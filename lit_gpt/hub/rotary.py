@@ -82,6 +82,8 @@ def _read(rope: Fields, context: int, base: float, fraction: float, partial: boo
     elif kind == "yarn":
         given = {name: rope.take(name, None) for name in ("factor", "attention_factor", "mscale", "mscale_all_dim")}
         given["factor"] = given["factor"] or context / original
+        if not (given["mscale"] and given["mscale_all_dim"]):  # transformers looks at them only where it has both
+            given["mscale"] = given["mscale_all_dim"] = None
         given |= {name: rope.take(name, None) or default for name, default in (("beta_fast", 32.0), ("beta_slow", 1.0))}
         scaling = part(YaRN, **given, original_context=original, truncate=rope.flag("truncate", True))
     elif kind == "longrope":
@@ -92,7 +94,7 @@ def _read(rope: Fields, context: int, base: float, fraction: float, partial: boo
     elif kind != "default":
         raise rope.refusal("rope_type", kind, "default, linear, dynamic, llama3, yarn or longrope")
     rope.take("original_max_position_embeddings", None)
-    rope.finish(ignored=("type",))
+    rope.finish(ignored=("type", "finetuned"))
     return part(RoPE, base=base, fraction=fraction, scaling=scaling)
 
 

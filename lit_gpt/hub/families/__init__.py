@@ -32,6 +32,8 @@ _HOME = {
     "SmolLM3ForCausalLM": "smollm3.SmolLM3",
 }
 ARCHITECTURES = tuple(_HOME)
+# What classes that came with the weights were called, before transformers had them.
+_OLDER = {"MPTForCausalLM": "MptForCausalLM"}
 
 
 def family_of(architecture: str) -> Family:
@@ -58,8 +60,15 @@ def recognise(config: dict[str, Any], where: str) -> Family:
     named = config.get("architectures")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise UserError(f"{where} names no architecture (architectures: {named!r}); a causal language model is wanted")
-    if named[0] not in _HOME:
-        raise UserError(f"{where}: architecture {named[0]} is not supported; supported are {', '.join(_HOME)}")
-    if "quantization_config" in config:
+    name = _OLDER.get(named[0], named[0])
+    if name not in _HOME:
+        raise UserError(f"{where}: architecture {name} is not supported; supported are {', '.join(_HOME)}")
+    if "quantization_config" in config or "quantization" in config:
         raise UserError(f"{where}: its weights are quantised; import a version in bf16, fp16 or fp32")
-    return family_of(named[0])
+    family = family_of(name)
+    if config.get("model_type", family.model_type) != family.model_type:
+        raise UserError(
+            f"{where}: model_type is {config['model_type']!r}, but {name} goes with {family.model_type!r}; "
+            "mend the one that is wrong"
+        )
+    return family

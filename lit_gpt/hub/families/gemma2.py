@@ -34,11 +34,14 @@ class Gemma2(Family):
         net = read_gemma(fields, context=8192)
         softcap = fields.take("attn_logit_softcapping", 50.0)
         usual = [FULL if layer % 2 else LOCAL for layer in range(net["depth"])]
-        windows = read_windows(fields, net["depth"], fields.take("sliding_window", 4096), usual)
+        window = fields.take("sliding_window", 4096)
+        if not fields.has("sliding_window"):  # else transformers does not look at this older name
+            fields.must("sliding_window_size", window)
+        windows = read_windows(fields, net["depth"], window, usual)
         attention = [part(SelfAttention, **net["attention"], softcap=softcap, window=window) for window in windows]
         net |= {"softcap": fields.take("final_logit_softcapping", 30.0)}
         net |= {"attention": tiled(attention), "position": read_rotary(fields, net["context"])}
-        fields.finish()
+        fields.finish(ignored=("sliding_window_size",))
         return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

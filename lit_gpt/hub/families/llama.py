@@ -49,7 +49,7 @@ class Llama(Family):
         attention = part(SelfAttention, **heads, bias=fields.flag("attention_bias", False))
         feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"), bias=fields.flag("mlp_bias", False))
         position = read_rotary(fields, net["context"])
-        fields.finish()
+        fields.finish(ignored=("max_sequence_length",))  # of Llama 1, beside max_position_embeddings
         return stretched(net | {"attention": attention, "feedforward": feedforward, "position": position})
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

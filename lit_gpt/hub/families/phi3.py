@@ -37,7 +37,10 @@ class Phi3(Family):
         """See `Family.read`."""
         net = read_sizes(fields, kv_heads=None, eps=1e-5, context=4096)
         fields.must("hidden_act", "silu")
-        fields.must("attention_bias", False)
+        for name in ("attention_bias", "mlp_bias", "lm_head_bias"):
+            fields.must(name, False)
+        for name in ("full_attn_mod", "interpolate_factor"):
+            fields.must(name, 1)
         attention = part(SelfAttention, **net["attention"], window=fields.take("sliding_window", None))
         feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
         # Two older names for LongRoPE.
