@@ -74,8 +74,8 @@ class LitGPT(lightning.LightningModule):
         self._restored: dict[str, float] | None = None
         self._settings: list[dict[str, Any]] = []
         self._nominal = 0.0
-        if init_from is not None:
-            start_from(net, init_from)
+        # What `lit-gpt export` writes where several families fit.
+        self.origin = None if init_from is None else start_from(net, init_from)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this name some fifty times a step, and nn.Module's own way costs 2 us each.
@@ -259,6 +259,8 @@ class LitGPT(lightning.LightningModule):
         if self.tally is not None:
             checkpoint["tally"] = self.tally.state()
             checkpoint["tokens"] = self.tally.total_tokens()
+        if self.origin is not None:
+            checkpoint["origin"] = self.origin
         checkpoint["config"] = None if self.config is None else _without_base(self.config)
         checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -271,6 +273,7 @@ class LitGPT(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._restored = checkpoint.get("tally")
+        self.origin = checkpoint.get("origin")
 
     # -- cheaper than Lightning's own ----------------------------------------------------------------------------
 

@@ -14,10 +14,13 @@ from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
 
 
-def start_from(net: GPT, path: str | Path) -> None:
+def start_from(net: GPT, path: str | Path) -> str | None:
     """Load the weights of a checkpoint or run directory into a net of the same shape, whatever their precision.
 
     A net with more rows for ids keeps the checkpoint's first; the others start as the mean of those in use.
+
+    Returns:
+        The architecture that the checkpoint was once imported from, None for one that began here.
 
     Raises:
         UserError: it cannot be read, or is of a larger vocabulary or another shape.
@@ -38,6 +41,8 @@ def start_from(net: GPT, path: str | Path) -> None:
     if table is not None and table.shape[0] < net.vocab_size:
         weights = _grown(net, weights, table.shape[0], _known_ids(values.get("tokenizer"), table.shape[0]))
     checkpoint.load_weights(net, weights, file)
+    origin: str | None = values.get("origin")
+    return origin
 
 
 def start_rows(net: GPT, new: Sequence[int], known: Sequence[int]) -> None:
