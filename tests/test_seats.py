@@ -192,6 +192,16 @@ def test_compiles_in_one_graph(seats: dict[str, Any]) -> None:
         torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("position", [nn.Learned, nn.RoPE, nn.ALiBi], ids=lambda c: c.__name__)
+def test_one_compiled_net_takes_several_lengths(position: type) -> None:
+    torch._dynamo.reset()
+    net = make({"position": position}).float().eval()
+    expected = {length: net(tokens(2, length)) for length in (16, 9, 12)}
+    net.compile(backend="aot_eager", fullgraph=True)
+    for length, logits in expected.items():
+        torch.testing.assert_close(net(tokens(2, length)), logits, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("seat", SEATS)
 def test_siblings_agree_on_shared_arguments(seat: str) -> None:
     """Changing the class keeps same-named arguments, so a name must mean the same and default to the same."""

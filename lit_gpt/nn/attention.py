@@ -206,7 +206,8 @@ def attend(
         if applies(q, mask, dropout):
             return flexible(q, k, v, mask, scale, softcap, sinks)
         return blockwise(q, k, v, mask, dropout, scale, softcap, sinks)
-    causal = mask is None and q.shape[2] > 1
+    # Spelt out: of a length that torch.compile keeps open the comparison is a symbol, which the kernel does not take.
+    causal = True if mask is None and q.shape[2] > 1 else False  # noqa: SIM210
     if mask is not None and mask.is_floating_point():
         mask = mask.to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
