@@ -207,7 +207,7 @@ def attend(
             return flexible(q, k, v, mask, scale, softcap, sinks)
         return blockwise(q, k, v, mask, dropout, scale, softcap, sinks)
     # Spelt out: of a length that torch.compile keeps open the comparison is a symbol, which the kernel does not take.
-    causal = True if mask is None and q.shape[2] > 1 else False  # noqa: SIM210
+    causal = True if mask is None and q.shape[2] > 1 else False
     if mask is not None and mask.is_floating_point():
         mask = mask.to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
