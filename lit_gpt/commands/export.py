@@ -67,8 +67,9 @@ def main(argv: list[str]) -> int:
     net = checkpoint.net_config(values, file)
     if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
-    family, config = choose(net["init_args"], values.get("origin"), arguments.family)
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {})
+    files = tokenizer.hub_files()
+    family, config = choose(net["init_args"], files, values.get("origin"), arguments.family)
     weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}
     if arguments.dtype:
         weights = Cast(weights, getattr(torch, arguments.dtype))
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int:
         staged.mkdir(parents=True)
         with Progress("exporting", sum(one.nbytes for one in weights.values()), "bytes") as progress:
             write_folder(
-                staged, family, config, net["init_args"], weights, tokenizer.hub_files(), ids(tokenizer),
+                staged, family, config, net["init_args"], weights, files, ids(tokenizer),
                 arguments.max_shard_size, progress.advance,
             )  # fmt: skip
         os.replace(staged, out)

@@ -70,6 +70,25 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
     }
 
 
+def read_otherwise(files: dict[str, str], model_type: str) -> str | None:
+    """The class of transformers that would make other ids of these files beside a model of this type; None: none.
+
+    Args:
+        files: Names and texts, as of `Tokenizer.hub_files`.
+        model_type: That of the config.json beside them.
+    """
+    settings, content = parsed(files, None, SETTINGS), json.loads(files[MAIN])
+    name = ruling_class(settings.get("tokenizer_class"), model_type, '"ByteLevel"' in _head(content))
+    if name is None:
+        return None
+    if content["model"].get("type") != "BPE":
+        return name
+    folder = Path(MAIN)
+    made, built = _made(content, folder), _made(built_anew(name, content, settings), folder)
+    flags = [{key: value or None for key, value in without_vocabulary(one)["model"].items()} for one in (made, built)]
+    return name if _changed(made, built) or flags[0] != flags[1] else None
+
+
 def parsed(files: dict[str, str], folder: Path | None, name: str) -> dict[str, Any]:
     """The values of a JSON file, none where it is missing.
 

@@ -16,6 +16,7 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lit_gpt.data.hub_folder import read_otherwise
 from lit_gpt.errors import UserError
 from lit_gpt.hub import plan
 from lit_gpt.hub.families import ARCHITECTURES, family_of
@@ -28,13 +29,19 @@ Tick = Callable[[int], None]
 _TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 
 
-def choose(arguments: dict[str, Any], preferred: str | None = None, only: str | None = None) -> tuple[Family, dict]:
+def choose(
+    arguments: dict[str, Any],
+    files: Mapping[str, str],
+    preferred: str | None = None,
+    only: str | None = None,
+) -> tuple[Family, dict[str, Any]]:
     """The family that expresses a net, and the fields of its config.json.
 
     A family fits if the config that it writes, read again, says the very same net.
 
     Args:
         arguments: GPT's, as in a run's config.
+        files: The tokenizer's, by name: transformers reads those beside some families with a class of its own choice.
         preferred: Architecture that is taken where it fits.
         only: Architecture that is taken or refused.
 
@@ -43,6 +50,7 @@ def choose(arguments: dict[str, Any], preferred: str | None = None, only: str | 
     """
     net = plan.layers(arguments)
     reasons: dict[str, list[tuple[str, Any, Any]]] = {}
+    tokenizers: list[str] = []
     order = [only] if only else sorted(ARCHITECTURES, key=lambda name: name != preferred)
     for name in order:
         family = family_of(name)
@@ -55,7 +63,12 @@ def choose(arguments: dict[str, Any], preferred: str | None = None, only: str | 
             continue
         reasons[name] = plan.differences(net, again)
         if not reasons[name]:
-            return family, config
+            other = read_otherwise(dict(files), family.model_type)
+            if other is None:
+                return family, config
+            tokenizers.append(f"{name} can express this net, but transformers reads any tokenizer beside it as {other}")
+    if tokenizers:
+        raise UserError(f"{tokenizers[0]}, which would make other ids of this one; train with a tokenizer of that kind")
     nearest = min(reasons, key=lambda name: len(reasons[name]), default=None)
     if nearest is None:
         raise UserError("no family can express this net; `lit-gpt inspect` shows its parts")

@@ -97,6 +97,19 @@ def test_what_no_family_can_express_is_refused_with_the_reason(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_family_that_brings_its_own_tokenizer_is_refused(
+    tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*LLAMA, "--model.net.attention.bias=true", "--model.net.attention.out_bias=false"]
+    run = trained(words, tmp_path, text_file)
+    capsys.readouterr()
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        "Qwen2ForCausalLM can express this net, but transformers reads any tokenizer beside it as Qwen2Tokenizer"
+        in capsys.readouterr().err
+    )
+
+
 def test_options(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(LLAMA, tmp_path, text_file)
 
