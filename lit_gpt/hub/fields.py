@@ -85,6 +85,44 @@ class Fields:
             raise UserError(f"{self.where}: {name} must be a whole number above 0, got {value!r}")
         return value
 
+    def optional(self, name: str, default: int | None = None) -> int | None:
+        """A whole number above 0, or null.
+
+        Raises:
+            UserError: It is something else.
+        """
+        return None if self.take(name, default) is None else self.integer(name, default)
+
+    def either(self, *names: str, default: int) -> int:
+        """A whole number above 0 that goes by several names.
+
+        Raises:
+            UserError: It is something else, or two of its names say different numbers.
+        """
+        given = {name: self.integer(name) for name in names if self.has(name)}
+        if len(set(given.values())) > 1:
+            raise UserError(f"{self.where} contradicts itself: {', '.join(f'{k} is {v}' for k, v in given.items())}")
+        return next(iter(given.values()), default)
+
+    def positive(self, name: str, default: Any = _NONE) -> float:
+        """A finite number above 0.
+
+        Raises:
+            UserError: It is missing without a default, or something else.
+        """
+        value = self.number(name, default)
+        if value <= 0:
+            raise UserError(f"{self.where}: {name} must be above 0, got {value:g}")
+        return value
+
+    def bound(self, name: str, default: float | None) -> float | None:
+        """A finite number above 0, or null for none.
+
+        Raises:
+            UserError: It is something else.
+        """
+        return None if self.take(name, default) is None else self.positive(name, default)
+
     def number(self, name: str, default: Any = _NONE) -> float:
         """A finite number.
 

@@ -57,7 +57,7 @@ class Tensors:
         folder: With model.safetensors, or shards and their index.
 
     Raises:
-        UserError: No safetensors, a missing shard, a file that is cut short or damaged, types that are no floats.
+        UserError: No safetensors, a missing shard, a file that is cut short or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,13 +65,21 @@ class Tensors:
         self._file_of: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, torch.dtype] = {}
-        for file in self._files():
+        self.others: dict[str, str] = {}  # masks and the like, which are no floats: names and types
+        promised: set[str] = set()
+        for file in self._files(promised):
             self._look(file)
+        if lacking := sorted(promised - self.shapes.keys()):
+            raise UserError(f"{self.folder} lacks the tensor {lacking[0]}, which {INDEX} names; fetch it again")
 
-    def _files(self) -> list[Path]:
+    def _files(self, promised: set[str]) -> list[Path]:
         index = self.folder / INDEX
         if index.exists():
-            names = sorted(set(read_json(index).get("weight_map", {}).values()))
+            where = read_json(index).get("weight_map")
+            if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+                raise UserError(f"{index} has no weight_map of names and files; fetch it again")
+            promised.update(where)
+            names = sorted(set(where.values()))
             missing = [name for name in names if not (self.folder / name).exists()]
             if missing or not names:
                 what = ", ".join(missing) or "any shard"
@@ -94,12 +102,28 @@ class Tensors:
             with safe_open(file, "pt") as opened:
                 for name in opened.keys():
                     part = opened.get_slice(name)
-                    if part.get_dtype() not in DTYPES:
-                        raise UserError(f"{file}: {name} is {part.get_dtype()}; only {', '.join(DTYPES)} can be read")
                     self._file_of[name] = file
-                    self.shapes[name], self.dtypes[name] = tuple(part.get_shape()), DTYPES[part.get_dtype()]
+                    self.shapes[name] = tuple(part.get_shape())
+                    if (kind := part.get_dtype()) in DTYPES:
+                        self.dtypes[name] = DTYPES[kind]
+                    else:
+                        self.others[name] = str(kind)
         except (SafetensorError, OSError) as fault:
             raise UserError(f"{file} is damaged or cut short ({fault}); fetch it again") from None
+
+    def keep(self, names: set[str]) -> None:
+        """Forgets all other tensors.
+
+        Raises:
+            UserError: One of these is no float.
+        """
+        for name in sorted(names & self.others.keys()):
+            raise UserError(
+                f"{self._file_of[name]}: {name} is {self.others[name]}; only {', '.join(DTYPES)} can be read"
+            )
+        self.others = {}
+        self.shapes = {name: shape for name, shape in self.shapes.items() if name in names}
+        self.dtypes = {name: dtype for name, dtype in self.dtypes.items() if name in names}
 
     def read(self, name: str) -> Tensor:
         """One tensor, in memory mapped from its file until it is let go."""

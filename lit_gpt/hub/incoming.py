@@ -59,10 +59,13 @@ def understand(folder: str | Path) -> Source:
 def find_tensors(source: Source, tensors: Tensors) -> list[tuple[Pair, tuple[str, ...]]]:
     """For each rule that applies, the names of its tensors in the files; all names and shapes are found right.
 
+    Tensors that hold no weights, such as masks and a copy of a tied embedding, are forgotten.
+
     Raises:
-        UserError: A tensor is missing, has another shape, or is none of the net's.
+        UserError: A tensor is missing, has another shape or type, or is none of the net's.
     """
-    found, used = [], set()
+    found: list[tuple[Pair, tuple[str, ...]]] = []
+    used: set[str] = set()
     prefix = source.family.prefix
     own = source.net.state_dict()
     for pair in pairs(source.family.table, source.net):
@@ -84,13 +87,26 @@ def find_tensors(source: Source, tensors: Tensors) -> list[tuple[Pair, tuple[str
     skipped = "|".join(f"(?:{pattern})" for pattern in source.family.unused)
     left = [name for name in sorted(tensors.shapes.keys() - used) if not re.fullmatch(skipped, name)]
     if source.net.tie:
-        left = [name for name in left if name not in ("lm_head.weight", "embed_out.weight")]
+        heads = [name for name in left if name in ("lm_head.weight", "embed_out.weight")]
+        left = [name for name in left if name not in heads]
+        embedding = next(names[0] for pair, names in found if pair.ours == ("embedding.weight",))
+        for name in heads:
+            if tensors.shapes[name] != tensors.shapes[embedding] or not _same(tensors, name, embedding):
+                raise UserError(
+                    f"{source.folder}: {name} is not {embedding}, though config.json ties them; if the head is one of "
+                    "its own, set tie_word_embeddings to false in config.json"
+                )
     if left:
         raise UserError(
             f"{source.folder} has the tensor {left[0]}, which {source.family.architecture} does not know"
             f"{f' (and {len(left) - 1} more)' if len(left) > 1 else ''}; it is another model"
         )
+    tensors.keep(used)
     return found
+
+
+def _same(tensors: Tensors, one: str, other: str) -> bool:
+    return torch.equal(tensors.read(one), tensors.read(other))
 
 
 def read_tokenizer(source: Source, folder: Path | None = None) -> Pretrained:

@@ -39,9 +39,9 @@ def read_rotary(
     Raises:
         UserError: A kind of scaling, or a field of one, that is not understood.
     """
-    base = fields.number("rope_theta", base)
-    fraction = fields.number("partial_rotary_factor", fraction) if partial else 1.0
-    original = fields.take("original_max_position_embeddings", original)
+    base = fields.positive("rope_theta", base)
+    fraction = fields.positive("partial_rotary_factor", fraction) if partial else 1.0
+    original = fields.optional("original_max_position_embeddings", original)
     given = fields.take("rope_scaling", None) or fields.take("rope_parameters", None)
     fields.take("rope_parameters", None)  # where both are given, transformers takes the older one
     if not given:
@@ -63,13 +63,13 @@ def _object(given: Any, where: str) -> Fields:
 
 
 def _read(rope: Fields, context: int, base: float, fraction: float, partial: bool, original: Any) -> Part:
-    base = rope.number("rope_theta", base)
-    fraction = rope.number("partial_rotary_factor", fraction)
+    base = rope.positive("rope_theta", base)
+    fraction = rope.positive("partial_rotary_factor", fraction)
     if fraction != 1 and not partial:
         raise rope.refusal("partial_rotary_factor", fraction, "1")
     kind = rope.take("rope_type", rope.take("type", "default"))
     if original is None:
-        original = rope.take("original_max_position_embeddings", None) or context
+        original = rope.optional("original_max_position_embeddings") or context
     scaling: Part | None = None
     if kind == "linear":
         scaling = part(LinearScaling, factor=rope.number("factor"))

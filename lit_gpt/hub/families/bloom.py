@@ -38,9 +38,9 @@ class Bloom(Family):
 
     def read(self, fields: Fields) -> dict[str, Any]:
         """See `Family.read`."""
-        width = fields.integer("hidden_size", fields.take("n_embed", None) or 64)
-        depth = fields.integer("n_layer", fields.take("num_hidden_layers", 2))
-        heads = fields.integer("n_head", fields.take("num_attention_heads", 8))
+        width = fields.either("n_embed", "hidden_size", default=64)
+        depth = fields.either("n_layer", "num_hidden_layers", default=2)
+        heads = fields.either("n_head", "num_attention_heads", default=8)
         fields.must("apply_residual_connection_post_layernorm", False)
         fields.must("n_inner", None, 4 * width)
         net = {
@@ -51,7 +51,7 @@ class Bloom(Family):
             "context": fields.integer("seq_length", 2048),  # ALiBi itself knows no length
             "attention": part(SelfAttention, bias=True),
             "feedforward": part(MLP, hidden=4 * width, bias=True, activation=part(GELU, approximate="tanh")),
-            "norm": part(LayerNorm, eps=fields.number("layer_norm_epsilon", 1e-5), bias=True),
+            "norm": part(LayerNorm, eps=fields.positive("layer_norm_epsilon", 1e-5), bias=True),
             "position": part(ALiBi),
             "block": part(PreNorm),
             "embedding_norm": True,

@@ -32,14 +32,14 @@ class Gemma2(Family):
     def read(self, fields: Fields) -> dict[str, Any]:
         """See `Family.read`."""
         net = read_gemma(fields, context=8192)
-        softcap = fields.take("attn_logit_softcapping", 50.0)
+        softcap = fields.bound("attn_logit_softcapping", 50.0)
         usual = [FULL if layer % 2 else LOCAL for layer in range(net["depth"])]
-        window = fields.take("sliding_window", 4096)
+        window = fields.optional("sliding_window", 4096)
         if not fields.has("sliding_window"):  # else transformers does not look at this older name
             fields.must("sliding_window_size", window)
         windows = read_windows(fields, net["depth"], window, usual)
         attention = [part(SelfAttention, **net["attention"], softcap=softcap, window=window) for window in windows]
-        net |= {"softcap": fields.take("final_logit_softcapping", 30.0)}
+        net |= {"softcap": fields.bound("final_logit_softcapping", 30.0)}
         net |= {"attention": tiled(attention), "position": read_rotary(fields, net["context"])}
         fields.finish(ignored=("sliding_window_size",))
         return net
@@ -59,7 +59,7 @@ def read_gemma(fields: Fields, context: int) -> dict[str, Any]:
     for name in ("hidden_activation", "hidden_act"):  # two names for the same
         fields.must(name, TANH)
     fields.must("use_bidirectional_attention", None, False)
-    scale = fields.number("query_pre_attn_scalar", 256) ** -0.5
+    scale = fields.positive("query_pre_attn_scalar", 256) ** -0.5
     norm = part(RMSNorm, eps=net["norm"]["init_args"]["eps"], center=1.0)
     return net | {
         "norm": norm,

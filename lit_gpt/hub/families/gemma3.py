@@ -28,14 +28,14 @@ class Gemma3(Family):
         """See `Family.read`."""
         net = read_gemma(fields, context=131_072)
         fields.must("attn_logit_softcapping", None)
-        period = fields.take("sliding_window_pattern", 6)
+        period = fields.integer("sliding_window_pattern", 6)
         fields.take("_sliding_window_pattern", None)
         usual = [LOCAL if (layer + 1) % period else FULL for layer in range(net["depth"])]
-        windows = read_windows(fields, net["depth"], fields.take("sliding_window", 4096), usual)
+        windows = read_windows(fields, net["depth"], fields.optional("sliding_window", 4096), usual)
         attention = [part(SelfAttention, **net["attention"], qk_norm=net["norm"], window=w) for w in windows]
         near, far = _read_positions(fields, net["context"])
         net |= {
-            "softcap": fields.take("final_logit_softcapping", None),
+            "softcap": fields.bound("final_logit_softcapping", None),
             "attention": tiled(attention),
             "position": tiled([far if window is None else near for window in windows]),
         }
@@ -59,10 +59,12 @@ class Gemma3(Family):
 
 def _read_positions(fields: Fields, context: int) -> tuple[Part, Part]:
     """RoPE of the layers with a window, and of those without: older configs scale the latter alone."""
-    bases = fields.number("rope_local_base_freq", LOCAL_BASE), fields.number("rope_theta", GLOBAL_BASE)
+    bases = fields.positive("rope_local_base_freq", LOCAL_BASE), fields.positive("rope_theta", GLOBAL_BASE)
     both = fields.take("rope_parameters", None) or {}
     scaling = fields.take("rope_scaling", None)
-    if set(both) - {LOCAL, FULL}:
+    if not isinstance(scaling, dict | None):
+        raise fields.refusal("rope_scaling", scaling, "an object")
+    if not isinstance(both, dict) or set(both) - {LOCAL, FULL}:
         raise fields.refusal("rope_parameters", both, f"an object for {LOCAL} and one for {FULL}")
     far = {**(both.get(FULL) or {}), **(scaling or {})}
     return (

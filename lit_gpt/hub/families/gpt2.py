@@ -48,7 +48,7 @@ class GPT2(Family):
         usual = (width // heads) ** -0.5 if fields.flag("scale_attn_weights", True) else 1.0
         by_layer = fields.flag("scale_attn_by_inverse_layer_idx", False)
         scales = [usual / (layer + 1) if by_layer else usual for layer in range(depth)]
-        hidden = fields.take("n_inner", None) or 4 * width
+        hidden = fields.optional("n_inner") or 4 * width
         net = {
             "vocab_size": fields.integer("vocab_size"),
             "width": width,
@@ -59,7 +59,7 @@ class GPT2(Family):
             "feedforward": part(
                 MLP, hidden=hidden, bias=True, activation=read_activation(fields, "activation_function")
             ),
-            "norm": part(LayerNorm, eps=fields.number("layer_norm_epsilon", 1e-5), bias=True),
+            "norm": part(LayerNorm, eps=fields.positive("layer_norm_epsilon", 1e-5), bias=True),
             "position": part(Learned),
             "block": part(PreNorm),
             "tie": fields.flag("tie_word_embeddings", True),

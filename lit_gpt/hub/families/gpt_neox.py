@@ -45,8 +45,8 @@ class GPTNeoX(Family):
         position = read_rotary(
             fields,
             context,
-            base=fields.number("rotary_emb_base", 10_000),
-            fraction=fields.number("rotary_pct", 0.25),
+            base=fields.positive("rotary_emb_base", 10_000),
+            fraction=fields.positive("rotary_pct", 0.25),
             partial=True,
         )
         net = {
@@ -62,7 +62,7 @@ class GPTNeoX(Family):
                 bias=True,
                 activation=read_activation(fields, "hidden_act", "gelu"),
             ),
-            "norm": part(LayerNorm, eps=fields.number("layer_norm_eps", 1e-5), bias=True),
+            "norm": part(LayerNorm, eps=fields.positive("layer_norm_eps", 1e-5), bias=True),
             "position": position,
             "block": part(Parallel) if parallel else part(PreNorm),
             "tie": fields.flag("tie_word_embeddings", False),

@@ -80,15 +80,15 @@ def read_sizes(
         tie: What a missing tie_word_embeddings means.
     """
     width, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    kv = fields.take("num_key_value_heads", kv_heads)
-    own = fields.take("head_dim", head_size)
+    kv = fields.optional("num_key_value_heads", kv_heads)
+    own = fields.optional("head_dim", head_size)
     return {
         "vocab_size": fields.integer("vocab_size"),
         "width": width,
         "depth": fields.integer("num_hidden_layers"),
         "heads": heads,
         "context": fields.integer("max_position_embeddings", context),
-        "norm": part(RMSNorm, eps=fields.number("rms_norm_eps", eps)),
+        "norm": part(RMSNorm, eps=fields.positive("rms_norm_eps", eps)),
         "block": part(PreNorm),
         "tie": fields.flag("tie_word_embeddings", tie),
         "attention": {"kv_heads": kv or heads, "head_size": own or width // heads},

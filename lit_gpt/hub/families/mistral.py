@@ -23,7 +23,7 @@ class Mistral(Family):
         """See `Family.read`."""
         net = read_sizes(fields, kv_heads=8, context=4096 * 32)
         fields.must("hidden_act", "silu")
-        attention = part(SelfAttention, **net["attention"], window=fields.take("sliding_window", 4096))
+        attention = part(SelfAttention, **net["attention"], window=fields.optional("sliding_window", 4096))
         feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
         position = read_rotary(fields, net["context"])
         fields.finish()

@@ -35,7 +35,7 @@ class Mixtral(Family):
         net = read_sizes(fields, kv_heads=8, eps=1e-5, context=4096 * 32)
         fields.must("hidden_act", "silu")
         fields.must("router_jitter_noise", 0.0)
-        attention = part(SelfAttention, **net["attention"], window=fields.take("sliding_window", None))
+        attention = part(SelfAttention, **net["attention"], window=fields.optional("sliding_window"))
         feedforward = part(
             MoE,
             hidden=fields.integer("intermediate_size"),

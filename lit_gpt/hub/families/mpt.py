@@ -62,7 +62,7 @@ class MPT(Family):
             "context": fields.integer("max_seq_len", 2048),
             "attention": part(SelfAttention, scale=scale),
             "feedforward": part(MLP, hidden=4 * width, activation=part(GELU, approximate="none")),
-            "norm": part(LayerNorm, eps=fields.number("layer_norm_epsilon", 1e-5)),
+            "norm": part(LayerNorm, eps=fields.positive("layer_norm_epsilon", 1e-5)),
             "position": part(ALiBi),
             "block": part(PreNorm),
             "tie": fields.flag("tie_word_embeddings", True),

@@ -41,7 +41,7 @@ class Phi3(Family):
             fields.must(name, False)
         for name in ("full_attn_mod", "interpolate_factor"):
             fields.must(name, 1)
-        attention = part(SelfAttention, **net["attention"], window=fields.take("sliding_window", None))
+        attention = part(SelfAttention, **net["attention"], window=fields.optional("sliding_window"))
         feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
         # Two older names for LongRoPE.
         position = read_rotary(

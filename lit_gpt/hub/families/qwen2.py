@@ -38,9 +38,11 @@ class Qwen2(Family):
 
 def read_upper_windows(fields: Fields, depth: int) -> list[int | None]:
     """The window of each layer: from max_window_layers on, or as layer_types says; none unless they are switched on."""
-    window = fields.take("sliding_window", 4096)
+    window = fields.optional("sliding_window", 4096)
     window = window if fields.flag("use_sliding_window", False) else None
     first = fields.take("max_window_layers", 28)
+    if window is not None and (isinstance(first, bool) or not isinstance(first, int)):
+        raise fields.refusal("max_window_layers", first, "a whole number")
     usual = [LOCAL if window is not None and layer >= first else FULL for layer in range(depth)]
     return read_windows(fields, depth, window, usual)
 

@@ -33,7 +33,7 @@ class Qwen3MoE(Family):
         """See `Family.read`."""
         net = read_sizes(fields, kv_heads=4, context=32768)
         fields.must("hidden_act", "silu")
-        window = fields.take("sliding_window", 4096)
+        window = fields.optional("sliding_window", 4096)
         window = window if fields.flag("use_sliding_window", False) else None
         fields.take("max_window_layers", None)  # all layers have the window
         bias = fields.flag("attention_bias", False)
@@ -41,7 +41,7 @@ class Qwen3MoE(Family):
         experts = part(
             MoE,
             hidden=fields.integer("moe_intermediate_size", 768),
-            experts=fields.integer("num_local_experts", fields.take("num_experts", 128)),
+            experts=fields.either("num_experts", "num_local_experts", default=128),
             top_k=fields.integer("num_experts_per_tok", 8),
             normalise=fields.flag("norm_topk_prob", False),
             balance=fields.number("router_aux_loss_coef", 0.001),
@@ -51,6 +51,8 @@ class Qwen3MoE(Family):
         dense = part(SwiGLU, hidden=fields.integer("intermediate_size", 6144))
         step = fields.integer("decoder_sparse_step", 1)
         only_dense = fields.take("mlp_only_layers", None) or []
+        if not isinstance(only_dense, list):
+            raise fields.refusal("mlp_only_layers", only_dense, "a list of layers")
         sparse = [layer not in only_dense and (layer + 1) % step == 0 for layer in range(net["depth"])]
         position = read_rotary(fields, net["context"])
         fields.finish()

@@ -29,7 +29,7 @@ class SmolLM3(Family):
         turned = fields.take("no_rope_layers", None) or [int((layer + 1) % period != 0) for layer in range(depth)]
         if not isinstance(turned, list) or len(turned) != depth:
             raise fields.refusal("no_rope_layers", turned, f"a list of {depth} times 1 (RoPE) or 0 (none)")
-        window = fields.take("sliding_window", None)
+        window = fields.optional("sliding_window")
         window = window if fields.flag("use_sliding_window", False) else None
         usual = [LOCAL if window is not None and not one else FULL for one in turned]
         kinds = read_windows(fields, depth, window, usual)

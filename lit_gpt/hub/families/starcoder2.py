@@ -34,10 +34,10 @@ class StarCoder2(Family):
         """See `Family.read`."""
         net = read_sizes(fields, kv_heads=2, context=4096, tie=True)
         bias = fields.flag("use_bias", True)
-        attention = part(SelfAttention, **net["attention"], bias=bias, window=fields.take("sliding_window", None))
+        attention = part(SelfAttention, **net["attention"], bias=bias, window=fields.optional("sliding_window"))
         activation = read_activation(fields, "hidden_act", "gelu_pytorch_tanh")
         feedforward = part(MLP, hidden=fields.integer("intermediate_size"), bias=bias, activation=activation)
-        norm = part(LayerNorm, eps=fields.number("norm_epsilon", 1e-5), bias=True)
+        norm = part(LayerNorm, eps=fields.positive("norm_epsilon", 1e-5), bias=True)
         position = read_rotary(fields, net["context"])
         fields.must("mlp_type", "default")
         fields.must("norm_type", "layer_norm")
