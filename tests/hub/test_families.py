@@ -91,3 +91,13 @@ def test_the_way_back_loses_nothing(case: Case, tmp_path: Path) -> None:
     if hasattr(theirs.config, "num_experts_per_tok"):
         loaded.set_experts_implementation("eager")
     torch.testing.assert_close(loaded(ids).logits, theirs(ids).logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [one for one in cases() if one.values[0].family in ("mixtral", "qwen3_moe")])
+def test_the_routers_loss_is_the_same(case: Case, tmp_path: Path) -> None:
+    theirs = make(case)
+    net = taken_in(save(theirs, tmp_path / "theirs"), tmp_path / "ours")
+    ids = case.ids()
+    expected = theirs(ids, output_router_logits=True).aux_loss * theirs.config.router_aux_loss_coef
+    found = net(ids, reduce=lambda hidden, weight, softcap, aux: aux)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
