@@ -17,12 +17,12 @@ WANTED = (
 )  # fmt: skip
 # Copies of the same weights for other programs.
 UNWANTED = ("original/*", "consolidated*", "onnx/*", "*.gguf", "*/*")
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def is_hub_name(name: str) -> bool:
     """Whether a word can be the name of a model on the hub, such as `gpt2` or `meta-llama/Llama-3.2-1B`."""
-    return _NAME.fullmatch(name) is not None and not name.startswith(".")
+    return _NAME.fullmatch(name) is not None
 
 
 def download(name: str, revision: str | None = None) -> Path:
@@ -48,8 +48,8 @@ def download(name: str, revision: str | None = None) -> Path:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
         what = f"{name} at revision {revision}" if revision else name
         raise UserError(f"there is no folder {name}, and the hub has no model {what} that you may read") from None
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as fault:
-        reason = str(fault).strip().splitlines()[0][:120]
+    except Exception as fault:  # the network library below has errors of its own, and was exchanged more than once
+        reason = (str(fault).strip() or type(fault).__name__).splitlines()[0][:120]
         raise UserError(
             f"there is no folder {name}, and the hub cannot be reached ({reason}); give a folder, or try again later"
         ) from None

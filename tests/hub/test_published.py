@@ -9,9 +9,14 @@ import torch
 from published import PUBLISHED
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lit_gpt.errors import UserError
+from lit_gpt.hub.families import ARCHITECTURES, recognise
+from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.incoming import Source, understand
 from lit_gpt.hub.plan import differences, layers
 
+VALUES = PUBLISHED.values()
+MPT_OF_OLD = {"MPTForCausalLM": "MptForCausalLM"}
 each = pytest.mark.parametrize("name", PUBLISHED)
 
 
@@ -45,3 +50,23 @@ def test_older_fields_mean_what_transformers_makes_of_them(name: str, tmp_path: 
     assert newer.get("rope_parameters") or "rope_theta" not in fields  # it has moved them
     one, other = (layers(read(each, tmp_path).arguments) for each in (fields, newer))
     assert differences(one, other) == []
+
+
+ODD = ["x", -1, 0, 1.5, True, [], [1], {}, {"a": 1}, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_field_of_a_wrong_kind_is_refused_or_means_nothing(architecture: str) -> None:
+    """Never a traceback, and never a net of sizes that are no numbers."""
+    named = {MPT_OF_OLD.get(fields["architectures"][0], fields["architectures"][0]): fields for fields, _ in VALUES}
+    fields = named[architecture]
+    for name in fields:
+        for odd in ODD:
+            changed = fields | {name: odd}
+            try:
+                arguments = recognise(changed, "config.json").read(Fields(changed, "config.json"))
+            except UserError as refused:
+                assert name in str(refused) or (name == "rope_scaling" and "rotary" in str(refused)), (name, odd)
+                continue
+            for size in ("vocab_size", "width", "depth", "heads", "context"):
+                assert isinstance(arguments[size], int) and arguments[size] > 0, (name, odd)
