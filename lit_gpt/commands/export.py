@@ -4,6 +4,7 @@ Knows the order of an export and what it says; which family can express a net is
 """
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> int:
         shutil.rmtree(staged, ignore_errors=True)
     where = shlex.quote(str(out))
     print(f"{family.architecture}: {out}")
-    code = f"from transformers import pipeline; print(pipeline('text-generation', {str(out)!r})('Once'))"
+    code = f'from transformers import pipeline; print(pipeline("text-generation", {json.dumps(str(out))})("Once"))'
     print(f"next: python -c {shlex.quote(code)}")
     print(f"      lit-gpt import {where} --out runs/again")
     return 0

@@ -46,6 +46,11 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
     for folder in rundir.of_name(root, name):
         checkpoint, why = manifest.newest_valid(folder / rundir.CHECKPOINTS)
         skipped += why
+        if rundir.read_facts(folder).get("imported"):
+            raise UserError(
+                f"{folder} is an imported model, so there is no run to go on with; train from it with another --name "
+                f"and --model.init_from {folder}"
+            )
         if checkpoint is not None:
             place = Place(folder, checkpoint, rundir.lock(folder) if front.is_first() else None)
             place.notes += [*skipped, f"resume goes on with {checkpoint}"]

@@ -34,6 +34,9 @@ def test_the_other_commands_take_it(imported: Path, text_file: Path, capsys: pyt
     assert json.loads(capsys.readouterr().out)["parameters"]["parameters"] == parameters
     assert main(["runs", str(imported.parent)]) == 0
     assert "taken" in capsys.readouterr().out
+    words = ["fit", "--name=taken", f"--trainer.default_root_dir={imported.parent}", "--resume"]
+    assert main(words) == 2
+    assert "is an imported model, so there is no run to go on with" in capsys.readouterr().err
     assert main(["validate", str(imported), f"--data.source.paths={text_file}", *QUIET[:2]]) == 0
     assert "val_loss" in capsys.readouterr().out
 
