@@ -1,7 +1,7 @@
 """config.json of models as they lie on the hub, with the fields of the versions of transformers that wrote them.
 
-PUBLISHED holds name -> (fields, number of parameters; a tied head counts once). The numbers are those that the hub
-shows for the safetensors files, and follow from the fields by arithmetic.
+PUBLISHED holds name -> (fields, number of parameters; a tied head counts once). Fields that only name versions or ids
+may stand for several versions of a file. Where no count was published (mpt-30b) it is arithmetic from the fields.
 """
 
 from typing import Any
