@@ -229,7 +229,7 @@ class CLI(LightningCLI):
 
     def _plain(self, parser: LightningArgumentParser, config: Namespace | None = None) -> dict[str, Any]:
         """The parsed settings as plain data, null included, as it is a choice; not what belongs to this one start."""
-        values = yaml.safe_load(parser.dump(config or self.config, skip_validation=True, skip_none=False))
+        values = yaml.safe_load(parser.dump(config or self.config, skip_validation=True, skip_unset=False))
         return {key: value for key, value in values.items() if key not in _NOT_SAVED}
 
     def _refuse_a_word_for_a_list(self) -> None:
