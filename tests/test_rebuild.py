@@ -1,4 +1,4 @@
-"""Every class of every seat, and every pair, trains from words and comes back from its checkpoint alone."""
+"""Every class of every seat, and (with -m slow) every pair, trains from words and comes back from its checkpoint."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def names(base: type) -> list[str]:
 
 
 SINGLES = [[f"--{seat}={name}"] for seat, base in OTHERS.items() for name in names(base)]
+SINGLES += [[f"--model.net.{seat}={name}"] for seat, base in NET.items() for name in names(base)]
 PAIRS = [
     [f"--model.net.{one}={a}", f"--model.net.{two}={b}"]
     for one, two in itertools.combinations(NET, 2)
@@ -78,7 +79,18 @@ def trained(words: list[str], folder: Path, text: Path) -> tuple[torch.nn.Module
     return run.model.net, folder / "run" / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.parametrize("words", [*SINGLES, *PAIRS, *LISTS], ids=lambda words: ",".join(words).replace("--", ""))
+def named(words: list[str]) -> str:
+    """What a case is called."""
+    return ",".join(words).replace("--", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(pytest.param(words, id=named(words)) for words in [*SINGLES, *LISTS]),
+        *(pytest.param(words, id=named(words), marks=pytest.mark.slow) for words in PAIRS),
+    ],
+)
 def test_a_checkpoint_rebuilds_its_net(words: list[str], tmp_path: Path, text_file: Path) -> None:
     net, file = trained(words, tmp_path, text_file)
     again, tokenizer = checkpoint.load(file)  # torch.load(weights_only=True) inside

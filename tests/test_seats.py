@@ -180,6 +180,11 @@ def test_gradients_equal_under_recompute(seats: dict[str, Any]) -> None:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize(
+    "seats",
+    [pytest.param(name, marks=pytest.mark.slow if name in PAIRS else ()) for name in COMBINATIONS],
+    indirect=True,
+)
 def test_compiles_in_one_graph(seats: dict[str, Any]) -> None:
     torch._dynamo.reset()
     net = make(seats).float().train()
