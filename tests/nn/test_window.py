@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,6 +19,13 @@ HEADS = 4
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "BLOCK", 4)
+    monkeypatch.setattr(window, "FEW", 8)
+
+
+@pytest.fixture(params=[1, 150, window.SCORES])
+def scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One matrix a step, a few, and all at once."""
+    monkeypatch.setattr(window, "SCORES", request.param)
 
 
 def reference(
@@ -55,7 +62,8 @@ def drawn(batch: int, queries: int, keys: int, kv_heads: int, size: int) -> list
     return [t.requires_grad_() for t in (*tensors, torch.randn(HEADS, dtype=torch.float64))]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@pytest.mark.usefixtures("scores")
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(1, 33), st.one_of(st.none(), st.integers(1, 36)), st.sampled_from([1, 2, 4]), st.integers(0, 21),
     st.booleans(), st.sampled_from([None, 0.7]), st.booleans(), st.sampled_from([3, 8]), st.sampled_from([None, 0.4]),
@@ -96,6 +104,30 @@ def test_no_mask_of_all_pairs_is_made_for_a_window() -> None:
     assert isinstance(few, window.Recent) and few.keys == 7 and few.mask.shape == (2, 1, 3, 7)
     bias = torch.zeros(4, 40, 40)
     assert made(5, 40, 0, None, None, bias).shape == (4, 40, 40)
+
+
+@pytest.mark.usefixtures("scores")
+def test_steps_cover_every_query_of_every_row_once() -> None:
+    for queries, cached, kv_heads, size in (
+        (33, 0, 4, 5),
+        (33, 7, 2, 5),
+        (40, 0, 1, 40),
+        (9, 30, 4, 3),
+        (70, 0, 4, 36),
+    ):
+        q, k, v, _ = drawn(2, queries, cached + queries, kv_heads, 3)
+        blocks = window._Blocks(q, k, v, None, None, None, None, None, size, cached, 0.0, 1.0, None)
+        seen = torch.zeros(2 * kv_heads, 1, queries, 1)
+        for step in blocks:
+            blocks.at_queries(seen, step).add_(1)
+            matrices = step.rows * step.blocks
+            assert matrices == 1 or matrices * HEADS // kv_heads * step.queries * step.keys <= window.SCORES
+            assert step.rows == 1 or step.blocks == 1
+        assert torch.equal(seen, torch.ones_like(seen))
+
+
+def test_few_queries_take_one_mask() -> None:
+    assert not window.blocks_pay(window.FEW) and window.blocks_pay(window.FEW + 1)
 
 
 def test_a_bias_that_is_learned_gets_its_gradient() -> None:
