@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Typed, flat, short
+from lit_gpt.settings import Typed, short
 from lit_gpt.trust import trusted_by_user
 
 # These do not change what the weights mean, so a run that starts from a checkpoint may set them anew.
 FREE = ("dropout", "recompute", "seed", "init")
+FREE_OF_PARTS = ("dropout", "balance", "z_loss", "pooled")  # wherever a part has them
 _TRUSTED = ("lit_gpt", "torch", "lightning")
 
 
@@ -210,22 +211,47 @@ def _is_free(key: str, net: dict[str, Any]) -> bool:
     name = key.removeprefix("model.net.").partition(".")[0]
     if name == "context":  # positions without a table of weights go on beyond what they were trained with
         return "Learned" not in str(net["init_args"].get("position"))
-    return key.startswith("model.net.") and (name in FREE or key.endswith(".dropout"))
+    return key.startswith("model.net.") and (name in FREE or key.rpartition(".")[2] in FREE_OF_PARTS)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Keys as people type them whose values differ, with the old and the new value; None where one lacks the key."""
-    # No arguments and arguments that are all null say the same.
-    a, b = ({key: value for key, value in flat(one).items() if value != {}} for one in (old, new))
-    found = []
-    for key in dict.fromkeys([*a, *b]):
-        if a.get(key) != b.get(key):
-            found.append((short(key), _shown(a.get(key)), _shown(b.get(key))))
-    return found
+    """Keys as people type them whose values differ, with the old and the new value; None where one lacks the key.
+
+    A list of one class is that class, which is how a seat's argument comes back from the command line; lists of equally
+    many classes are compared one by one.
+    """
+    return [(short(key), _shown(a), _shown(b)) for key, a, b in _unequal(old, new, "") if a != b]
+
+
+def _unequal(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """All pairs of values with the dotted key of both; no arguments and arguments that are all null are the same."""
+    old, new = _only(old), _only(new)
+    if isinstance(old, dict | None) and isinstance(new, dict | None) and (old or new):
+        a, b = old or {}, new or {}
+        for name in dict.fromkeys([*a, *b]):
+            yield from _unequal(a.get(name), b.get(name), f"{key}.{name}" if key else name)
+    elif _are_classes(old) and _are_classes(new) and len(old) == len(new):
+        for place, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _unequal(a, b, f"{key}.{place}")
+    else:
+        yield key, old or None if isinstance(old, dict) else old, new or None if isinstance(new, dict) else new
+
+
+def _are_classes(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _only(value: Any) -> Any:
+    """The one class of a list of one."""
+    return value[0] if _are_classes(value) and len(value) == 1 else value
 
 
 def _shown(value: Any) -> Any:
-    """A class path as its name alone."""
+    """A class as its name alone."""
+    if isinstance(value, dict) and "class_path" in value:
+        value = value["class_path"]
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
     is_path = isinstance(value, str) and value.startswith(("lit_gpt.", "torch."))
     return value.rpartition(".")[2] if is_path else value
 

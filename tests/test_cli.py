@@ -18,7 +18,7 @@ from lit_gpt.__main__ import commands, main
 from lit_gpt.cli import CLI, build
 from lit_gpt.commands.fit import next_commands
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import differences
+from lit_gpt.lineage import Ancestor, differences
 from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
 from lit_gpt.settings import Typed
 
@@ -263,6 +263,31 @@ def test_what_was_set_to_null_stays_null(tiny: list[str]) -> None:
 def test_no_arguments_and_null_arguments_are_no_difference() -> None:
     assert differences({"a": {"init_args": {}}, "b": 0}, {"a": {"init_args": {"x": None}}, "b": 0}) == []
     assert differences({"b": 0}, {"b": None}) == [("b", 0, None)]
+
+
+def test_a_list_of_one_class_is_the_class_and_lists_differ_where_their_entries_do() -> None:
+    one, two, other = ({"class_path": "lit_gpt.nn.SelfAttention", "init_args": {"window": w}} for w in (1, 2, None))
+    assert differences({"a": [one]}, {"a": one}) == differences({"a": [one, two]}, {"a": [one, two]}) == []
+    assert differences({"a": one}, {"a": [two]}) == [("a.window", 1, 2)]
+    assert differences({"a": [one, two]}, {"a": [one, other]}) == [("a.1.window", 2, None)]
+    assert differences({"a": [one, two]}, {"a": one}) == [("a", ["SelfAttention", "SelfAttention"], "SelfAttention")]
+    assert differences({"a": [1]}, {"a": [1, 2]}) == [("a", [1], [1, 2])]
+    assert differences({"a": None}, {"a": one}) == [("a", None, "SelfAttention"), ("a.window", None, 1)]
+
+
+def test_what_only_training_reads_may_differ_from_the_checkpoint() -> None:
+    def config(**options: Any) -> dict[str, Any]:
+        moe = {"class_path": "lit_gpt.nn.MoE", "init_args": options}
+        return {
+            "model": {"net": {"class_path": "lit_gpt.GPT", "init_args": {"feedforward": [moe, moe], "vocab_size": 8}}}
+        }
+
+    before = config(top_k=2, balance=0.01, z_loss=0.001, pooled=False, dropout=0.0) | {"data": {}}
+    ancestor = Ancestor(Path("a.ckpt"), before, {}, 1)
+    after = config(top_k=2, balance=0.1, z_loss=0.0, pooled=True, dropout=0.5)
+    ancestor.refuse_conflicts(after["model"]["net"], {}, before)
+    with pytest.raises(UserError, match="model.net.feedforward.0.top_k is 1, but a.ckpt was trained with 2"):
+        ancestor.refuse_conflicts(config(top_k=1, balance=0.1)["model"]["net"], {}, before)
 
 
 def test_show_batch_trains_nothing(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
