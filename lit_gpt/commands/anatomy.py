@@ -154,8 +154,8 @@ def _value(part: nn.Module, name: str) -> Any:
         return _plain(getattr(part, "query_norm", None))
     if name == "qk_norm_over" and _value(part, "qk_norm"):
         return "head" if getattr(part.query_norm, "width", None) == part.head_size else "heads"
-    if name == "shared" and isinstance(part.shared, nn.Module):
-        return (_value(part.shared, "hidden") or 0) // _value(part, "hidden")  # all of them are one feed-forward
+    if name == "shared" and isinstance(shared := getattr(part, "shared", None), nn.Module):
+        return (_value(shared, "hidden") or 0) // _value(part, "hidden")  # all of them are one feed-forward
     return _plain(getattr(part, name, None))
 
 

@@ -206,6 +206,18 @@ def test_options_of_parts() -> None:
         assert options(part) == told
 
 
+class OneNorm(nn.PreNorm):
+    """A part of a user's that keeps none of its arguments."""
+
+    def __init__(self, *parts: Any, shared: int = 0) -> None:
+        super().__init__(*parts)
+
+
+def test_arguments_that_a_part_does_not_keep_are_not_told() -> None:
+    sizes = nn.Sizes(32, 4, 2, 48, 320, 0.0, 8)
+    assert options(OneNorm(sizes, nn.SelfAttention(sizes), nn.MLP(sizes), nn.RMSNorm, shared=1)) == {}
+
+
 def test_options_of_the_whole_net() -> None:
     plain = anatomy(GPT(**SIZES))
     assert plain.options == SIZES
