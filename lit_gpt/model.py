@@ -87,6 +87,7 @@ class GPT(nn.Module):
     ):
         super().__init__()
         _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap, embedding_scale)
+        _check_lists(attention=attention, feedforward=feedforward, position=position, block=block)
         self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
         self.tie, self.softcap, self.recompute, self.seed = tie, softcap, recompute, seed
         self.embedding = Embedding(vocab_size, width)
@@ -272,6 +273,13 @@ def _share_positions(
     return list(distinct.values()), [order.index(key) for key in keys]
 
 
+def _check_lists(**seats: Any) -> None:
+    """Refuses lists of nothing, by name."""
+    for name, seat in seats.items():
+        if seat == []:
+            raise ValueError(f"{name} is an empty list; give at least one class, or leave it out")
+
+
 def _check_numbers(
     vocab_size: int,
     width: int,
@@ -289,7 +297,7 @@ def _check_numbers(
             raise ValueError(f"{name} must be at least 1, got {number}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is a probability below 1, got {dropout}")
-    if softcap is not None and softcap <= 0:
+    if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")
     if embedding_scale is not None and not 0 < embedding_scale < math.inf:
         raise ValueError(f"embedding_scale must be above 0, got {embedding_scale}; leave it out for 1")

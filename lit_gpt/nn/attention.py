@@ -5,6 +5,7 @@ Letters: B batch, T queries, S keys, H heads, K key-value heads, C width, D head
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -216,7 +217,7 @@ def attend(
 
 def _check_scores(scale: float | None, softcap: float | None) -> None:
     """Refuses numbers that no score can be multiplied with or bounded by."""
-    if scale is not None and scale <= 0:
+    if scale is not None and not 0 < scale < math.inf:
         raise ValueError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
-    if softcap is not None and softcap <= 0:
+    if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")

@@ -118,7 +118,7 @@ class Sinusoidal(Position):
         super().__init__(sizes)
         if sizes.width % 2:
             raise ValueError(f"Sinusoidal positions need an even width, got width {sizes.width}; make it even")
-        self.width, self.base, self.scale = sizes.width, base, scale
+        self.width, self.base, self.scale = sizes.width, check_base(base), scale
         self._add_tables()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
@@ -217,6 +217,13 @@ class ALiBi(Position):
 def frequencies(size: int, base: float, device: torch.device) -> Tensor:
     """(size / 2,) in float64: base^(-2 i / size), how fast the angle of each pair of dimensions grows."""
     return base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
+
+
+def check_base(base: float) -> float:
+    """The base of `frequencies`, refused where the angles would be no numbers or grow the wrong way."""
+    if not 1 < base < math.inf:
+        raise ValueError(f"base must be above 1, got {base}; leave it out for 10000")
+    return base
 
 
 def has_float64(device: torch.device) -> torch.device:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lit_gpt.nn.frame import Frame, Sizes
-from lit_gpt.nn.position import Position, frequencies, has_float64
+from lit_gpt.nn.position import Position, check_base, frequencies, has_float64
 
 
 class Scaling:
@@ -261,7 +261,7 @@ class RoPE(Position):
         super().__init__(sizes)
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, got {fraction}; use NoPosition to turn nothing")
-        self.head_size, self.base, self.fraction = sizes.head_size, base, fraction
+        self.head_size, self.base, self.fraction = sizes.head_size, check_base(base), fraction
         self.turned = int(fraction * sizes.head_size)
         if self.turned % 2 or not self.turned:
             share = f", {fraction} of which is {self.turned}; change fraction" if fraction < 1 else "; change"

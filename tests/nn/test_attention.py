@@ -110,7 +110,9 @@ def test_scale() -> None:
         (lambda s: SelfAttention(s, window=0), "window must be at least 1"),
         (lambda s: SelfAttention(s, head_size=0), "head_size must be at least 1"),
         (lambda s: SelfAttention(s, softcap=0.0), "softcap must be above 0, got 0.0; leave it out for none"),
+        (lambda s: SelfAttention(s, softcap=float("inf")), "softcap must be above 0, got inf"),
         (lambda s: SelfAttention(s, scale=-1.0), "scale must be above 0, got -1.0"),
+        (lambda s: SelfAttention(s, scale=float("nan")), "scale must be above 0, got nan"),
         (lambda s: SelfAttention(s, qk_norm=RMSNorm, qk_norm_over="all"), "must be head or heads, got 'all'"),
         (lambda s: SelfAttention(s, qk_norm_over="heads"), "there is none; give qk_norm"),
         (lambda s: RoPE(s.replace(head_size=7)), "even head size, got 7"),
@@ -127,6 +129,8 @@ def test_refusals(make, message: str) -> None:
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"dropout": 1.0}, "dropout is a probability below 1"),
         ({"softcap": 0.0}, "softcap must be above 0"),
+        ({"softcap": float("nan")}, "softcap must be above 0, got nan"),
+        ({"feedforward": []}, "feedforward is an empty list; give at least one class"),
         ({"width": 130}, "width 130 is not divisible by heads 4"),
     ],
 )

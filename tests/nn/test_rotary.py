@@ -183,6 +183,9 @@ def test_tables_are_shared_where_all_settings_are_equal() -> None:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
+        (partial(RoPE, base=-5.0), "base must be above 1, got -5.0"),
+        (partial(RoPE, base=float("nan")), "base must be above 1, got nan"),
+        (partial(nn.Sinusoidal, base=1.0), "base must be above 1, got 1.0"),
         (partial(RoPE, fraction=0.0), "fraction must be above 0"),
         (partial(RoPE, fraction=1.5), "at most 1, got 1.5"),
         (partial(RoPE, fraction=0.2), "0.2 of which is 3"),
