@@ -208,8 +208,8 @@ class CLI(LightningCLI):
         if self.resuming:
             self._take_over_net(parser, words)
         elif self.ancestor is not None:
-            plain = self._plain(parser)
-            self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"], self._inherited(parser))
+            plain, own = self._plain(parser), self._inherited(parser)
+            self.place.notes += self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"], own)
             if self.command != "fit":
                 self.ancestor.refuse_another_split(plain["data"])
         self._settle_numbers()

@@ -4,6 +4,7 @@ Knows checkpoints as plain data; does not know the parser, the trainer, or how a
 """
 
 import copy
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,17 +100,23 @@ class Ancestor:
         setting = self.config.get("data", {}).get("tokenizer")
         return {"tokenizer": copy.deepcopy(setting)} if setting else {}
 
-    def refuse_conflicts(self, net: dict[str, Any], data: dict[str, Any], own: dict[str, Any]) -> None:
+    def refuse_conflicts(self, net: dict[str, Any], data: dict[str, Any], own: dict[str, Any]) -> list[str]:
         """Refuses a typed net, tokenizer or vocabulary with which the weights would mean something else.
+
+        A base or scaling of rotary positions may be typed: so a net is made to read further than it was trained to.
 
         Args:
             net: `model.net` as it was typed.
             data: `data` as it was typed.
             own: What `start` gives, read as the typed settings were read.
 
+        Returns:
+            A line for each setting of positions that is not what the weights were trained with.
+
         Raises:
             UserError: naming the key, what the checkpoint has and what was typed.
         """
+        notes = []
         size = data.get("vocab_size")
         grows = bool(size and data.get("add_tokens") and size > self.vocab_size)
         if size not in (None, self.vocab_size) and not grows:
@@ -121,9 +128,13 @@ class Ancestor:
         for key, ours, typed in differences(ours_alone, given):
             if _is_free(key, net):
                 continue
+            if _STRETCHED.match(key):
+                notes.append(f"{key} is {typed}; {self.path} was trained with {ours}")
+                continue
             raise UserError(
                 f"{key} is {typed!r}, but {self.path} was trained with {ours!r}; leave {key} out to take it over"
             )
+        return notes
 
     def notes_on_resume(self, asked: dict[str, Any], now: dict[str, Any], own: dict[str, Any]) -> list[str]:
         """What a resumed run keeps against what was typed, and what it changes.
@@ -205,6 +216,9 @@ class Ancestor:
         if may_grow and max(tokenizer.vocab_size, data.asked_vocab_size or 0) > size:
             size = data.rows_for(tokenizer)
         return Vocabulary(size, new, sorted(old))
+
+
+_STRETCHED = re.compile(r"model\.net\.position(\.\d+)?\.(base|scaling)(\.|$)")
 
 
 def _is_free(key: str, net: dict[str, Any]) -> bool:

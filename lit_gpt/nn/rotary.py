@@ -37,7 +37,10 @@ class Scaling:
         return plain
 
     def stage(self, length: int) -> int:
-        """Lengths of equal stage have equal frequencies; one number where they do not depend on the length."""
+        """Lengths of equal stage have equal frequencies; one number where they do not depend on the length.
+
+        The length is that of the whole pass, padding and other segments of a row included.
+        """
         return 0
 
     def gain(self, context: int) -> float:

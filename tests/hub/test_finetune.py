@@ -41,6 +41,22 @@ def test_the_other_commands_take_it(imported: Path, text_file: Path, capsys: pyt
     assert "val_loss" in capsys.readouterr().out
 
 
+def test_its_context_is_stretched(
+    imported: Path, text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        *("fit", f"--model.init_from={imported}", f"--data.source.paths={text_file}", "--name=long"),
+        *(f"--trainer.default_root_dir={tmp_path}", "--model.net.context=384", "--data.context=384"),
+        *("--data.batch_size=1", "--trainer.max_steps=1", "--trainer.limit_val_batches=1", *QUIET),
+        *("--model.net.position.scaling=YaRN", "--model.net.position.scaling.factor=4"),
+        "--model.net.position.scaling.original_context=96",
+    ]
+    assert main(words) == 0
+    assert "model.net.position.scaling is YaRN" in capsys.readouterr().out
+    net, _ = checkpoint.load(tmp_path / "long")
+    assert net.context == 384 and net.positions[0].scaling.factor == 4
+
+
 def test_it_is_trained_on_resumed_and_given_back(
     imported: Path, text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
