@@ -99,8 +99,9 @@ COMBINATIONS = {**SINGLES, **VARIANTS, **PAIRS}
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that 16 tokens are more than one block of queries."""
+    """So that 16 tokens are more than one block of queries, and not few."""
     monkeypatch.setattr(window, "BLOCK", 4)
+    monkeypatch.setattr(window, "FEW", 8)
 
 
 @pytest.fixture(params=COMBINATIONS, ids=list(COMBINATIONS))
