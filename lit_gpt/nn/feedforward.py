@@ -195,4 +195,6 @@ def hidden_width(given: int | None, derived: float) -> int:
     """
     if given is not None and given < 1:
         raise ValueError(f"hidden must be at least 1, got {given}; leave it out to use ratio")
+    if given is None and derived <= 0:
+        raise ValueError("ratio must be above 0; it is hidden width over width")
     return given or max(1, round(derived))

@@ -35,3 +35,9 @@ def test_gated_layers_have_as_many_parameters_as_the_mlp() -> None:
     assert weights(SwiGLU(SIZES, hidden=10)) == 3 * 10 * 48
     with pytest.raises(ValueError, match="hidden must be at least 1"):
         MLP(SIZES, hidden=0)
+
+
+@pytest.mark.parametrize("layer", [MLP, SwiGLU, GeGLU])
+def test_a_ratio_of_nothing_is_refused(layer: type[FeedForward]) -> None:
+    with pytest.raises(ValueError, match="ratio must be above 0"):
+        layer(SIZES, ratio=0.0)
