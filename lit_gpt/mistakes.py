@@ -16,13 +16,17 @@ from lit_gpt.settings import Settings, nearest, origin
 _KEY = re.compile(r'Parser key "([^"]+)":')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NOT_ACCEPTED = re.compile(r"(?:Option '([^']+)' is not accepted|Group '([^']+)' does not accept option '([^']+)')")
+_INNER = re.compile(r"\n\s+unrecognized arguments: --(\S+)")
 _SPEC = re.compile(r"class_path='([^']+)'")
 _REQUIRED = re.compile(r"the following arguments are required: (\w+(?:, *\w+)*)")
 _EXPECTED = re.compile(r"Expected (?:a|an) (?:<class '([\w.]+)'>|(\S[^\n]*?))\.? ?(?:Got value|but got|$)", re.M)
+_ONE = re.compile(r"\n\s+- Type [^\n]* Expected an import path or a subclass spec, but got \[[^\n]*")  # not a list
+_WHOLE = re.compile(r"\n\s+Given value type: <class 'list'>\n\s+Given value: \[[^\n]*$")
 _HOLDER = re.compile(r"\. Got value: Namespace\(.*\)$", re.M)  # what the parser adds to the value that was typed
 _NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.+?)'?\)$", re.M)
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list"}
 _MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
+_GIVEN = {"attention", "feedforward", "norm", "vocab_size"}  # where they have no default: to a block, to the net
 
 
 def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Settings]) -> str:
@@ -34,6 +38,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         argv: The command line, and
         layers: the settings files, asked where a key was typed.
     """
+    if _ONE.search(message):  # a list was typed where one class would do too: what is said of its entries counts
+        message = _WHOLE.sub("", _ONE.sub("", message))
     keys = _KEY.findall(message)
     classes = _CLASS.findall(message)
     path = ".".join(key.replace(".init_args.", ".") for key in keys)
@@ -53,7 +59,13 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         owner = (_SPEC.findall(message) or classes or [None])[-1]
         first = option.partition(".")[0]
         names = _parameters(owner) if owner else []
-        return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner)
+        others = sorted(one.__name__ for one in _fitting(path, parser) if first in _arguments(one))
+        return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner, others)
+    inner = _INNER.search(message)
+    if inner and classes:  # typed as --model.net.seat.argument: the net's own parser knows no such seat
+        first = re.split(r"[.=]", inner[1])[0]
+        known = [f"{path}.{name}" for name in _parameters(classes[-1])]
+        return _unknown(f"{path}.{first}", known, argv, layers, classes[-1])
     if message.startswith("unrecognized arguments:") or "does not accept" in message or "not expected" in message:
         typed = message.removeprefix("unrecognized arguments:").split()
         word = typed[0] if message.startswith("unrecognized") else ""
@@ -65,21 +77,31 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     required = _REQUIRED.search(message)
     if required and path:
         missing = ", ".join(f"--{path}.{name.strip()}" for name in required[1].split(","))
-        named = classes or _SPEC.findall(message)
-        return f"{path} {_name(named[-1]) if named else ''} also needs {missing}"
+        before = message[: required.start()]
+        direct = before.rfind("Problem with given class_path") > before.rfind("Parser key")
+        spec = _SPEC.search(message, required.end())
+        named = classes[-1] if direct and classes else spec[1] if spec else None
+        return f"{path} {_name(named)} also needs {missing}"
     if path:
         return f"{_place(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
 
 
 def _unknown(
-    key: str, known: Sequence[str], argv: Sequence[str], layers: Sequence[Settings], owner: str | None = None
+    key: str,
+    known: Sequence[str],
+    argv: Sequence[str],
+    layers: Sequence[Settings],
+    owner: str | None = None,
+    others: Sequence[str] = (),
 ) -> str:
     dashes = "--" if _on_command_line(key, argv) else ""
     at = "" if dashes else origin(key, layers)
     near = nearest(key, known)
     of = f" of {_name(owner)}" if owner else ""
     text = f"{f'{at}: ' if at else ''}there is no key {dashes}{key}{of}"
+    if others:
+        return f"{text}; it is a key of {', '.join(others)}"
     if near:
         return f"{text}; did you mean {dashes}{near}?"
     parent = key.rpartition(".")[0]
@@ -88,7 +110,7 @@ def _unknown(
 
 
 def _on_command_line(key: str, argv: Sequence[str]) -> bool:
-    return any(word.partition("=")[0] == f"--{key}" for word in argv)
+    return any(f"{word.partition('=')[0]}.".startswith(f"--{key}.") for word in argv)
 
 
 def _place(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
@@ -112,7 +134,7 @@ def _reason(message: str, path: str, parser: Any) -> str:
         value = stranger[1]
     if choices and isinstance(value, str) and re.fullmatch(r"[\w.]+", value):
         near = nearest(value.rpartition(".")[2], choices)
-        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(choices))}"
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(choices[:30])}"
         missing = re.search(r"No module named '([\w.]+)'", message)
         if missing and "." in value:
             return f"class {value!r} cannot be imported: no module named {missing[1]!r}; is its folder on PYTHONPATH?"
@@ -129,10 +151,12 @@ def _reason(message: str, path: str, parser: Any) -> str:
     if subtypes and not types:
         types = [part.strip().removeprefix("<class '").removesuffix("'>") for part in subtypes[1].split(",")]
     types = [", ".join(re.findall(r"[\w-]+", one)[2:]) if one.startswith("typing.Literal") else one for one in types]
-    types = [one.replace("NoneType", "null") for one in types if not re.search("dot import|path but", one)]
+    types = [one.replace("NoneType", "null") for one in types if not re.search("import path|path but", one)]
     types = list(dict.fromkeys(types))
     if types:
         return f"expected {' or '.join(types)}, got {value!r}"
+    if choices and value is not None:
+        return f"expected a class ({', '.join(choices[:30])}), got {value!r}"
     return _last_line(message)
 
 
@@ -140,7 +164,7 @@ def _given(message: str) -> Any:
     found = re.findall(r"(?:Given value: |Got value: |but got |dot import path string: )(.+)", message)
     if not found:
         return None
-    text = found[-1].strip()
+    text = found[-1].partition(". Got value: ")[0].strip()
     try:
         value = ast.literal_eval(text)
         return value if not isinstance(value, str) else text
@@ -167,9 +191,13 @@ def _import(class_path: str) -> Any:
 
 def _parameters(class_path: str) -> list[str]:
     found = _import(class_path)
-    if found is None:
-        return []
-    return [name for name in inspect.signature(found).parameters if name not in _MAKES_ITSELF | {"vocab_size"}]
+    return [] if found is None else _arguments(found)
+
+
+def _arguments(part: Any) -> list[str]:
+    """The arguments of a class that can be typed: without those that the net, the data or the trainer gives it."""
+    given = {name for name, one in inspect.signature(part).parameters.items() if one.default is one.empty} & _GIVEN
+    return [name for name in inspect.signature(part).parameters if name not in _MAKES_ITSELF | given]
 
 
 def _known(parser: Any) -> list[str]:
@@ -190,24 +218,30 @@ def _trim(option: str, group: str, parser: Any) -> str:
 
 def _choices(path: str, parser: Any) -> list[str]:
     """Names of the classes that fit at a key, for a key that takes a class."""
-    names = {one.__name__ for base in _bases(path, parser) for one in _with_subclasses(base)}
-    return sorted(name for name in names if not name.startswith("_"))
+    return sorted({name for one in _fitting(path, parser) if not (name := one.__name__).startswith("_")})
+
+
+def _fitting(path: str, parser: Any) -> set[type]:
+    """The classes that fit at a key."""
+    return {one for base in _bases(path, parser) for one in _with_subclasses(base)}
 
 
 def _bases(path: str, parser: Any) -> list[type]:
-    """The base classes of what fits at a key."""
+    """The base classes of what fits at a key; inside a seat, of any class that the seat may have."""
     action = next((a for a in parser._actions if a.dest == path), None)
     hint = getattr(action, "_typehint", None)
-    if hint is None:
-        owner, _, name = path.rpartition(".")
-        holder = _import("lit_gpt.model.GPT") if owner == "model.net" else None
-        if holder is None:
-            return []
+    if hint is not None:
+        return list(dict.fromkeys(_classes(hint)))
+    owner, _, name = path.rpartition(".")
+    found: dict[type, None] = {}
+    holder: Any
+    for holder in _fitting(owner, parser) if owner else ():
         try:
             hint = typing.get_type_hints(holder.__init__).get(name)
-        except NameError:
-            return []
-    return list(dict.fromkeys(_classes(hint)))
+        except (NameError, TypeError):
+            continue
+        found |= dict.fromkeys(one for one in _classes(hint) if one.__module__.startswith("lit_gpt."))  # no Tensor
+    return list(found)
 
 
 def _classes(hint: Any) -> Iterator[type]:
