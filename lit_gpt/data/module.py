@@ -63,8 +63,6 @@ class TokenData(LightningDataModule):
     Args:
         source: Where the text comes from.
         tokenizer: How it becomes ids; it learns from the training split (Char from all text) unless it is a saved one.
-        add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
-            BPE and Pretrained take them, a net that is started from another grows for them.
         folder: Where the ids are kept; by default in the user's cache, in a folder named by the text and the tokenizer.
         context: Tokens in a window; by default what the net can see at once.
         batch_size: Windows in a batch of one process.
@@ -81,13 +79,14 @@ class TokenData(LightningDataModule):
         order: In which order the windows are taken for training.
         seed: Of the order; by default that of seed_everything.
         num_workers: Processes that read ahead; reading is fast enough to need none.
+        add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
+            BPE and Pretrained take them, a net that is started from another grows for them.
     """
 
     def __init__(
         self,
         source: NewSource = StandardLibrary,
         tokenizer: NewTokenizer = BPE,
-        add_tokens: list[str] | None = None,
         folder: str | None = None,
         context: int | None = None,
         batch_size: int = 16,
@@ -102,6 +101,7 @@ class TokenData(LightningDataModule):
         order: NewOrder = Shuffled,
         seed: int | None = None,
         num_workers: int = 0,
+        add_tokens: list[str] | None = None,
     ) -> None:
         super().__init__()
         positive = {
