@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pickle
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,11 @@ def find(path: str | Path) -> Path:
         runs = sorted(run.name for run in path.iterdir() if (run / "checkpoints").is_dir())[:8]
         if runs:
             raise UserError(f"{path} is a folder of runs; name one of them: {', '.join(runs)}")
+        if (path / "config.json").is_file():
+            raise UserError(
+                f"{path} is a folder of the Hugging Face world; take it in first: "
+                f"lit-gpt import {shlex.quote(str(path))} --out runs/{shlex.quote(path.resolve().name)}"
+            )
         raise UserError(f"{path} holds no checkpoint (looked for {folder}/best.ckpt and last.ckpt); train it first")
     if not path.exists():
         beside = path.parent if path.parent.is_dir() else None

@@ -31,3 +31,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     with pytest.raises(UserError, match="is not a readable checkpoint"):
         checkpoint.read(tmp_path / "text.ckpt")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "config.json").touch()
+    with pytest.raises(UserError, match=r"take it in first: lit-gpt import .*theirs --out runs/theirs$"):
+        checkpoint.find(tmp_path / "theirs")

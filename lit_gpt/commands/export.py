@@ -17,7 +17,7 @@ from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
 EXAMPLE = """examples:
-  lit-gpt export runs/quickstart --format hf --out exported/
+  lit-gpt export runs/smol --format hf --out exported/
   lit-gpt export runs/smol --format hf --out exported/ --family LlamaForCausalLM --dtype bfloat16
 
 The folder loads with AutoModelForCausalLM and AutoTokenizer, without remote code. A net that no family of transformers

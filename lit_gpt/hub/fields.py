@@ -153,7 +153,7 @@ class Fields:
         """
         value = self.take(name, allowed[0])
         if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
-            raise self.refusal(name, value, " or ".join(repr(one) for one in allowed))
+            raise self.refusal(name, value, " or ".join(dict.fromkeys(map(repr, allowed))))
         return value
 
     def refusal(self, name: str, value: Any, instead: str) -> UserError:

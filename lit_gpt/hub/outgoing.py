@@ -59,7 +59,8 @@ def choose(
             again = plan.layers(plan.complete(family.read(Fields(config, name))))
         except (UserError, TypeError, ValueError, ZeroDivisionError) as fault:
             if only:
-                raise UserError(f"{name} cannot express this net: {fault}") from None
+                reason = str(fault).removeprefix(f"{name}: ")
+                raise UserError(f"{name} cannot express this net: {reason}") from None
             continue
         reasons[name] = plan.differences(net, again)
         if not reasons[name]:

@@ -81,6 +81,10 @@ def test_a_net_of_ones_own_goes_out_and_comes_back(
         ([*LLAMA, "--model.net.attention.sinks=true"], "attention.sinks is True, there False"),
         ([*LLAMA, "--model.net.feedforward=[SwiGLU, GeGLU]"], "feedforward is GeGLU, there SwiGLU"),
         ([*GPT2, "--model.net.norm.bias=false"], "norm.bias is False, there True"),
+        (
+            [*GPT2, "--model.net.feedforward.activation=ReLUSquared"],
+            "activation is ReLUSquared, there GELU",
+        ),
         ([*LLAMA, "--model.net.residual_scalars=true"], "residual_scalars is True, there False"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -139,6 +143,10 @@ def test_options(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[
     ):
         assert reason in printed
     assert "did you mean LlamaForCausalLM?" in export("--family", "LlamaForCausal")[1]
+    assert "did you mean Qwen3MoeForCausalLM?" in export("--family", "qwen3_moe")[1]
+    assert "did you mean" not in export("--family", "FalconForCausalLM")[1]
+    printed = export("--family", "GPTNeoXForCausalLM")[1]
+    assert "feedforward is SwiGLU, there MLP" in printed and "activation" not in printed
     assert "give a size such as 5GB" in export("--max_shard_size", "many")[1]
     (tmp_path / "out0").mkdir()
     (tmp_path / "out0" / "mine").touch()

@@ -6,6 +6,7 @@ Knows where each family's class is; imports none before it is asked for.
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import import_module
 from typing import Any
 
@@ -43,12 +44,18 @@ def family_of(architecture: str) -> Family:
         UserError: There is none.
     """
     if architecture not in _HOME:
-        near = difflib.get_close_matches(architecture, _HOME, 1, 0.6)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        by_stem = {_stem(name): name for name in _HOME}
+        near = difflib.get_close_matches(_stem(architecture), by_stem, 1, 0.7)
+        hint = f"; did you mean {by_stem[near[0]]}?" if near else ""
         raise UserError(f"architecture {architecture} is not among those supported: {', '.join(_HOME)}{hint}")
     module, _, name = _HOME[architecture].partition(".")
     found: Family = getattr(import_module(f"lit_gpt.hub.families.{module}"), name)()
     return found
+
+
+def _stem(architecture: str) -> str:
+    """What tells one architecture from another: `llama` of LlamaForCausalLM, `qwen3moe` of qwen3_moe."""
+    return re.sub(r"(ForCausal|LMHead).*|[\W_]", "", architecture).lower()
 
 
 def recognise(config: dict[str, Any], where: str) -> Family:

@@ -101,12 +101,14 @@ def read_activation(fields: Fields, name: str, default: str = "gelu_new") -> Par
 
 
 def write_activation(activation: dict[str, Any] | None, tanh: str = "gelu_new") -> str:
-    """The name of an MLP's non-linearity in config.json; of a class that has none, its own.
+    """The name of an MLP's non-linearity in config.json.
+
+    Where there is none, as of SwiGLU, it is one that can be read again: the net then differs in what stands in the way.
 
     Args:
         activation: As in `lit_gpt.hub.plan.layers`.
         tanh: Which of its names the approximation has in a family.
     """
     if activation is None or activation["class"] not in ("GELU", "ReLU"):
-        return str(activation and activation["class"])
+        return tanh
     return "relu" if activation["class"] == "ReLU" else {"tanh": tanh, "none": "gelu"}[activation["approximate"]]
