@@ -21,7 +21,7 @@ EXAMPLE = """examples:
 A folder holds config.json, model.safetensors (or shards and their index) and tokenizer.json. Its architecture is read
 from config.json; a field that has no counterpart here is an error, so what is imported computes the same. No code of
 the folder is run and no pickle is read. The run directory works wherever a trained one does: generate, inspect, export,
-fit --model.init_from, validate."""
+fit --model.init_from, validate (with a text: --data.source.paths FILE)."""
 
 
 def parser() -> Parser:
@@ -86,7 +86,11 @@ def main(argv: list[str]) -> int:
     )
     print(f"next: lit-gpt generate {shlex.quote(str(out))} --prompt 'Once upon a time'")
     print(f"      lit-gpt inspect {shlex.quote(str(out))}")
-    print(f"      lit-gpt fit --config configs/finetune.yaml --model.init_from {shlex.quote(str(out))}")
+    shorter = " --data.context 512" if source.net.context > 512 else ""
+    print(
+        f"      lit-gpt fit --config configs/finetune.yaml --model.init_from {shlex.quote(str(out))}"
+        f" --data.source.paths my_book.txt{shorter} --model.optimizer.lr 5e-5"
+    )
     return 0
 
 

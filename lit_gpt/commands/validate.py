@@ -29,6 +29,9 @@ def measure(command: str, argv: list[str]) -> int:
             f"which checkpoint? lit-gpt {command} runs/NAME, or --ckpt_path FILE; `lit-gpt runs` lists runs"
         )
     ancestor = Ancestor.read(str(path), packages([one.values for one in typed.layers])) if path else None
+    texts = [f"data.{key}" for key in ("source", "val_source", "test_source")]
+    if ancestor and not ancestor.of_a_trainer and not asks and not any(typed.has(key) for key in texts):
+        raise UserError(f"{path} is an imported model, without a text of its own; give one: --data.source.paths FILE")
     front = import_cli()
     front.quiet()
     cli = front.CLI(command, typed, ancestor=ancestor)
