@@ -87,7 +87,7 @@ class GPT(nn.Module):
     ):
         super().__init__()
         _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap, embedding_scale)
-        _check_lists(attention=attention, feedforward=feedforward, position=position, block=block)
+        _check_lists(depth, attention=attention, feedforward=feedforward, position=position, block=block)
         self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
         self.tie, self.softcap, self.recompute, self.seed = tie, softcap, recompute, seed
         self.embedding = Embedding(vocab_size, width)
@@ -273,11 +273,13 @@ def _share_positions(
     return list(distinct.values()), [order.index(key) for key in keys]
 
 
-def _check_lists(**seats: Any) -> None:
-    """Refuses lists of nothing, by name."""
+def _check_lists(depth: int, **seats: Any) -> None:
+    """Refuses lists of nothing, and those of which something would be left out, by name."""
     for name, seat in seats.items():
         if seat == []:
             raise ValueError(f"{name} is an empty list; give at least one class, or leave it out")
+        if isinstance(seat, list) and len(seat) > depth:
+            raise ValueError(f"{name} lists {len(seat)} classes for {depth} layers; give at most one a layer")
 
 
 def _check_numbers(

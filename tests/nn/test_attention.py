@@ -131,6 +131,7 @@ def test_refusals(make, message: str) -> None:
         ({"softcap": 0.0}, "softcap must be above 0"),
         ({"softcap": float("nan")}, "softcap must be above 0, got nan"),
         ({"feedforward": []}, "feedforward is an empty list; give at least one class"),
+        ({"attention": 9 * [SelfAttention]}, "attention lists 9 classes for"),
         ({"width": 130}, "width 130 is not divisible by heads 4"),
     ],
 )
