@@ -262,8 +262,15 @@ def _is_callable(hint: Any) -> bool:
 
 
 def _with_subclasses(base: type) -> Iterator[type]:
-    below: list[type] = base.__subclasses__()
-    if not below or base.__module__.partition(".")[0] != "lit_gpt":
+    """What can be named where a base class is asked for: the base itself only if it is more than the name of a seat."""
+    if not base.__subclasses__() or base.__module__.partition(".")[0] != "lit_gpt":
         yield base
+    yield from _below(base)
+
+
+def _below(base: type) -> Iterator[type]:
+    below: list[type] = base.__subclasses__()
     for one in below:
-        yield from _with_subclasses(one)
+        if not one.__name__.startswith("_"):
+            yield one
+        yield from _below(one)

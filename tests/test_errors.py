@@ -246,3 +246,15 @@ def test_a_users_module_is_found_in_the_current_folder(
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     assert main(["fit", "--model.net.feedforward", "layers_of_a_user.Plain"]) == 2
     assert "'layers_of_a_user.Plain' does not fit here; derive it from" in capsys.readouterr().err
+
+
+def test_a_class_is_still_named_when_another_is_made_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    from lit_gpt.nn import RoPE
+
+    class Mine(RoPE):
+        """A user's own."""
+
+    assert main(["fit", "--model.net.position", "RoP"]) == 2
+    printed = capsys.readouterr().err
+    assert "did you mean RoPE?" in printed, printed
+    del Mine
