@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         for link in ("best.ckpt", "last.ckpt"):
             (folder / link).symlink_to(FILE)
         facts = rundir.facts(["import", *argv], torch.get_num_threads())
-        rundir.write_facts(staged, facts | {"state": "done", "imported": source.family.architecture})
+        rundir.write_facts(staged, facts | {"state": "imported", "imported": source.family.architecture})
         free(out)
         os.rename(staged, out)
     except OSError as fault:
