@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_gpt.errors import UserError
+from lit_gpt.free import FREE, FREE_OF_PARTS
 from lit_gpt.settings import Typed, short
 from lit_gpt.trust import trusted_by_user
 
-# These do not change what the weights mean, so a run that starts from a checkpoint may set them anew.
-FREE = ("dropout", "recompute", "seed", "init")
-FREE_OF_PARTS = ("dropout", "balance", "z_loss", "pooled")  # wherever a part has them
 _TRUSTED = ("lit_gpt", "torch", "lightning")
 
 

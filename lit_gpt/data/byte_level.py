@@ -30,17 +30,21 @@ class TokenStream:
         return self._decoder.decode(b"", final=True)
 
 
-def cut(text: str) -> Iterator[str]:
-    """Parts of a text that byte-level BPE encodes exactly as it does the whole."""
+def cut(text: str, place: re.Pattern[str] = _CUT) -> Iterator[str]:
+    """Parts of a text that byte-level BPE encodes exactly as it does the whole; at least one, if an empty one.
+
+    Args:
+        text: Any.
+        place: Where it may be cut; another tokenizer has other places (see `long_text`).
+    """
     start = 0
     while len(text) - start > _PART:
-        place = _CUT.search(text, start + _PART)
-        if place is None:
+        found = place.search(text, start + _PART)
+        if found is None:
             break
-        yield text[start : place.start()]
-        start = place.start()
-    if start < len(text):
-        yield text[start:]
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
 
 
 def byte_of_character() -> dict[str, int]:

@@ -8,7 +8,6 @@ Knows pipelines of the tokenizers library. Does not know: roles of tokens, files
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from lit_gpt.data.hub_classes import QWEN_WORDS
@@ -17,20 +16,7 @@ from lit_gpt.data.hub_classes import QWEN_WORDS
 # after another character a match begins, whatever stood before.
 _WORDS = (QWEN_WORDS, QWEN_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|"))
 # ▁ is what a space becomes, so that two of them may be one token.
-_PLACE = re.compile(r"(?<=[^\s▁])(?= )")
-_PART = 1 << 14
-
-
-def cut(text: str) -> Iterator[str]:
-    """Parts of a text, each but the first beginning with a space."""
-    start = 0
-    while len(text) - start > _PART:
-        place = _PLACE.search(text, start + _PART)
-        if place is None:
-            break
-        yield text[start : place.start()]
-        start = place.start()
-    yield text[start:]
+PLACE = re.compile(r"(?<=[^\s▁])(?= )")
 
 
 def for_later_parts(inner: Any) -> Any:

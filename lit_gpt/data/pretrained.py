@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught
+from lit_gpt.data.byte_level import cut
 from lit_gpt.data.hub_classes import built_anew, ruling_class
 from lit_gpt.data.hub_folder import MAIN, ROLES, SETTINGS, parsed, read_folder, with_vocabulary, without_vocabulary
 from lit_gpt.data.hub_form import GENERIC, as_json
-from lit_gpt.data.long_text import cut, for_later_parts
+from lit_gpt.data.long_text import PLACE, for_later_parts
 from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
@@ -68,7 +69,7 @@ class Pretrained(Tokenizer):
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         inner = self._loaded()
-        parts = [list(cut(text)) for text in texts]
+        parts = [list(cut(text, PLACE)) for text in texts]
         if any(len(ps) > 1 for ps in parts) and self._for_later_parts == _NOT_KNOWN:
             self._for_later_parts = for_later_parts(inner)
         if self._for_later_parts in (None, _NOT_KNOWN):

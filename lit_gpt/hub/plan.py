@@ -13,15 +13,12 @@ from typing import Any
 import torch
 
 from lit_gpt import nn
+from lit_gpt.free import FREE, FREE_OF_PARTS
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
 
 Part = dict[str, Any]  # {"class_path": ..., "init_args": {...}}, as in a run's config
 SEATS = ("attention", "feedforward", "position", "block")  # may be lists, tiled over the layers
-NUMBERS = ("vocab_size", "width", "depth", "heads", "context")
-# These do not change what the weights mean.
-FREE = ("dropout", "recompute", "seed", "init")
-_FREE_OF_PARTS = ("dropout", "balance", "z_loss", "pooled")
 _FILLED_IN = ("self", "sizes", "attention", "feedforward", "norm")  # by the net, when it makes its parts
 
 
@@ -126,7 +123,7 @@ def settled(given: Part, sizes: Sizes) -> Settings:
         return Settings({"class": given["class_path"], **(given.get("init_args") or {})})
     own = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN}
     own |= given.get("init_args") or {}
-    own = {name: _inner(value, sizes) for name, value in own.items() if name not in _FREE_OF_PARTS}
+    own = {name: _inner(value, sizes) for name, value in own.items() if name not in FREE_OF_PARTS}
     if cls is nn.SelfAttention:
         own["kv_heads"] = own["kv_heads"] or sizes.heads
         own["head_size"] = own["head_size"] or sizes.width // sizes.heads

@@ -2,6 +2,7 @@
 here; tokenizers are trained on a small text, so nothing is fetched."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import models
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, Tokenizer
-from lit_gpt.data.long_text import cut, for_later_parts
+from lit_gpt.data.byte_level import cut
+from lit_gpt.data.long_text import for_later_parts
 from lit_gpt.errors import UserError
 
 
@@ -193,13 +195,13 @@ def test_parts_of_a_long_text_are_encoded_as_the_whole(
     wanted = tokenizer.encode_batch(texts)
     cuts = 0
 
-    def counted(text: str) -> list[str]:
+    def counted(text: str, place: re.Pattern[str]) -> list[str]:
         nonlocal cuts
-        parts = list(cut(text))
+        parts = list(cut(text, place))
         cuts += len(parts) - 1
         return parts
 
-    monkeypatch.setattr("lit_gpt.data.long_text._PART", 3)
+    monkeypatch.setattr("lit_gpt.data.byte_level._PART", 3)
     monkeypatch.setattr("lit_gpt.data.pretrained.cut", counted)
     assert tokenizer.encode_batch(texts) == wanted and cuts > 300
     proven = for_later_parts(tokenizer._inner) is not None
