@@ -10,6 +10,7 @@ import functools
 import importlib
 import pickle
 import shlex
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,8 @@ def read(path: str | Path, verify: bool = True) -> dict[str, Any]:
         raise UserError(f"checkpoint {file} cannot be read: no permission") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if not zipfile.is_zipfile(file):  # torch speaks of its own options there
+            reason = "it is cut short, or of another program" if file.stat().st_size else "it is empty"
         raise UserError(f"{file} is not a readable checkpoint ({reason[:120]}); give a .ckpt of a run") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{file} is not a checkpoint of lit_gpt: it has no state_dict")

@@ -29,8 +29,11 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"three does not exist; .* holds one, two"):
         checkpoint.find(tmp_path / "three")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
-    with pytest.raises(UserError, match="is not a readable checkpoint"):
+    with pytest.raises(UserError, match="is not a readable checkpoint .it is cut short, or of another program"):
         checkpoint.read(tmp_path / "text.ckpt")
+    (tmp_path / "void.ckpt").touch()
+    with pytest.raises(UserError, match="is not a readable checkpoint .it is empty"):
+        checkpoint.read(tmp_path / "void.ckpt")
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "config.json").touch()
     with pytest.raises(UserError, match=r"take it in first: lit-gpt import .*theirs --out runs/theirs$"):
