@@ -106,7 +106,7 @@ def text_lines(path: Path) -> Iterator[str]:
 
 def not_utf8(path: Path, byte: int, offset: int) -> UserError:
     """The error that names the first byte of a file that is not UTF-8."""
-    within = " of the decompressed text" if path.suffix in COMPRESSED else ""
+    within = " of the decompressed text" if path.suffix.lower() in COMPRESSED else ""
     return UserError(
         f"{path} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}{within};"
         " convert it (iconv -t UTF-8) or leave it out"
@@ -121,16 +121,16 @@ def _line(number: int, offset: int, line: bytes) -> Line:
 
 
 def _decompressed(path: Path, file: IO[bytes], size: int) -> Iterator[bytes]:
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         return _zstd(file, size)
     stream = file
-    if path.suffix in COMPRESSED:
+    if path.suffix.lower() in COMPRESSED:
         import bz2
         import gzip
         import lzma
 
         opened: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-        stream = cast(IO[bytes], opened[path.suffix](file))
+        stream = cast(IO[bytes], opened[path.suffix.lower()](file))
     return iter(lambda: stream.read(size), b"")
 
 
@@ -161,7 +161,7 @@ def _zstd(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _damages(path: Path) -> tuple[type[Exception], ...]:
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         import zstandard
 
         return (OSError, zstandard.ZstdError)

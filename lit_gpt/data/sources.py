@@ -1,31 +1,38 @@
-"""Where text comes from: files, folders, the standard library of the running Python.
+"""Where text comes from: the base of all sources, and those that need nothing but Python.
 
 Knows: how documents are found and read. Does not know: tokenizers, splits, files of ids.
 
-A source yields documents (one `str` each) in an order that depends on the text alone, every time it is iterated.
+A source yields documents (a text or a record each), in an order that depends on the text alone, every time it is
+iterated.
 """
 
-import codecs
-import glob
-import hashlib
 import os
 import platform
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from lit_gpt.data.documents import Content, Passage, whole
+from lit_gpt.data.finding import find_files, stat_signature
+from lit_gpt.data.opening import text_blocks
 from lit_gpt.errors import UserError
-
-_LOOK = 8192  # bytes of a file that tell text from binary, by a NUL among them, as git does
 
 
 class Source:
-    """The base of all sources of text. A subclass writes `__iter__`, and `signature` where that is cheap."""
+    """The base of all sources. A subclass writes `__iter__` or `passages`, and `signature` where it is cheap."""
 
-    def __iter__(self) -> Iterator[str]:
-        """Yields the documents."""
-        raise NotImplementedError
+    #: Names of the special tokens that its passages carry as tags.
+    special_tokens: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Content]:
+        """Yields the documents, each whole."""
+        return (passage.content for passage in whole(self.passages()))
+
+    def passages(self) -> Iterator[Passage]:
+        """Yields the documents as preparation reads them: with their places, long ones in stretches."""
+        if type(self).__iter__ is Source.__iter__:
+            raise NotImplementedError
+        return (Passage(document) for document in self)
 
     def __call__(self) -> "Source":
         """Itself, so that a made source may stand where a class to be made is expected."""
@@ -39,6 +46,10 @@ class Source:
     def signature(self) -> str | None:
         """A cheap hash that changes whenever the text can have changed; None where only reading it all tells."""
         return None
+
+    def notes(self) -> list[str]:
+        """Lines for the report, after a whole reading: what was read how often, what was left out and why."""
+        return []
 
 
 class TextFiles(Source):
@@ -61,14 +72,14 @@ class TextFiles(Source):
 
     def __iter__(self) -> Iterator[str]:
         for path in self.files():
-            text = read_text(path)
+            text = "".join(text_blocks(path))
             if self.separator is None:
                 yield text
             else:
                 yield from (part for part in text.split(self.separator) if part)
 
     def signature(self) -> str | None:
-        return _stat_signature(self.files(), f"{type(self).__qualname__} {self.separator!r}")
+        return stat_signature(self.files(), f"{type(self).__qualname__} {self.separator!r}")
 
     def files(self) -> list[Path]:
         """The files that will be read, in order, each once.
@@ -76,10 +87,7 @@ class TextFiles(Source):
         Raises:
             UserError: a path that does not exist, a glob that matches nothing, a folder with no text, an empty file.
         """
-        given = [self.paths] if isinstance(self.paths, (str, os.PathLike)) else list(self.paths)
-        if not given:
-            raise UserError("paths of TextFiles is an empty list; give a file, a folder or a glob")
-        return list(dict.fromkeys(path for name in given for path in _expand(os.path.expanduser(name))))
+        return find_files(self.paths, "TextFiles")
 
 
 class StandardLibrary(Source):
@@ -114,7 +122,7 @@ class StandardLibrary(Source):
             yield text
 
     def signature(self) -> str | None:
-        return _stat_signature(self.files(), f"{platform.python_version()} {self.limit}")
+        return stat_signature(self.files(), f"{platform.python_version()} {self.limit}")
 
     def files(self) -> list[Path]:
         """The .py files, in order."""
@@ -138,88 +146,3 @@ class StandardLibrary(Source):
         if not found:
             raise UserError(f"this Python keeps no source text of its standard library in {root}; use TextFiles")
         return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
-
-    Raises:
-        UserError: unreadable file, or bytes that are not UTF-8, with their offset.
-    """
-    try:
-        content = path.read_bytes()
-    except PermissionError:
-        raise UserError(f"{path} may not be read by this user; change its permissions") from None
-    except OSError as fault:
-        raise UserError(f"{path} cannot be read ({fault.strerror}); give a file or a folder of text") from None
-    mark = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
-    try:
-        return content[mark:].decode("utf-8")
-    except UnicodeDecodeError as fault:
-        raise UserError(
-            f"{path} is not UTF-8 text: byte 0x{content[mark + fault.start]:02x} at offset {mark + fault.start};"
-            " convert it (iconv -t UTF-8) or leave it out"
-        ) from None
-
-
-def _expand(name: str) -> list[Path]:
-    path = Path(name)
-    if path.is_dir():
-        files = [found for found in _walk(path) if _is_text(found)]
-        if not files:
-            raise UserError(
-                f"folder {name} has no text files in it; give one that has, or a glob such as '{name}/**/*.md'"
-            )
-        return files
-    if path.exists():
-        return [_nonempty(path)]
-    if any(sign in name for sign in "*?["):
-        files = [Path(found) for found in sorted(glob.glob(name, recursive=True)) if not os.path.isdir(found)]
-        if not files:
-            raise UserError(f"the glob {name} matches no file; quote it, and use ** to go into folders")
-        files = [found for found in files if found.stat().st_size]
-        if not files:
-            raise UserError(f"all files that the glob {name} matches are empty; give files with text")
-        return files
-    raise UserError(f"there is no file or folder {name}; give the path of a text file, a folder or a glob (paths)")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder by names, hidden ones left out; links to folders are left, they may go in circles."""
-    for here, folders, names in os.walk(folder, onerror=_refuse_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(here, name)
-
-
-def _refuse_folder(fault: OSError) -> None:
-    # Passed over, its text would be missing from training with nobody told.
-    raise UserError(f"folder {fault.filename} cannot be read ({fault.strerror}); change its permissions or move it")
-
-
-def _is_text(path: Path) -> bool:
-    if not path.is_file():  # a broken link, a socket
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(_LOOK)
-    except PermissionError:
-        return True  # said with its name when it is read
-    return bool(head) and b"\0" not in head
-
-
-def _nonempty(path: Path) -> Path:
-    if path.is_file() and path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; give a file with text")
-    return path
-
-
-def _stat_signature(files: list[Path], more: str) -> str:
-    digest = hashlib.sha256(more.encode())
-    for path in files:
-        stat: Any = path.stat()
-        # ctime too: a copy that keeps its times (cp -p, rsync) changes the text and not the mtime.
-        line = f"\n{os.path.abspath(path)} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

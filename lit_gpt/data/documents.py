@@ -1,0 +1,75 @@
+"""What lies between a source and the ids: passages as they are read, spans as they are encoded.
+
+Knows: the shape of a document. Does not know: files, tokenizers, splits.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+Content = str | dict[str, Any]  # a text, or a record with fields
+
+
+class Passage(NamedTuple):
+    """What a source gives: a document, or a stretch of one that is too long to be held at once.
+
+    content: the text; or a record, which is always whole. begins, ends: whether the document does so here. tag: name of
+    the special token that goes ahead of the document, as a mixture sets it. where: file and line or offset, for errors.
+    """
+
+    content: Content
+    begins: bool = True
+    ends: bool = True
+    tag: str | None = None
+    where: str = ""
+
+
+class Span(NamedTuple):
+    """A stretch of a document as a form lays it out.
+
+    text: what is encoded, or the name of one special token where `special`. scored: whether it is learnt (a target) or
+    only read.
+    """
+
+    text: str
+    special: bool = False
+    scored: bool = True
+
+
+def text_of(content: Content) -> str:
+    """The text by which a document is counted, compared and split; of a record all its strings, a line each."""
+    return content if isinstance(content, str) else "\n".join(_strings(content))
+
+
+def bytes_of(content: Content) -> bytes:
+    """What a document is fingerprinted by: two that differ in anything differ here."""
+    if isinstance(content, str):
+        return content.encode("utf-8", "surrogatepass")
+    return json.dumps(content, sort_keys=True, ensure_ascii=True, default=str).encode()
+
+
+def whole(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """Passages with the stretches of each document joined."""
+    parts: list[str] = []
+    first: Passage | None = None
+    for passage in passages:
+        if passage.begins and passage.ends:
+            yield passage
+            continue
+        if passage.begins:
+            first, parts = passage, []
+        assert first is not None and isinstance(passage.content, str)
+        parts.append(passage.content)
+        if passage.ends:
+            yield first._replace(content="".join(parts), ends=True)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)
