@@ -14,10 +14,15 @@ from lit_gpt.errors import UserError
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-def taught(inner: Any, texts: Iterable[str]) -> Any:
+def taught(inner: Any, texts: Iterable[str], never_in_text: Iterable[str] = ()) -> Any:
     """The same tokenizer in which each text becomes one id wherever it is spelled, a special token's text included.
 
-    New ones follow the highest id; text that spells any other special token stays text.
+    New ones follow the highest id, in their order; text that spells any other special token stays text.
+
+    Args:
+        inner: The library's tokenizer.
+        texts: What is added.
+        never_in_text: Those of the texts that are special tokens: their ids are given, but no text gets them.
 
     Raises:
         UserError: a text is empty, or its id is taken.
@@ -25,25 +30,53 @@ def taught(inner: Any, texts: Iterable[str]) -> Any:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as Inner
 
-    texts = list(texts)
+    texts, never_in_text = list(texts), set(never_in_text)
     if not all(texts):
         raise UserError("data.add_tokens holds an empty text; leave it out")
     special = {token.content for token in inner.get_added_tokens_decoder().values() if token.special}
-    if special & set(texts):
+    if special & set(texts) - never_in_text:
         content = json.loads(inner.to_str())
         for token in content["added_tokens"]:
             token["special"] = token["special"] and token["content"] not in texts
         inner = Inner.from_str(json.dumps(content))
     for text in texts:
         known = set(inner.get_vocab().values()) if inner.token_to_id(text) is None else set()
-        inner.add_tokens([AddedToken(text, special=False, normalized=False)])
+        inner.add_tokens([AddedToken(text, special=text in never_in_text, normalized=False)])
         if inner.token_to_id(text) in known:
             raise UserError(
                 f"data.add_tokens: {text!r} has no id of its own, as the tokenizer's ids have gaps; leave it out"
             )
-    # Text that spells a special token must stay text: what users write is not to steer the model.
-    inner.encode_special_tokens = True
+    refuse_ordinary_words(inner, never_in_text)
     return inner
+
+
+def refuse_ordinary_words(inner: Any, special: Iterable[str]) -> None:
+    """Makes text that spells a special token stay text: what users write is not to steer the model.
+
+    Raises:
+        UserError: a special token's text is also a word of the vocabulary, so that it cannot.
+    """
+    inner.encode_special_tokens = True
+    for text in special:
+        if inner.token_to_id(text) in inner.encode(text, add_special_tokens=False).ids:
+            raise UserError(
+                f"special token {text!r} is an ordinary word of the tokenizer's text, which would get its id;"
+                f" give it a name that no text spells, such as '<|{text.strip('<|>')}|>'"
+            )
+
+
+def with_added(learned: dict[str, Any], texts: Iterable[str], special: bool = False) -> dict[str, Any]:
+    """A tokenizer's state with further tokens, each id as it was: `added` are all in order, `special` some of them.
+
+    Args:
+        learned: As of `Tokenizer.state`.
+        texts: What is added.
+        special: Whether text that spells them stays text.
+    """
+    old, hidden = learned.get("added", []), learned.get("special", [])
+    hidden = [*hidden, *texts] if special else [text for text in hidden if text not in texts]
+    made = {key: value for key, value in learned.items() if key != "special"}
+    return {**made, "added": list(dict.fromkeys([*old, *texts])), **({"special": hidden} if hidden else {})}
 
 
 def bytes_of_tokens(inner: Any) -> list[bytes]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 # Neither side of this place is ever joined into one token by the byte-level pre-tokenizer: no pattern of it goes on
 # from a character that is not a space into a space, so parts cut here are encoded as they are in the whole text.
-_CUT = re.compile(r"(?<=\S)(?=[ \n])")
+CUT = re.compile(r"(?<=\S)(?=[ \n])")
+ANYWHERE = re.compile("")
 _PART = 1 << 14  # characters; small enough to spread one text over all cores
 
 
@@ -30,7 +31,7 @@ class TokenStream:
         return self._decoder.decode(b"", final=True)
 
 
-def cut(text: str, place: re.Pattern[str] = _CUT) -> Iterator[str]:
+def cut(text: str, place: re.Pattern[str] = CUT) -> Iterator[str]:
     """Parts of a text that byte-level BPE encodes exactly as it does the whole; at least one, if an empty one.
 
     Args:

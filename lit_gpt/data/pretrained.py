@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught
+from lit_gpt.data.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught, with_added
 from lit_gpt.data.byte_level import cut
 from lit_gpt.data.hub_classes import built_anew, ruling_class
 from lit_gpt.data.hub_folder import MAIN, ROLES, SETTINGS, parsed, read_folder, with_vocabulary, without_vocabulary
@@ -91,11 +91,15 @@ class Pretrained(Tokenizer):
 
     def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
         before = self._loaded().get_vocab(with_added_tokens=True)
-        old = self._learnt.get("added", [])
-        new = [text for text in dict.fromkeys(texts) if text not in old]
+        old, special = self._learnt.get("added", []), self._learnt.get("special", [])
+        new = [text for text in dict.fromkeys(texts) if text not in old or text in special]
         if new:
-            self._restore({**self._learnt, "added": [*old, *new]})
+            self._restore(with_added(self._learnt, new))
         return {text: self._inner.token_to_id(text) for text in new if text not in before}
+
+    def _grow(self, names: list[str]) -> None:
+        self._loaded()
+        self._restore(with_added(self._learnt, names, special=True))
 
     def byte_lengths(self) -> list[int] | None:
         return [len(piece) for piece in self._pieces] if self._lossless else None
@@ -189,13 +193,17 @@ class Pretrained(Tokenizer):
         roles: dict[str, int] = learned["roles"]
         special = {id: token.content for id, token in inner.get_added_tokens_decoder().items() if token.special}
         special |= {id: inner.id_to_token(id) for id in (*roles.values(), *learned["stop"])}
-        inner = taught(inner, learned.get("added", []))
-        shown = {inner.token_to_id(text) for text in learned.get("added", [])} - {*roles.values(), *learned["stop"]}
+        never_in_text = learned.get("special", [])
+        inner = taught(inner, learned.get("added", []), never_in_text)
+        special |= {inner.token_to_id(text): text for text in never_in_text}
+        in_text = [text for text in learned.get("added", []) if text not in never_in_text]
+        shown = {inner.token_to_id(text) for text in in_text} - {*roles.values(), *learned["stop"]}
         pieces = bytes_of_tokens(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
         self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
         self._inner, self._learnt, self._for_later_parts = inner, learned, _NOT_KNOWN
         self._names = {id: text for id, text in special.items() if id not in shown}
+        self._in_text = {token.content: id for id, token in inner.get_added_tokens_decoder().items()}
         self._pieces = [b"" if id in self._names else piece for id, piece in enumerate(pieces)]
         for role in ROLES:
             setattr(self, role, roles.get(role))

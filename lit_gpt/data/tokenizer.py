@@ -9,6 +9,7 @@ Special tokens are never recognised inside text: a text that spells one is encod
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,23 @@ class Tokenizer:
     trained: bool = False
     #: True where the alphabet has to cover the validation and test texts too (characters cannot be spelt otherwise).
     sees_all_text: bool = False
+    #: Where a long text may be cut so that its parts are encoded as they are in the whole; None for nowhere.
+    place: re.Pattern[str] | None = None
+    #: Most characters that the vocabulary is learned from, taken evenly through the text; None for all.
+    learns_from: int | None = 200_000_000
 
-    def __init__(self, **special_tokens: str | None) -> None:
+    def __init__(self, special: Iterable[str] | None = None, **special_tokens: str | None) -> None:
         self._arguments: dict[str, Any] = {}
         self._special_tokens = {role: text for role, text in special_tokens.items() if text}
+        self._own_special: list[str] = []
+        self._take_special(special or [])
         self.bos: int | None = None
         self.eos: int | None = None
         self.pad: int | None = None
         self.unk: int | None = None
         self._pieces: list[bytes] = []
         self._names: dict[int, str] = {}
+        self._in_text: dict[str, int] = {}  # tokens that were added to be found in text
 
     def __call__(self) -> "Tokenizer":
         """Itself, so that a made tokenizer may stand where a class to be made is expected."""
@@ -96,6 +104,32 @@ class Tokenizer:
             f"{type(self).__name__} takes no new tokens; leave data.add_tokens out, or use BPE or Pretrained"
         )
 
+    def with_special(self, names: Iterable[str]) -> "Tokenizer":
+        """Itself, with special tokens of these names; those that are there stay as they are.
+
+        A tokenizer that is still to be trained makes room for them then; one that is trained gets them behind its ids.
+        """
+        if new := [name for name in dict.fromkeys(names) if not self._has_special(name)]:
+            self._grow(new)
+        return self
+
+    def special_id(self, name: str) -> int:
+        """The id of the special token of a name; it is in no text, so it has to be asked for.
+
+        Tokens that `add_tokens` made are found too.
+
+        Raises:
+            UserError: there is none.
+        """
+        for id, text in self._names.items():
+            if text == name:
+                return id
+        if name in self._in_text:
+            return self._in_text[name]
+        raise UserError(
+            f"{type(self).__name__} has no special token {name!r}; add it with --data.tokenizer.special '[{name}]'"
+        )
+
     def hub_files(self) -> dict[str, str]:
         """Name and text of the files from which the transformers library makes a tokenizer with the same ids.
 
@@ -132,7 +166,11 @@ class Tokenizer:
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments, as far as they decide what will be learned."""
-        return {"class_path": _class_path(type(self)), "init_args": dict(self._arguments)}
+        # What was not there in earlier versions is left out where it changes nothing, so that fingerprints stay.
+        own = {"special": list(self._own_special)} if self._own_special else {}
+        if "learns_from" in vars(self) and self.learns_from != type(self).learns_from:
+            own["learns_from"] = self.learns_from
+        return {"class_path": _class_path(type(self)), "init_args": {**self._arguments, **own}}
 
     def state(self) -> dict[str, Any]:
         """Plain data from which `restore` makes the same tokenizer again."""
@@ -187,8 +225,30 @@ class Tokenizer:
         return self._pieces[id]
 
     def _special_texts(self) -> list[str]:
-        """Each special token once, in the order of its roles."""
-        return list(dict.fromkeys(self._special_tokens.values()))
+        """Each special token once: in the order of its roles, then the user's."""
+        return list(dict.fromkeys([*self._special_tokens.values(), *self._own_special]))
+
+    def _take_special(self, names: Iterable[str]) -> None:
+        """Adds the user's special tokens to what is learned or settled next."""
+        names = list(names)
+        if not all(names):
+            raise UserError(f"special of {type(self).__name__} holds an empty name; leave it out")
+        self._own_special = list(dict.fromkeys([*self._own_special, *names]))
+
+    def _has_special(self, name: str) -> bool:
+        if not self.trained:
+            return name in self._special_texts()
+        try:
+            self.special_id(name)
+        except UserError:
+            return False
+        return True
+
+    def _grow(self, names: list[str]) -> None:
+        """Takes special tokens that are not there yet; what is learned stays, their ids follow."""
+        self._take_special(names)
+        if self.trained:
+            self._restore(self._learned())
 
     def _settle(self, pieces: list[bytes], special_ids: dict[str, int]) -> None:
         """Takes the finished vocabulary: bytes of each id, ids of the special tokens' texts."""

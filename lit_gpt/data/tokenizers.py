@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.added import bytes_of_tokens, taught
-from lit_gpt.data.byte_level import cut
+from lit_gpt.data.added import bytes_of_tokens, refuse_ordinary_words, taught, with_added
+from lit_gpt.data.byte_level import ANYWHERE, CUT, cut
 from lit_gpt.data.hub_form import bytes_alone, characters_alone, files
 from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
@@ -28,10 +28,20 @@ class Byte(Tokenizer):
         bos: Special token put ahead of every document; none by default.
         eos: Special token put after every document; none by default.
         pad: Special token for empty places; none by default.
+        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
     """
 
-    def __init__(self, bos: str | None = None, eos: str | None = None, pad: str | None = None) -> None:
-        super().__init__(bos=bos, eos=eos, pad=pad)
+    place = ANYWHERE
+    learns_from = None
+
+    def __init__(
+        self,
+        bos: str | None = None,
+        eos: str | None = None,
+        pad: str | None = None,
+        special: list[str] | None = None,
+    ) -> None:
+        super().__init__(special, bos=bos, eos=eos, pad=pad)
         self._arguments = {"bos": bos, "eos": eos, "pad": pad}
         self._restore({})
 
@@ -61,14 +71,22 @@ class Char(Tokenizer):
         eos: Special token put after every document; none by default.
         pad: Special token for empty places; none by default.
         unk: Special token for characters that the text did not have; without it they are refused.
+        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
     """
 
     sees_all_text = True
+    place = ANYWHERE
+    learns_from = None
 
     def __init__(
-        self, bos: str | None = None, eos: str | None = None, pad: str | None = None, unk: str | None = None
+        self,
+        bos: str | None = None,
+        eos: str | None = None,
+        pad: str | None = None,
+        unk: str | None = None,
+        special: list[str] | None = None,
     ) -> None:
-        super().__init__(bos=bos, eos=eos, pad=pad, unk=unk)
+        super().__init__(special, bos=bos, eos=eos, pad=pad, unk=unk)
         self._arguments = {"bos": bos, "eos": eos, "pad": pad, "unk": unk}
         self._alphabet = ""
         self._ids = np.empty(0, dtype=np.int64)
@@ -133,7 +151,12 @@ class BPE(Tokenizer):
         bos: Special token put ahead of every document; the separator by default.
         eos: Special token put after every document; the separator by default.
         pad: Special token for empty places; none by default.
+        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
+            for all of it.
     """
+
+    place = CUT
 
     def __init__(
         self,
@@ -142,16 +165,20 @@ class BPE(Tokenizer):
         bos: str | None = None,
         eos: str | None = None,
         pad: str | None = None,
+        special: list[str] | None = None,
+        learns_from: int | None = 200_000_000,
     ) -> None:
-        super().__init__(bos=bos or separator, eos=eos or separator, pad=pad)
+        super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad)
         self._arguments = {"vocab_size": vocab_size, "separator": separator, "bos": bos, "eos": eos, "pad": pad}
-        least = 256 + len(self._special_texts())
-        if vocab_size < least:
-            raise UserError(f"vocab_size {vocab_size} of BPE is below {least}, its bytes and special tokens; raise it")
-        self.vocab_size = vocab_size
+        self.vocab_size, self.learns_from = vocab_size, learns_from
+        self._refuse_too_few()
         self._inner: Any = None
-        self._added: list[str] = []
-        self._whole = False
+        self._learnt: dict[str, Any] = {}
+
+    def _refuse_too_few(self) -> None:
+        least, given = 256 + len(self._special_texts()), self._arguments["vocab_size"]
+        if given < least:
+            raise UserError(f"vocab_size {given} of BPE is below {least}, its bytes and special tokens; raise it")
 
     def train(self, texts: Iterable[str]) -> None:
         from tokenizers import Tokenizer as Inner
@@ -167,19 +194,33 @@ class BPE(Tokenizer):
             show_progress=False,
         )
         inner.train_from_iterator((part for text in texts for part in cut(text)), trainer)
-        self._restore({"json": inner.to_str(), "added": self._added})
+        refuse_ordinary_words(inner, self._special_texts())
+        self._restore({**self._learnt, "json": inner.to_str()})
 
     def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
-        new = [text for text in dict.fromkeys(texts) if text not in self._added]
+        old, special = self._learnt.get("added", []), self._learnt.get("special", [])
+        new = [text for text in dict.fromkeys(texts) if text not in old or text in special]
+        learned = with_added(self._learnt, new) if new else self._learnt
         if not new or not self.trained:
-            self._added += new
+            self._learnt = learned
             return {}
         before = self._inner.get_vocab(with_added_tokens=True)
-        self._restore({"json": self._json, "added": [*self._added, *new]})
+        self._restore(learned)
         return {text: self._inner.token_to_id(text) for text in new if text not in before}
 
+    def _has_special(self, name: str) -> bool:
+        return name in self._learnt.get("added", []) or super()._has_special(name)
+
+    def _grow(self, names: list[str]) -> None:
+        if self.trained:
+            self._restore(with_added(self._learnt, names, special=True))
+        else:
+            self._take_special(names)
+            self._refuse_too_few()
+
     def configuration(self) -> dict[str, Any]:
-        return {**super().configuration(), **({"added": list(self._added)} if self._added else {})}
+        own = {key: list(self._learnt[key]) for key in ("added", "special") if self._learnt.get(key)}
+        return {**super().configuration(), **own}
 
     def hub_files(self) -> dict[str, str]:
         self._trained_inner()
@@ -190,7 +231,7 @@ class BPE(Tokenizer):
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         inner = self._trained_inner()
-        parts = [[text] if self._whole else list(cut(text)) for text in texts]
+        parts = [[text] if self.place is None else list(cut(text, self.place)) for text in texts]
         encoded = iter(inner.encode_batch_fast([part for ps in parts for part in ps], add_special_tokens=False))
         return [[id for _ in ps for id in next(encoded).ids] for ps in parts]
 
@@ -200,19 +241,22 @@ class BPE(Tokenizer):
         return self._inner
 
     def _learned(self) -> dict[str, Any]:
-        if self._inner is None:
-            return {}
-        return {"json": self._json, **({"added": list(self._added)} if self._added else {})}
+        return dict(self._learnt) if self.trained else {}
 
     def _restore(self, learned: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Inner
 
         inner: Any = Inner.from_str(learned["json"])
-        special_ids: dict[str, int] = {text: inner.token_to_id(text) for text in self._special_texts()}
-        self._json, self._added = inner.to_str(), list(learned.get("added", []))
-        self._inner = taught(inner, self._added)
+        added, never_in_text = learned.get("added", []), learned.get("special", [])
+        roles, in_text = self._special_tokens.values(), [text for text in added if text not in never_in_text]
+        special = [text for text in self._special_texts() if text in roles or text not in in_text]
+        special_ids: dict[str, int] = {text: inner.token_to_id(text) for text in special}
+        self._learnt = {key: value for key, value in learned.items() if value}
+        self._inner = taught(inner, added, never_in_text)
+        self._in_text = {text: self._inner.token_to_id(text) for text in in_text}
+        special_ids |= {text: self._inner.token_to_id(text) for text in never_in_text}
         # A new token may hold a place where text would be cut.
-        self._whole = any(character.isspace() for text in self._added for character in text)
+        self.place = None if any(character.isspace() for text in in_text for character in text) else type(self).place
         pieces = bytes_of_tokens(self._inner)
         for id in special_ids.values():
             pieces[id] = b""

@@ -77,6 +77,25 @@ def test_a_character_that_is_not_known_is_refused_there_too(tmp_path: Path) -> N
         theirs(written(tmp_path / "char", char))("abd")
 
 
+def test_special_tokens_come_behind_the_others_and_are_read_by_transformers(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", *CASES[0])
+    ours, plain = Pretrained.from_folder(folder), Pretrained.from_folder(folder)
+    first, text = plain.vocab_size, "the <|user|><|bot|> cat"
+    ours.with_special(["<|user|>", "<|bot|>"]).with_special(["<|user|>"])
+    assert [ours.special_id("<|user|>"), ours.special_id("<|bot|>")] == [first, first + 1]
+    for one in (
+        ours,
+        Tokenizer.restore(json.loads(json.dumps(ours.state()))),
+        Saved(str(written(tmp_path / "a", ours))),
+    ):
+        assert one.encode(text) == plain.encode(text) and one.vocab_size == first + 2
+        assert one.special_id("<|bot|>") == first + 1 and first + 1 in one.special_ids
+        assert one.decode([first, *one.encode("the"), first + 1]) == "the" and one.token(first) == "<|user|>"
+    assert theirs(tmp_path / "a").convert_tokens_to_ids(["<|user|>", "<|bot|>"]) == [first, first + 1]
+    assert ours.add_tokens(["<|bot|>"]) == {} and ours.encode(text).count(first + 1) == 1
+    assert Tokenizer.restore(ours.state()).encode(text) == ours.encode(text)
+
+
 def test_added_tokens_are_read_by_transformers(tmp_path: Path) -> None:
     new = ["<|user|>", " two words ", "道!"]
     bpe = BPE(vocab_size=300)

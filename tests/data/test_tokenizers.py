@@ -1,5 +1,6 @@
 """Tokenizers against UTF-8 as Python writes it; BPE in parts against the tokenizers library given the whole text."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -129,6 +130,52 @@ def test_saved_restored_and_loaded_from_a_checkpoint(tokenizer: Tokenizer, tmp_p
         )
 
 
+@pytest.mark.parametrize("make", [Byte, Char, BPE], ids=lambda cls: cls.__name__)
+def test_special_tokens_of_the_users_are_asked_for_by_name_and_never_found_in_text(make: type[Tokenizer]) -> None:
+    text = "the <|user|> sat <|late|> on <|later|>\n"
+    before = make(special=["<|user|>"]) if make is not BPE else BPE(vocab_size=300, special=["<|user|>"])  # type: ignore[call-arg]
+    assert before.with_special(["<|user|>", "<|late|>"]) is before
+    before.train([*TEXTS, text])
+    ids = before.encode(text)
+    size = before.vocab_size
+    assert before.configuration()["init_args"]["special"] == ["<|user|>", "<|late|>"]
+    after = Tokenizer.restore(before.state()).with_special(["<|late|>", "<|later|>"])
+    assert after.vocab_size == size + 1 and after.special_id("<|later|>") == size
+    again = Tokenizer.restore(json.loads(json.dumps(after.state())))
+    assert again.fingerprint() == after.fingerprint() != before.fingerprint()
+    for tokenizer in (before, after, again):
+        assert tokenizer.encode(text) == ids and tokenizer.decode(ids) == text
+        for name in ("<|user|>", "<|late|>"):
+            id = tokenizer.special_id(name)
+            assert tokenizer.token(id) == name and id in tokenizer.special_ids and tokenizer.decode([id]) == ""
+            assert tokenizer.byte_lengths()[id] == 0  # type: ignore[index]
+    with pytest.raises(UserError, match="no special token '<|none|>'"):
+        again.special_id("<|none|>")
+
+
+def test_added_tokens_and_special_ones_keep_their_ids_in_any_order() -> None:
+    tokenizer = trained_bpe()
+    assert tokenizer.add_tokens(["<a>"]) == {"<a>": 300}
+    tokenizer.with_special(["<b>", "<a>"])
+    assert tokenizer.add_tokens(["<c>"]) == {"<c>": 302}
+    again = Tokenizer.restore(tokenizer.state())
+    for one in (tokenizer, again):
+        assert [one.special_id(name) for name in ("<a>", "<b>", "<c>")] == [300, 301, 302]
+        ids = one.encode("x<a><b><c>")
+        assert 300 in ids and 302 in ids and 301 not in ids and one.decode(ids) == "x<a><b><c>"
+    assert again.add_tokens(["<b>"]) == {}  # it had an id; now text gets it
+    assert again.encode("<b>") == [301] and again.decode([301]) == "<b>"
+    assert Tokenizer.restore(again.state()).encode("<b>") == [301]
+
+
+def test_what_was_saved_before_there_were_special_tokens_of_the_users_loads_and_hashes_as_then() -> None:
+    state = BPE_300.state()
+    assert set(state["init_args"]) == {"vocab_size", "separator", "bos", "eos", "pad"}
+    assert set(state["learned"]) == {"json"}
+    assert set(Byte().state()["init_args"]) == {"bos", "eos", "pad"}
+    assert BPE(learns_from=None).configuration()["init_args"]["learns_from"] is None
+
+
 def test_fingerprints_tell_tokenizers_apart() -> None:
     other = trained_bpe(vocab_size=290)
     assert other.fingerprint() != BPE_300.fingerprint()
@@ -157,6 +204,9 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     for call, words in (
         (lambda: BPE(vocab_size=100), "vocab_size 100 of BPE is below 257"),
         (lambda: BPE().encode("a"), "has not been trained"),
+        (lambda: BPE(vocab_size=257).with_special(["<|user|>"]), "257 of BPE is below 258"),
+        (lambda: Byte(special=["<|user|>", ""]), "special of Byte holds an empty name"),
+        (lambda: BPE(separator="###").train(["a### b\n" * 9]), "special token '###' is an ordinary word"),
         (lambda: BPE_300.decode([300]), "past the tokenizer's vocabulary"),
         (lambda: Tokenizer.load(tmp_path / "none.json"), "there is no tokenizer file"),
         (lambda: Tokenizer.load(tmp_path / "bad.json"), "is not a saved tokenizer"),
