@@ -1,49 +1,40 @@
 """From sources to a folder of finished corpora, made once and found again.
 
-Knows: what decides the ids (text, splits, tokenizer), where they are kept, how processes take turns. Does not know:
-windows, batches, lightning.
+Knows: what decides the ids (text, filters, form, splits, tokenizer), where they are kept, how processes take turns, how
+work that was stopped goes on. Does not know: windows, batches, lightning.
 
 A prepared folder holds `manifest.json`, `tokenizer.json` and one corpus folder per text: `train`, `val`, `test` (where
-there is one) and `extra/<name>`. It is written beside its place and renamed, under a file lock.
+there is one) and `extra/<name>`. Shards of it are written into a working folder beside its place, which stays when the
+work is stopped; they are joined there and the result is renamed, all under a file lock.
 """
 
-import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lit_gpt.data.corpus import (
-    VERSION,
-    Corpus,
-    CorpusWriter,
-    StagedFolder,
-    make_folder,
-    read_manifest,
-    sync_folder,
-    write_json,
-)
+from lit_gpt.data.corpus import VERSION, Corpus, CorpusWriter
+from lit_gpt.data.encoding import Encoder, read_shard
+from lit_gpt.data.engines import Engine, InProcess, Packet, Processes, Stopped
+from lit_gpt.data.filters import Filter
+from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, read_manifest, sync_folder, write_json
+from lit_gpt.data.forms import Form, PlainText
+from lit_gpt.data.packets import Pieces, as_parts, drawn, packets
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.data.sources import Source
-from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, Piece, SplitBy, resolve, split_documents
+from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
+from lit_gpt.data.survey import Survey, staying, survey
 from lit_gpt.data.tokenizers import Tokenizer
 from lit_gpt.errors import UserError
 
 _FORM = "lit_gpt prepared text"
-
-
-class Survey(NamedTuple):
-    """What one reading of a text tells."""
-
-    fingerprint: str
-    documents: int
-    characters: int
-    bytes: int
+_SMALL = 1 << 24  # characters below which other processes cost more than they bring
 
 
 @dataclass
@@ -54,10 +45,12 @@ class Recipe:
         source: The main text.
         tokenizer: Trained, or to be trained on the training split.
         shares: Parts of the main text for validation and test.
-        split_by: See `split_documents`.
+        split_by: See `split_passages`.
         val_source: Validation text of its own; then nothing of the main text is taken for it.
         test_source: Test text of its own.
         extra_val: Further validation texts, by name.
+        form: How each document is laid out.
+        filters: What leaves documents out of the main text.
     """
 
     source: Source
@@ -67,9 +60,13 @@ class Recipe:
     val_source: Source | None = None
     test_source: Source | None = None
     extra_val: dict[str, Source] = field(default_factory=dict)
+    form: Form = field(default_factory=PlainText)
+    filters: list[Filter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.shares.check()
+        self.val_source = self.val_source or self.source.own_split(VAL)
+        self.test_source = self.test_source or self.source.own_split(TEST)
         val = 0.0 if self.val_source else self.shares.val
         self.shares = Fractions(val, 0.0 if self.test_source else self.shares.test)
         if not val and not self.val_source:
@@ -81,6 +78,9 @@ class Recipe:
                 )
             if name in (TRAIN, VAL, TEST):
                 raise UserError(f"extra_val has a text named {name!r}, as a split is; give it another name")
+        wanted = [*self.form.special_tokens]
+        wanted += [name for source in (self.source, *self.own_texts().values()) for name in source.special_tokens]
+        self.tokenizer.with_special(wanted)
 
     def own_texts(self) -> dict[str, Source]:
         """The sources that are a split whole, by split."""
@@ -100,23 +100,37 @@ class Recipe:
             *(f"extra/{n}" for n in self.extra_val),
         ]
 
-    def pieces(self, survey: Survey) -> Iterator[Piece]:
-        """All text, each part with its split."""
-        yield from split_documents(self.source, self.shares, self.split_by, survey.characters, survey.documents)
+    def surveys(self) -> dict[str, Survey]:
+        """What there is of each text: the main one under "", own ones under their splits."""
+        own = {split: survey(source) for split, source in self.own_texts().items()}
+        return {"": survey(self.source, self.filters), **own}
+
+    def parts(self, surveys: dict[str, Survey]) -> Iterator[Part]:
+        """All text, each part with its split; the main one first."""
+        yield from self.main_parts(surveys[""])
         for split, source in self.own_texts().items():
-            for text in source:
-                yield Piece(split, text, True, True)
+            yield from as_parts(split, staying(source, surveys[split], not self.form.divisible))
+
+    def main_parts(self, found: Survey) -> Iterator[Part]:
+        """The main text, each part with its split."""
+        divisible = self.form.divisible
+        passages = staying(self.source, found, not divisible)
+        return split_passages(passages, self.shares, self.split_by, found.characters, found.documents, divisible)
 
     def identity(self, surveys: dict[str, Survey]) -> dict[str, Any]:
         """What has to be equal for the ids to be equal, in parts that can be named when one has changed."""
         tokenizer: Any = self.tokenizer.fingerprint() if self.tokenizer.trained else self.tokenizer.configuration()
         by = resolve(self.split_by, surveys[""].documents)
-        return {
+        identity = {
             "version": VERSION,
             "text": {split: survey.fingerprint for split, survey in surveys.items()},
             "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by},
+            "form": self.form.configuration(),
+            "filters": [one.configuration() for one in self.filters],
             "tokenizer": tokenizer,
         }
+        plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))  # as it is read back
+        return plain
 
 
 @dataclass
@@ -129,17 +143,30 @@ class Prepared:
     manifest: dict[str, Any]
     reused: bool
 
+    def verify(self) -> None:
+        """Reads every byte of the corpora and compares it with what was written.
 
-def prepare(recipe: Recipe, folder: str | Path | None = None) -> Prepared:
+        Raises:
+            UserError: a file was changed.
+        """
+        size = sum(facts["bytes"] for one in self.corpora.values() for facts in one.manifest["files"].values())
+        with Progress("verifying", size, "bytes") as progress:
+            for corpus in self.corpora.values():
+                corpus.verify(progress)
+
+
+def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | None = None) -> Prepared:
     """The corpora of a recipe: found where they are up to date, else made.
 
-    Only one process makes them; others that want the same wait for it.
+    Only one process makes them; others that want the same wait for it. What was stopped, even by SIGKILL, goes on
+    where it was.
 
     Args:
         recipe: What is wanted.
         folder: Where; by default under the cache, in a folder named by the fingerprint of the recipe.
+        engine: Who encodes; by default this process for small texts and one process for each core for others.
     """
-    surveys = {"": survey(recipe.source)} | {split: survey(source) for split, source in recipe.own_texts().items()}
+    surveys = recipe.surveys()
     identity = recipe.identity(surveys)
     target = _place(identity) if folder is None else Path(folder).expanduser()
     found = _open(target, identity)
@@ -154,12 +181,12 @@ def prepare(recipe: Recipe, folder: str | Path | None = None) -> Prepared:
         if found:
             return found
         _tell_why(target, identity)
-        with _disk_faults(target), StagedFolder(target.absolute()) as staged:
-            _build(recipe, surveys, identity, staged / "new")
+        with disk_faults(target), _working_folder(target.absolute(), identity) as working:
+            _build(recipe, surveys, identity, working, engine or _engine_for(surveys))
             if target.exists():
                 # Processes that have the old files mapped keep them until they end.
-                target.rename(staged / "old")
-            (staged / "new").rename(target)
+                target.rename(working / "old")
+            (working / "new").rename(target)
         sync_folder(target.absolute().parent)
         made = _open(target, identity)
         assert made is not None
@@ -167,43 +194,10 @@ def prepare(recipe: Recipe, folder: str | Path | None = None) -> Prepared:
         return made
 
 
-def survey(source: Source) -> Survey:
-    """Fingerprint and counts of a text; remembered by the cheap signature of sources that have one."""
-    signature = source.signature()
-    note = cache_folder() / "surveys" / f"{signature}.json"
-    if signature is not None:
-        try:
-            return Survey(**json.loads(note.read_text()))
-        except (OSError, ValueError, TypeError):
-            pass  # not there, or not readable: it is only a shortcut
-    digest = hashlib.sha256()
-    documents = characters = size = 0
-    with Progress("reading text") as progress:
-        for text in source:
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
-            documents, characters, size = documents + 1, characters + len(text), size + len(encoded)
-            progress.advance(len(text))
-    if not characters:
-        raise UserError(f"{source.describe()} gives no text; check its arguments")
-    result = Survey(digest.hexdigest()[:32], documents, characters, size)
-    if signature is not None:
-        try:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            draft = note.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps(result._asdict()))
-            draft.replace(note)
-        except OSError:
-            pass
-    return result
-
-
-def cache_folder() -> Path:
-    """Where corpora go by default: LIT_GPT_CACHE, else lit_gpt in XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("LIT_GPT_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lit_gpt"
+def _engine_for(surveys: dict[str, Survey]) -> Engine:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    characters = sum(found.characters for found in surveys.values())
+    return InProcess() if characters < _SMALL else Processes(cores)
 
 
 def _place(identity: dict[str, Any]) -> Path:
@@ -211,28 +205,28 @@ def _place(identity: dict[str, Any]) -> Path:
     return cache_folder() / "corpora" / key
 
 
-def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any], folder: Path) -> None:
-    folder.mkdir()
-    main, total = surveys[""], sum(survey.characters for survey in surveys.values())
-    tokenizer = recipe.tokenizer
-    if not tokenizer.trained:
-        pieces = recipe.pieces(main) if tokenizer.sees_all_text else _training_pieces(recipe, main)
-        with Progress("training the tokenizer", total if tokenizer.sees_all_text else main.characters) as progress:
-            tokenizer.train(_counted((piece.text for piece in pieces), progress))
-    writers = {split: CorpusWriter(folder / split, tokenizer) for split in recipe.splits()}
-    try:
-        with Progress("tokenizing", total) as progress:
-            for split, text, begins, ends in recipe.pieces(main):
-                writers[split].add(text, begins, ends)
-                progress.advance(len(text))
-            corpora = {split: writer.close() for split, writer in writers.items()}
-    finally:
-        for writer in writers.values():
-            writer.abandon()
+def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any], working: Path, engine: Engine) -> None:
+    total = sum(found.characters for found in surveys.values())
+    tokenizer = _trained(recipe, surveys, working)
+    pieces, shards, count = Pieces(tokenizer), working / "shards", 0
+    shards.mkdir(exist_ok=True)
+    with Progress("tokenizing", total) as progress:
+
+        def missing() -> Iterator[Packet]:
+            nonlocal count
+            for packet in packets(pieces.of(recipe.parts(surveys)), shards):
+                count += 1
+                if packet.shard.exists():
+                    progress.advance(packet.characters)
+                else:
+                    yield packet
+
+        engine.run(Encoder(tokenizer, recipe.form), missing(), progress.advance)
+    corpora = _joined(recipe, tokenizer, working, [shards / f"{number:08}.safetensors" for number in range(count)])
     for split, counts in corpora.items():
         if not counts["characters"]:
-            _refuse_empty(split, recipe, main)
-    tokenizer.save(folder / "tokenizer.json")
+            _refuse_empty(split, recipe, surveys[""])
+    tokenizer.save(working / "new" / "tokenizer.json")
     sources = {
         "": recipe.source.describe(),
         **{split: source.describe() for split, source in recipe.own_texts().items()},
@@ -244,20 +238,58 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "tokenizer": tokenizer.fingerprint(),
         "sources": sources,
         "splits": list(corpora),
+        "dropped": {split: found.dropped for split, found in surveys.items() if found.dropped},
+        "dropped_characters": sum(found.dropped_characters for found in surveys.values()),
+        "cut": pieces.forced,
     }
-    write_json(folder / "manifest.json", content)
-    sync_folder(folder)
+    write_json(working / "new" / "manifest.json", content)
+    sync_folder(working / "new")
 
 
-def _training_pieces(recipe: Recipe, main: Survey) -> Iterator[Piece]:
-    pieces = split_documents(recipe.source, recipe.shares, recipe.split_by, main.characters, main.documents)
-    return (piece for piece in pieces if piece.split == TRAIN)
+def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Tokenizer:
+    tokenizer, kept = recipe.tokenizer, working / "tokenizer.json"
+    if tokenizer.trained:
+        return tokenizer
+    if kept.exists():
+        package = type(tokenizer).__module__.partition(".")[0]
+        return Tokenizer.restore(json.loads(kept.read_text(encoding="utf-8")), trusted=[package])
+    if tokenizer.sees_all_text:
+        total = sum(found.characters for found in surveys.values())
+        parts: Iterable[Part] = recipe.parts(surveys)
+    else:
+        total = surveys[""].characters
+        parts = (part for part in recipe.main_parts(surveys[""]) if part.split == TRAIN)
+    with Progress("training the tokenizer", total if tokenizer.learns_from is None else None) as progress:
+        tokenizer.train(_counted(drawn(parts, total, tokenizer.learns_from), progress.advance))
+    draft = working / "tokenizer.draft"
+    tokenizer.save(draft)
+    draft.replace(kept)
+    return tokenizer
 
 
-def _counted(texts: Iterable[str], progress: Progress) -> Iterator[str]:
+def _counted(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
     for text in texts:
         yield text
-        progress.advance(len(text))
+        advance(len(text))
+
+
+def _joined(recipe: Recipe, tokenizer: Tokenizer, working: Path, shards: list[Path]) -> dict[str, Any]:
+    """Makes one corpus for each split of the shards, and returns their manifests."""
+    new = working / "new"
+    shutil.rmtree(new, ignore_errors=True)  # of a joining that was stopped
+    new.mkdir()
+    masked = not recipe.form.divisible
+    writers = {split: CorpusWriter(new / split, tokenizer, masked) for split in recipe.splits()}
+    try:
+        with Progress("joining shards", len(shards), "shards") as progress:
+            for shard in shards:
+                for split, encoded in read_shard(shard).items():
+                    writers[split].add(encoded)
+                progress.advance(1)
+        return {split: writer.close() for split, writer in writers.items()}
+    finally:
+        for writer in writers.values():
+            writer.abandon()
 
 
 def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
@@ -268,6 +300,20 @@ def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
         f"the {word} split is empty: its fraction of {main.documents} document(s) with {main.characters} characters is"
         " none; raise the fraction, split by position, or give a source of its own"
     )
+
+
+def open_prepared(folder: str | Path) -> Prepared:
+    """A prepared folder as it lies there, whatever it was made of.
+
+    Raises:
+        UserError: it is none, is of another version, or is damaged.
+    """
+    target = Path(folder).expanduser()
+    manifest = read_manifest(target / "manifest.json", _FORM, VERSION)
+    found = _open(target, manifest["identity"])
+    if found is None:
+        raise UserError(f"{target} is not whole: parts that its manifest names are missing; prepare it again")
+    return found
 
 
 def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
@@ -309,11 +355,39 @@ def _tell_why(target: Path, identity: dict[str, Any]) -> None:
 
 
 @contextmanager
+def _working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """The folder beside the target in which it is made.
+
+    Shards that were written for the same recipe are still there; all is removed at the end, unless the work is stopped
+    or the disk is full.
+    """
+    working = target.with_name(f".{target.name}.preparing")
+    try:
+        same = json.loads((working / "recipe.json").read_text()) == identity
+    except (OSError, ValueError):
+        same = False
+    if same:
+        say(f"{target}: going on with what was prepared before it was stopped")
+    else:
+        shutil.rmtree(working, ignore_errors=True)
+        make_folder(working)
+        write_json(working / "recipe.draft", identity)
+        (working / "recipe.draft").replace(working / "recipe.json")
+    try:
+        yield working
+    except UserError as fault:
+        if not isinstance(fault, Stopped):
+            shutil.rmtree(working, ignore_errors=True)
+        raise
+    shutil.rmtree(working, ignore_errors=True)
+
+
+@contextmanager
 def _locked(target: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(target.absolute().parent / f".{target.name}.lock")
-    with _disk_faults(target):
+    with disk_faults(target):
         try:
             lock.acquire(timeout=2)
         except Timeout:
@@ -323,17 +397,3 @@ def _locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _disk_faults(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as fault:
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"no permission to write {target}; give another data.folder or set LIT_GPT_CACHE") from None
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"no space left to write {target}; free some, or give a data.folder on another disk"
-            ) from None
-        raise

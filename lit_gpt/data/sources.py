@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lit_gpt.data.documents import Content, Passage, whole
-from lit_gpt.data.finding import find_files, stat_signature
-from lit_gpt.data.opening import text_blocks
+from lit_gpt.data.finding import stat_signature
 from lit_gpt.errors import UserError
 
 
@@ -47,47 +46,13 @@ class Source:
         """A cheap hash that changes whenever the text can have changed; None where only reading it all tells."""
         return None
 
+    def own_split(self, split: str) -> "Source | None":
+        """The text's own val or test split, where its publisher made one; it goes before a share of the text."""
+        return None
+
     def notes(self) -> list[str]:
         """Lines for the report, after a whole reading: what was read how often, what was left out and why."""
         return []
-
-
-class TextFiles(Source):
-    """UTF-8 text from files, folders and globs; a file is one document unless a separator cuts it.
-
-    A folder is searched through all its subfolders, in the order of names; hidden, empty and binary files in it are
-    passed over. A file that is named itself has to be text.
-
-    Args:
-        paths: A file, a folder or a glob (`books/**/*.txt`), or a list of them, read in the order given.
-        separator: Text between documents inside a file, \\n\\n for a blank line; by default a file is one document.
-    """
-
-    def __init__(self, paths: str | list[str], separator: str | None = None) -> None:
-        self.paths = paths
-        # A command line has no other way of typing a line break.
-        self.separator = separator and separator.replace("\\n", "\n").replace("\\t", "\t")
-        if separator == "":
-            raise UserError("separator of TextFiles is empty; leave it out to take each file as one document")
-
-    def __iter__(self) -> Iterator[str]:
-        for path in self.files():
-            text = "".join(text_blocks(path))
-            if self.separator is None:
-                yield text
-            else:
-                yield from (part for part in text.split(self.separator) if part)
-
-    def signature(self) -> str | None:
-        return stat_signature(self.files(), f"{type(self).__qualname__} {self.separator!r}")
-
-    def files(self) -> list[Path]:
-        """The files that will be read, in order, each once.
-
-        Raises:
-            UserError: a path that does not exist, a glob that matches nothing, a folder with no text, an empty file.
-        """
-        return find_files(self.paths, "TextFiles")
 
 
 class StandardLibrary(Source):

@@ -3,25 +3,27 @@
 Knows: documents and fractions. Does not know: tokens, files.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from lit_gpt.data.documents import Passage, bytes_of, text_of
 from lit_gpt.errors import UserError
 
-SplitBy = Literal["position", "document"]
+SplitBy = Literal["position", "document", "hash"]
 TRAIN, VAL, TEST = "train", "val", "test"
 # Below this many documents, whole ones meet a fraction too badly.
 _MANY = 20
 
 
-class Piece(NamedTuple):
-    """Text for one split, and whether its document begins and ends with it."""
+class Part(NamedTuple):
+    """A passage, or a part of one, that goes to one split; whether a document of that split begins and ends with it."""
 
     split: str
-    text: str
-    begins: bool
-    ends: bool
+    passage: Passage
+    opens: bool
+    closes: bool
 
 
 class Fractions(NamedTuple):
@@ -44,24 +46,40 @@ class Fractions(NamedTuple):
             )
 
 
-def split_documents(
-    documents: Iterable[str], shares: Fractions, by: SplitBy | None, characters: int, count: int
-) -> Iterator[Piece]:
+def split_passages(
+    passages: Iterable[Passage],
+    shares: Fractions,
+    by: SplitBy | None,
+    characters: int,
+    count: int,
+    divisible: bool = True,
+) -> Iterator[Part]:
     """Gives every part of the text to one split.
 
     Args:
-        documents: The text.
+        passages: The text.
         shares: Fractions for validation and test.
         by: "position": the first part of all characters is for training, the next for validation, the last for
             testing; a document that lies across a border is cut. "document": whole documents, taken for each split
-            evenly through the text. None: by document from 20 documents on, else by position.
+            evenly through the text. "hash": whole documents, each by a hash of its own text (of its first passage, if
+            it is very long), so that it stays where it is when others come or go. None: by document from 20 documents
+            on, else by position.
         characters: Characters in all documents.
         count: Number of documents.
+        divisible: Documents may be cut; otherwise one that lies across a border belongs where it begins.
     """
-    if resolve(by, count) == "position":
-        yield from _by_position(documents, shares, characters)
-    else:
-        yield from _by_document(documents, shares)
+    by = resolve(by, count)
+    if by == "position" and divisible:
+        yield from _at_borders(passages, shares, characters)
+        return
+    ways: dict[str, type[_Chooser]] = {"position": _ByPosition, "document": _ByDocument, "hash": _ByHash}
+    choose = ways[by](shares, characters)
+    split = TRAIN
+    for passage in passages:
+        if passage.begins:
+            split = choose.split(passage)
+        choose.taken(split, passage)
+        yield Part(split, passage, passage.begins, passage.ends)
 
 
 def resolve(by: SplitBy | None, count: int) -> SplitBy:
@@ -69,27 +87,77 @@ def resolve(by: SplitBy | None, count: int) -> SplitBy:
     return by or ("document" if count >= _MANY else "position")
 
 
-def _by_position(documents: Iterable[str], shares: Fractions, characters: int) -> Iterator[Piece]:
+def _borders(shares: Fractions, characters: int) -> list[tuple[str, int]]:
     # Decimal fractions as they are written: 1 - 0.1 - 0.1 must not fall below 0.8 by a bit.
     val, test = Fraction(str(shares.val)), Fraction(str(shares.test))
-    ends = [(TRAIN, int(characters * (1 - val - test))), (VAL, int(characters * (1 - test))), (TEST, characters)]
-    at = 0
-    for text in documents:
+    return [(TRAIN, int(characters * (1 - val - test))), (VAL, int(characters * (1 - test))), (TEST, characters)]
+
+
+def _at_borders(passages: Iterable[Passage], shares: Fractions, characters: int) -> Iterator[Part]:
+    borders = _borders(shares, characters)
+    at, last = 0, None
+    for passage in passages:
+        text = passage.content
+        assert isinstance(text, str)
         start = at
-        for split, border in ends:
+        for split, border in borders:
             stop = min(border, start + len(text)) if split != TEST else start + len(text)
             if at < stop:
-                yield Piece(split, text[at - start : stop - start], at == start, stop == start + len(text))
-                at = stop
+                begins, ends = passage.begins and at == start, passage.ends and stop == start + len(text)
+                part = passage._replace(content=text[at - start : stop - start], begins=begins, ends=ends)
+                yield Part(split, part, begins or split != last, ends or (stop == border and split != TEST))
+                at, last = stop, split
 
 
-def _by_document(documents: Iterable[str], shares: Fractions) -> Iterator[Piece]:
-    wanted = {TRAIN: 1 - shares.val - shares.test, VAL: shares.val, TEST: shares.test}
-    taken = dict.fromkeys(wanted, 0)
-    total = 0
-    for text in documents:
+class _Chooser:
+    """Chooses the split of each document where it begins, and is told of all that goes there."""
+
+    def __init__(self, shares: Fractions, characters: int) -> None:
+        self.shares = shares
+
+    def split(self, passage: Passage) -> str:
+        raise NotImplementedError
+
+    def taken(self, split: str, passage: Passage) -> None:
+        pass
+
+
+class _ByPosition(_Chooser):
+    """By the place where a document begins."""
+
+    def __init__(self, shares: Fractions, characters: int) -> None:
+        self.borders, self.at = _borders(shares, characters), 0
+
+    def split(self, passage: Passage) -> str:
+        return next((split for split, border in self.borders if self.at < border), TEST)
+
+    def taken(self, split: str, passage: Passage) -> None:
+        self.at += len(text_of(passage.content))
+
+
+class _ByDocument(_Chooser):
+    """The split that has got least of its share so far."""
+
+    def __init__(self, shares: Fractions, characters: int) -> None:
+        self.wanted = {TRAIN: 1 - shares.val - shares.test, VAL: shares.val, TEST: shares.test}
+        self.got, self.total = dict.fromkeys(self.wanted, 0), 0
+
+    def split(self, passage: Passage) -> str:
         # By what was taken before, never by the document's own length: else one split would get the short ones.
-        split = max(wanted, key=lambda name: wanted[name] * total - taken[name])
-        total += len(text)
-        taken[split] += len(text)
-        yield Piece(split, text, True, True)
+        return max(self.wanted, key=lambda name: self.wanted[name] * self.total - self.got[name])
+
+    def taken(self, split: str, passage: Passage) -> None:
+        length = len(text_of(passage.content))
+        self.total += length
+        self.got[split] += length
+
+
+class _ByHash(_Chooser):
+    """A number from 0 to 1 that a document's text alone decides."""
+
+    def split(self, passage: Passage) -> str:
+        digest = hashlib.blake2b(bytes_of(passage.content), digest_size=8).digest()
+        place = int.from_bytes(digest, "little") / 2**64
+        if place < self.shares.val:
+            return VAL
+        return TEST if place < self.shares.val + self.shares.test else TRAIN

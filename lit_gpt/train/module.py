@@ -265,7 +265,7 @@ class LitGPT(lightning.LightningModule):
         checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, TokenData):  # for the manifest: which text and which ids the weights come from
-            text = {split: data.corpus(split).manifest["text"] for split in ("train", "val")}
+            text = {split: data.corpus(split).fingerprint for split in ("train", "val")}
             checkpoint["fingerprints"] = {"tokenizer": data.tokenizer.fingerprint(), "text": text}
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:

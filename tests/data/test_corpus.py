@@ -67,10 +67,11 @@ def test_ids_never_wrap(tmp_path: Path) -> None:
 
 
 def test_many_documents_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_gpt.data.corpus._BATCH", 10)
+    monkeypatch.setattr("lit_gpt.data.packets.PACKET", 10)
     texts = [f"document {number}" for number in range(50)]
     corpus = write_corpus(tmp_path / "c", texts, Byte())
     assert bytes(corpus.ids.astype(np.uint8)).decode() == "".join(texts)
+    assert corpus.documents == 50 and bytes(corpus.document(17).astype(np.uint8)) == b"document 17"
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
     return write_corpus(tmp_path / "c", ["some text", "more"], Byte()).folder
 
 
-@pytest.mark.parametrize("name", ["ids.bin", "offsets.bin", "bytes.bin"])
+@pytest.mark.parametrize("name", ["ids.bin", "offsets.bin", "bytes.bin", "ids.sums"])
 def test_truncated_and_missing_files_are_found_when_opened(folder: Path, name: str) -> None:
     os.truncate(folder / name, 5)
     with pytest.raises(UserError, match=f"{name} has 5 bytes instead of"):

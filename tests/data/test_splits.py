@@ -7,29 +7,72 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_gpt.data.splits import Fractions, split_documents
+from lit_gpt.data.documents import Passage
+from lit_gpt.data.splits import Fractions, Part, SplitBy, split_passages
 from lit_gpt.errors import UserError
 
 DOCUMENTS = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=40)
+WAYS = ["position", "document", "hash", None]
 SHARES = st.sampled_from([(0.1, 0.0), (0.1, 0.1), (0.25, 0.5), (0.0, 0.3), (0.0, 0.0)])
 
 
-@given(DOCUMENTS, SHARES, st.sampled_from(["position", "document", None]))
-def test_every_character_is_in_one_split(documents: list[str], shares: tuple[float, float], by) -> None:  # type: ignore[no-untyped-def]
+def text(part: Part) -> str:
+    assert isinstance(part.passage.content, str)
+    return part.passage.content
+
+
+def split(
+    documents: list[str], shares: tuple[float, float], by: SplitBy | None, most: int = 10**9, divisible: bool = True
+) -> list[Part]:
+    """The parts of documents that come in passages of at most so many characters."""
+    passages = []
+    for document in documents:
+        cuts = [document[at : at + most] for at in range(0, len(document), most)]
+        passages += [Passage(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
     size = sum(map(len, documents))
-    pieces = list(split_documents(documents, Fractions(*shares), by, size, len(documents)))
-    assert "".join(piece.text for piece in pieces) == "".join(documents)
-    assert sum(piece.begins for piece in pieces) == sum(piece.ends for piece in pieces) == len(documents)
+    return list(split_passages(passages, Fractions(*shares), by, size, len(documents), divisible))
+
+
+@given(DOCUMENTS, SHARES, st.sampled_from(WAYS), st.integers(1, 40), st.booleans())
+def test_every_character_is_in_one_split(
+    documents: list[str], shares: tuple[float, float], by: SplitBy | None, most: int, divisible: bool
+) -> None:
+    parts = split(documents, shares, by, most, divisible)
+    assert "".join(map(text, parts)) == "".join(documents)
+    assert sum(part.passage.begins for part in parts) == sum(part.passage.ends for part in parts) == len(documents)
+    assert sum(part.opens for part in parts) == sum(part.closes for part in parts) >= len(documents)
+    inside: str | None = None
+    for part in parts:  # what opens is closed before another split is written
+        assert part.opens == (inside is None) and inside in (None, part.split)
+        inside = None if part.closes else part.split
+    if by in ("document", "hash") or not divisible:
+        assert sum(part.opens for part in parts) == len(documents)
+
+
+@given(DOCUMENTS, SHARES, st.sampled_from(["document", "hash"]), st.integers(1, 40))
+def test_how_a_document_is_read_does_not_move_it(
+    documents: list[str], shares: tuple[float, float], by: SplitBy, most: int
+) -> None:
+    whole = [part.split for part in split(documents, shares, by)]
     if by == "document":
-        assert [piece.text for piece in pieces] == documents
+        assert [part.split for part in split(documents, shares, by, most) if part.opens] == whole
+    else:  # whatever stands beside it
+        alone = [split([document], shares, by)[0].split for document in documents]
+        assert alone == whole
+
+
+def test_hashes_meet_the_fractions() -> None:
+    parts = split([f"document {number}" for number in range(5000)], (0.1, 0.2), "hash")
+    counts = Counter(part.split for part in parts)
+    assert abs(counts["val"] / 5000 - 0.1) < 0.02 and abs(counts["test"] / 5000 - 0.2) < 0.02
 
 
 @given(DOCUMENTS, SHARES)
 def test_positions_meet_the_fractions_to_the_character(documents: list[str], shares: tuple[float, float]) -> None:
     size = sum(map(len, documents))
     taken: Counter[str] = Counter()
-    for piece in split_documents(documents, Fractions(*shares), "position", size, len(documents)):
-        taken[piece.split] += len(piece.text)
+    for part in split(documents, shares, "position"):
+        taken[part.split] += len(text(part))
     assert abs(taken["val"] - shares[0] * size) <= 1 and abs(taken["test"] - shares[1] * size) <= 1
     assert [*taken] == [name for name in ("train", "val", "test") if taken[name]]
 
@@ -39,8 +82,8 @@ def test_whole_documents_meet_the_fractions_to_a_document_or_two(
     documents: list[str], shares: tuple[float, float]
 ) -> None:
     taken: Counter[str] = Counter()
-    for piece in split_documents(documents, Fractions(*shares), "document", 0, len(documents)):
-        taken[piece.split] += len(piece.text)
+    for part in split(documents, shares, "document"):
+        taken[part.split] += len(text(part))
     longest = max(map(len, documents))
     for name, share in zip(("val", "test"), shares, strict=True):
         assert abs(taken[name] - share * sum(map(len, documents))) <= 2 * longest
@@ -49,17 +92,16 @@ def test_whole_documents_meet_the_fractions_to_a_document_or_two(
 def test_short_documents_are_no_more_for_validation_than_long_ones() -> None:
     chance = random.Random(1)
     lengths = [chance.choice([10, 1000]) for _ in range(4000)]
-    pieces = split_documents(["x" * length for length in lengths], Fractions(0.1, 0.0), "document", 0, len(lengths))
-    held = [len(piece.text) for piece in pieces if piece.split == "val"]
+    parts = split(["x" * length for length in lengths], (0.1, 0.0), "document")
+    held = [len(text(part)) for part in parts if part.split == "val"]
     assert abs(sum(held) / sum(lengths) - 0.1) < 0.002
     assert abs(held.count(1000) / len(held) - 0.5) < 0.1
 
 
 def test_one_text_is_split_as_its_benchmark_is() -> None:
-    text = "x" * 1_115_394  # the size of tinyshakespeare
-    pieces = list(split_documents([text], Fractions(0.1, 0.0), None, len(text), 1))
-    assert [(piece.split, len(piece.text)) for piece in pieces] == [("train", 1_003_854), ("val", 111_540)]
-    assert [(piece.begins, piece.ends) for piece in pieces] == [(True, False), (False, True)]
+    parts = split(["x" * 1_115_394], (0.1, 0.0), None)  # the size of tinyshakespeare
+    assert [(part.split, len(text(part))) for part in parts] == [("train", 1_003_854), ("val", 111_540)]
+    assert [(part.passage.begins, part.passage.ends) for part in parts] == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.0), (1.0, 0.0), (0.0, 1.5), (0.5, 0.5), (float("nan"), 0.0)])

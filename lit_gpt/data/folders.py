@@ -1,0 +1,103 @@
+"""Folders that appear whole or not at all, and the small JSON files that say what is in them.
+
+Knows: names, renames, the disk. Does not know: what the files hold.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.errors import UserError
+
+
+class StagedFolder:
+    """A folder beside the target to write in; removed at the end with whatever was not moved out of it."""
+
+    def __init__(self, target: Path) -> None:
+        self.path = target.parent / f".{target.name}.{os.getpid()}.writing"
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.path, ignore_errors=True)  # left by a process that was killed and had our number
+        make_folder(self.path)
+        return self.path
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        UserError: this user may not, or the disk is full or read-only.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(
+            f"folder {path} cannot be made ({fault.strerror}); give another data.folder or set LIT_GPT_CACHE"
+        ) from None
+
+
+def read_manifest(path: Path, form: str, version: int) -> dict[str, Any]:
+    """A manifest, after a look at whether it is one and of this version."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path.parent} is not a finished {form}: it has no {path.name}; prepare it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path} is damaged ({fault}); remove {path.parent} and prepare again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != form:
+        raise UserError(f"{path} is not the manifest of a {form}; give another folder")
+    if manifest.get("version") != version:
+        raise UserError(
+            f"{path} is of version {manifest.get('version')}, this program reads version {version};"
+            f" remove {path.parent} and prepare again"
+        )
+    return manifest
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON and waits until the disk has it."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the disk has a folder's entries."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cache_folder() -> Path:
+    """Where corpora go by default: LIT_GPT_CACHE, else lit_gpt in XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("LIT_GPT_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lit_gpt"
+
+
+@contextmanager
+def disk_faults(target: Path) -> Iterator[None]:
+    """Tells a full disk or a missing permission in one line that names the folder."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"no permission to write {target}; give another data.folder or set LIT_GPT_CACHE") from None
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left to write {target}; free some and run it again (it goes on where it stopped), or give a"
+                " data.folder on another disk"
+            ) from None
+        raise

@@ -1,0 +1,82 @@
+"""How a document becomes a row of spans: what is text, what is a special token, what of it is learnt.
+
+Knows: texts, records, their fields. Does not know: ids, splits, windows.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from lit_gpt.data.documents import Content, Span
+from lit_gpt.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gpt.data.tokenizer import Tokenizer
+
+
+class Form:
+    """The base of all forms. A subclass writes `spans`, and names in `special_tokens` those that it puts in.
+
+    A form lays out each document by itself, from its content and its number alone, so that any number of processes
+    makes the same ids.
+    """
+
+    #: A text may be cut where it is too long to be held, and at the border of two splits.
+    divisible = False
+
+    def __call__(self) -> "Form":
+        """Itself, so that a made form may stand where a class to be made is expected."""
+        return self
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """Names of the special tokens that the tokenizer has to have."""
+        return []
+
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Form":
+        """The form with what it takes from the tokenizer, such as a template of conversations; itself by default."""
+        return self
+
+    def spans(self, content: Content, number: int) -> list[Span]:
+        """The document laid out; without bos and eos, which are put around it.
+
+        Args:
+            content: The document's text or record.
+            number: Which document of the text it is, for what is drawn at random.
+
+        Raises:
+            UserError: a field is missing or of another type; without the place, which is put ahead of it.
+        """
+        raise NotImplementedError
+
+    def configuration(self) -> dict[str, Any]:
+        """Class and arguments: what decides the spans."""
+        cls = type(self)
+        arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+class PlainText(Form):
+    """A text as it is, all of it learnt."""
+
+    divisible = True
+
+    def spans(self, content: Content, number: int) -> list[Span]:
+        if not isinstance(content, str):
+            raise UserError(
+                f"a record with the fields {', '.join(content)} is no plain text; name the field that is"
+                " (data.source.field), or give the data.form of such records"
+            )
+        return [Span(content)]
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Neighbours that are alike as one, so that no token ends where nothing does; empty texts are left out."""
+    made: list[Span] = []
+    for span in spans:
+        if not span.text:
+            continue
+        if made and not (span.special or made[-1].special) and made[-1].scored == span.scored:
+            made[-1] = span._replace(text=made[-1].text + span.text)
+        else:
+            made.append(span)
+    return made
