@@ -1,0 +1,95 @@
+"""Members of zip and tar archives, brought out once into a folder.
+
+Knows: zip, tar (also compressed), names that would lead out of the folder. Does not know: what the members hold.
+"""
+
+import lzma
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from lit_gpt.data.folders import StagedFolder, disk_faults, sync_folder
+from lit_gpt.data.progress import Progress
+from lit_gpt.errors import UserError
+
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of this name is a zip or tar archive."""
+    return name.lower().endswith((".zip", *_TAR))
+
+
+def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
+    """Makes a folder of those members of an archive that are wanted; it appears whole or not at all.
+
+    Args:
+        archive: A zip or tar file, read once from its start to its end.
+        wanted: Is told the name of each member that is a file.
+        target: The folder; does not exist yet, or is empty.
+
+    Raises:
+        UserError: the archive is damaged, a wanted member leads out of the folder or is no plain file, disk full.
+    """
+    size = archive.stat().st_size
+    with disk_faults(target), StagedFolder(target.absolute()) as staged:
+        new = staged / "new"
+        new.mkdir()
+        members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
+        with Progress(f"unpacking {archive.name}", size, "bytes") as progress:
+            try:
+                for name, content, done in members(archive, wanted, new):
+                    _write(content, _inside(new, name, archive))
+                    progress.advance(max(done - progress.done, 0))
+            except _DAMAGE as fault:
+                raise UserError(f"{archive} is damaged ({fault}); remove it, and it is downloaded again") from None
+            except tarfile.FilterError as fault:
+                raise UserError(f"{archive} is not unpacked: {fault}") from None
+        sync_folder(new)
+        new.rename(target)
+    sync_folder(target.absolute().parent)
+
+
+Member = tuple[str, IO[bytes], int]  # name, content, bytes of the archive that have been read
+
+
+def _zip_members(archive: Path, wanted: Callable[[str], bool], folder: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            if not member.is_dir() and wanted(member.filename):
+                with file.open(member) as content:
+                    yield member.filename, content, member.header_offset + member.compress_size
+
+
+def _tar_members(archive: Path, wanted: Callable[[str], bool], folder: Path) -> Iterator[Member]:
+    # As a stream, a compressed archive is decompressed once.
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as file:
+        for member in file:
+            if member.isdir() or not wanted(member.name):
+                continue
+            safe = tarfile.data_filter(member, str(folder.absolute()))
+            content = file.extractfile(member) if safe.isreg() else None
+            if content is None:
+                raise UserError(f"{member.name} in {archive} is a link or a device, no file; it is not unpacked")
+            yield member.name, content, raw.tell()
+
+
+def _inside(folder: Path, name: str, archive: Path) -> Path:
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+        raise UserError(f"{archive} is not unpacked: its member {name!r} leads out of the folder")
+    return folder.joinpath(*parts)
+
+
+def _write(content: IO[bytes], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
