@@ -104,11 +104,12 @@ def text_lines(path: Path) -> Iterator[str]:
         yield "".join(parts)
 
 
-def not_utf8(path: Path, byte: int, offset: int) -> UserError:
+def not_utf8(path: Path, byte: int, offset: int, line: int | None = None) -> UserError:
     """The error that names the first byte of a file that is not UTF-8."""
+    where = str(path) if line is None else f"{path}:{line}"
     within = " of the decompressed text" if path.suffix.lower() in COMPRESSED else ""
     return UserError(
-        f"{path} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}{within};"
+        f"{where} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}{within};"
         " convert it (iconv -t UTF-8) or leave it out"
     )
 

@@ -20,8 +20,15 @@ from lit_gpt.errors import UserError
 class Source:
     """The base of all sources. A subclass writes `__iter__` or `passages`, and `signature` where it is cheap."""
 
-    #: Names of the special tokens that its passages carry as tags.
-    special_tokens: tuple[str, ...] = ()
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Names of the special tokens that its passages carry as tags."""
+        return ()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether documents may come again, so that only a split by hash keeps training and validation apart."""
+        return False
 
     def __iter__(self) -> Iterator[Content]:
         """Yields the documents, each whole."""
