@@ -47,10 +47,10 @@ def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
                 for name, content, done in members(archive, wanted, new):
                     _write(content, _inside(new, name, archive))
                     progress.advance(max(done - progress.done, 0))
-            except _DAMAGE as fault:
-                raise UserError(f"{archive} is damaged ({fault}); remove it, and it is downloaded again") from None
             except tarfile.FilterError as fault:
                 raise UserError(f"{archive} is not unpacked: {fault}") from None
+            except _DAMAGE as fault:
+                raise UserError(f"{archive} is damaged ({fault}); remove it, and it is downloaded again") from None
         sync_folder(new)
         new.rename(target)
     sync_folder(target.absolute().parent)

@@ -18,7 +18,7 @@ class Offer:
             or a status such as 503 below 0 (-503).
         lengths: Whether the length is told.
         retry: Value of Retry-After, in refusals.
-        more: Further headers.
+        more: Further headers, of refusals too.
     """
 
     content: bytes
@@ -80,6 +80,8 @@ class TextServer:
             handler.send_response(404 if fault is None else -fault)
             if offer and offer.retry:
                 handler.send_header("Retry-After", offer.retry)
+            for name, value in (offer.more if offer else {}).items():
+                handler.send_header(name, value)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
