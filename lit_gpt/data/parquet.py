@@ -31,8 +31,9 @@ class Parquet(RecordFiles):
 
         number = 0
         try:
-            # Buffered ahead, a group of rows would be held whole, which may be the file.
-            with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            # Buffered ahead, a group of rows would be held whole, which may be the file; so it is some rows and a page.
+            options = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
+            with parquet.ParquetFile(path, **options) as file:
                 columns = None if self.field is None else [self.field]
                 within = [column.path for column in map(file.schema.column, range(len(file.schema)))]
                 if columns and not any(f"{column}.".startswith(f"{self.field}.") for column in within):
