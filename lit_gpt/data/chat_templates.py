@@ -1,0 +1,195 @@
+"""How the turns of a conversation are laid out: the markers before and after each.
+
+Knows: markers, roles, which of the markers are special tokens. Does not know: records, ids, files, Jinja (see
+jinja_template).
+
+The markers are data, so that a template of one's own is written in YAML. The bos of a tokenizer goes ahead of every
+document, so no template has to put it there. What messages say is never searched for special tokens: nobody can forge
+the end of a turn.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lit_gpt.data.documents import Span
+from lit_gpt.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_gpt.data.tokenizer import Tokenizer
+
+Message = dict[str, Any]  # role and content are texts; a template of Jinja may know further fields
+
+
+class Template:
+    """The base of all templates of conversations. A subclass writes `spans`, `special_tokens` and `stops`."""
+
+    def __call__(self) -> "Template":
+        """Itself, so that a made template may stand where a class to be made is expected."""
+        return self
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """Names of the special tokens that the tokenizer has to have."""
+        raise NotImplementedError
+
+    @property
+    def stops(self) -> list[str]:
+        """Names of the special tokens that end an answer."""
+        raise NotImplementedError
+
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Template":
+        """The template with what it takes from the tokenizer."""
+        return self
+
+    def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
+        """The conversation laid out; answers are scored, with the special token that ends each.
+
+        Args:
+            messages: The turns, each with its role and content.
+            others: Further fields of the record, such as the tools.
+            ask: End with what stands ahead of an answer of the assistant.
+        """
+        raise NotImplementedError
+
+    def configuration(self) -> dict[str, Any]:
+        """Class and arguments: what decides the spans."""
+        cls = type(self)
+        arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+class Turns(Template):
+    """The base of templates that put the same markers around every turn."""
+
+    #: Ahead of a turn and after it, with {role} for whose it is.
+    before: ClassVar[str]
+    after: ClassVar[str]
+    #: Special tokens in the markers, with {role} too.
+    special: ClassVar[list[str]]
+    #: What the markers call each role. Others are refused.
+    roles: ClassVar[dict[str, str]] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+    #: Whether white space around a message is left out.
+    trim: ClassVar[bool] = False
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """Special tokens of the markers, for every role."""
+        names = [one.replace("{role}", role) for one in self.special for role in self.roles.values()]
+        return list(dict.fromkeys(names))
+
+    @property
+    def stops(self) -> list[str]:
+        """The first special token after an answer."""
+        return [span.text for span in self._marker(self.after, "assistant", False) if span.special][:1]
+
+    def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
+        """Marker, message, marker, for each turn."""
+        if others:
+            raise UserError(f"{type(self).__name__} has no place for {', '.join(others)}; give a template of Jinja")
+        spans: list[Span] = []
+        for number, message in enumerate(messages, start=1):
+            role, content = message["role"], message["content"]
+            if role not in self.roles:
+                raise UserError(f"message {number} is of {role!r}; {type(self).__name__} knows {', '.join(self.roles)}")
+            if message.get("tool_calls"):
+                raise UserError(f"message {number} calls tools, for which {type(self).__name__} has no place")
+            answers = role == "assistant"
+            spans += self._marker(self.before, role, False)
+            spans.append(Span(content.strip() if self.trim else content, scored=answers))
+            spans += _up_to_the_end(self._marker(self.after, role, answers))
+        return [*spans, *self._marker(self.before, "assistant", False)] if ask else spans
+
+    def _marker(self, marker: str, role: str, scored: bool) -> list[Span]:
+        """A marker's text and its special tokens."""
+        name = self.roles.get(role, role)
+        special = [one.replace("{role}", name) for one in self.special]
+        return [span._replace(scored=scored) for span in split(marker.replace("{role}", name), special)]
+
+
+class Markers(Turns):
+    """The same markers around every turn, as they are given here.
+
+    Args:
+        before: Ahead of a turn; {role} is whose it is: system, user, assistant or tool.
+        after: After a turn; an answer is learnt as far as the last special token in it, or all of it.
+        special: Names of the special tokens in the layout; by default those that the tokenizer has.
+    """
+
+    def __init__(self, before: str, after: str, special: list[str] | None = None) -> None:
+        if not after:
+            raise UserError("template.after is empty, so an answer would have no end; give a marker such as <|im_end|>")
+        self._known = special is not None
+        # Over those of the class, for this template alone.
+        vars(self).update(before=before, after=after, special=list(special or []))
+
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> Template:
+        """With the tokenizer's special tokens where none were given."""
+        return self if self._known else Markers(self.before, self.after, special_names(tokenizer))
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """Those that do occur."""
+        markers = [marker.replace("{role}", role) for marker in (self.before, self.after) for role in self.roles]
+        return [name for name in super().special_tokens if any(name in marker for marker in markers)]
+
+
+class ChatML(Turns):
+    """ChatML, as Qwen and many others have it: <|im_start|>user, a line's end, the message, <|im_end|>."""
+
+    before = "<|im_start|>{role}\n"
+    after = "<|im_end|>\n"
+    special = ["<|im_start|>", "<|im_end|>"]
+
+
+class Llama3(Turns):
+    """The layout of Llama 3: <|start_header_id|>user<|end_header_id|>, an empty line, the message, <|eot_id|>."""
+
+    before = "<|start_header_id|>{role}<|end_header_id|>\n\n"
+    after = "<|eot_id|>"
+    special = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    trim = True
+
+
+class Gemma(Turns):
+    """The layout of Gemma: <start_of_turn>user, a line's end, the message, <end_of_turn>; it has no system's turn."""
+
+    before = "<start_of_turn>{role}\n"
+    after = "<end_of_turn>\n"
+    special = ["<start_of_turn>", "<end_of_turn>"]
+    roles = {"user": "user", "assistant": "model"}
+    trim = True
+
+
+class Phi3(Turns):
+    """The layout of Phi 3: <|user|>, a line's end, the message, <|end|>."""
+
+    before = "<|{role}|>\n"
+    after = "<|end|>\n"
+    special = ["<|{role}|>", "<|end|>"]
+    roles = {"system": "system", "user": "user", "assistant": "assistant"}
+
+
+def special_names(tokenizer: "Tokenizer") -> list[str]:
+    """Names of a tokenizer's special tokens, in the order of their ids."""
+    return [tokenizer.token(id) for id in sorted(tokenizer.special_ids)]
+
+
+def role_names(tokenizer: "Tokenizer") -> dict[str, str]:
+    """Names of a tokenizer's bos, eos, pad and unk, those that it has; also of one that is still to be trained."""
+    ids = {role: getattr(tokenizer, role) for role in ("bos", "eos", "pad", "unk")}
+    return tokenizer._special_tokens | {role: tokenizer.token(id) for role, id in ids.items() if id is not None}
+
+
+def split(text: str, special: list[str]) -> list[Span]:
+    """A text cut at the names of special tokens in it; the longest name goes first."""
+    if not special:
+        return [Span(text)] if text else []
+    names = "|".join(re.escape(name) for name in sorted(special, key=len, reverse=True))
+    parts = re.split(f"({names})", text)
+    return [Span(part, special=bool(number % 2)) for number, part in enumerate(parts) if part]
+
+
+def _up_to_the_end(spans: list[Span]) -> list[Span]:
+    """What follows the special token that ends an answer is not learnt."""
+    last = max((at for at, span in enumerate(spans) if span.special), default=len(spans))
+    return [span._replace(scored=span.scored and at <= last) for at, span in enumerate(spans)]

@@ -1,0 +1,232 @@
+"""Records with a question and an answer as rows: instructions, labelled texts, pairs of source and target.
+
+Knows: fields of a record, wordings with gaps, what is learnt. Does not know: conversations, ids, files.
+
+Every span is encoded by itself, so the border between what is read and what is learnt is a border of tokens too, as it
+is when a model is given a question and writes the answer.
+"""
+
+import re
+from typing import Any
+
+from lit_gpt.data.documents import Content, Span
+from lit_gpt.data.forms import Form
+from lit_gpt.errors import UserError
+
+_GAP = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+
+_WITH_CONTEXT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{prompt}\n\n### Input:\n{context}\n\n### Response:\n"
+)
+_WITHOUT_CONTEXT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{prompt}\n\n### Response:\n"
+)
+
+
+class Instruction(Form):
+    """A task, perhaps with a text that it is about, and its answer, as in Alpaca's records; only the answer is learnt.
+
+    Args:
+        prompt: Field of the task.
+        context: Field of the text that the task is about; a record may lack it.
+        answer: Field of the answer.
+        wording: What goes ahead of the answer, with gaps in braces for the record's fields; by default Alpaca's
+            wording, in which {prompt} and {context} are the two fields named above.
+        wording_alone: The same for records without a context.
+    """
+
+    def __init__(
+        self,
+        prompt: str = "instruction",
+        context: str = "input",
+        answer: str = "output",
+        wording: str | None = None,
+        wording_alone: str | None = None,
+    ) -> None:
+        self.prompt, self.context, self.answer = prompt, context, answer
+        self.wording = _WITH_CONTEXT if wording is None else wording
+        own = _WITHOUT_CONTEXT if wording is None else None
+        self.wording_alone = own if wording_alone is None else wording_alone
+        if self.wording_alone is None and re.search(rf"\{{(context|{re.escape(context)})\}}", self.wording):
+            raise UserError(
+                f"data.form.wording has a gap for the context, so give data.form.wording_alone for records without"
+                f" a {context!r}"
+            )
+
+    def spans(self, content: Content, number: int) -> list[Span]:
+        """The task and its context, read; then the answer, learnt."""
+        record = record_of(content, self)
+        answer = text_field(record, self.answer, empty="an answer to learn")
+        context = text_field(record, self.context) if record.get(self.context) is not None else ""
+        own = {"prompt": text_field(record, self.prompt, empty="a task"), "context": context}
+        wording = self.wording if context.strip() or self.wording_alone is None else self.wording_alone
+        return [Span(filled(wording, {**record, **own}, "wording"), scored=False), Span(answer)]
+
+
+class Labelled(Form):
+    """A text and its label, spelled as text after it; only the label is learnt.
+
+    Args:
+        text: Field of the text.
+        label: Field of the label: a text, or a whole number.
+        names: What the numbers 0, 1, ... are called; by default they stay numbers.
+        wording: What goes ahead of the label, with gaps in braces for the record's fields; by default the text and
+            "Label:" on a line of its own. The label follows after a space.
+    """
+
+    def __init__(
+        self,
+        text: str = "text",
+        label: str = "label",
+        names: list[str] | None = None,
+        wording: str | None = None,
+    ) -> None:
+        self.text, self.label, self.names = text, label, names
+        self.wording = "{text}\nLabel:" if wording is None else wording
+        if names is not None and not (names and all(isinstance(name, str) and name.strip() for name in names)):
+            raise UserError(f"data.form.names is {names!r}; give one name for each label, such as [no, yes]")
+
+    def spans(self, content: Content, number: int) -> list[Span]:
+        """The text, read; then the label, learnt."""
+        record = record_of(content, self)
+        text = text_field(record, self.text, empty="a text")
+        return [
+            Span(filled(self.wording, {**record, "text": text}, "wording"), scored=False),
+            Span(f" {self._spelled(record)}"),
+        ]
+
+    def _spelled(self, record: dict[str, Any]) -> str:
+        label = field_of(record, self.label)
+        if isinstance(label, bool):
+            label = int(label)
+        if isinstance(label, int):
+            if self.names is None:
+                return str(label)
+            if not 0 <= label < len(self.names):
+                raise UserError(
+                    f"field {self.label!r} is {label}, but data.form.names has names for 0 to {len(self.names) - 1}"
+                )
+            return self.names[label]
+        if not isinstance(label, str):
+            raise UserError(f"field {self.label!r} is {_kind(label)}; a label is a text or a whole number")
+        if not label.strip():
+            raise UserError(f"field {self.label!r} is empty; there is no label to learn")
+        if self.names is not None and label not in self.names:
+            raise UserError(f"field {self.label!r} is {label!r}, which is not among data.form.names")
+        return label
+
+
+class Seq2Seq(Form):
+    """A source and its target, such as a sentence and its translation; only the target is learnt.
+
+    Args:
+        source: Field of the source.
+        target: Field of the target.
+        separator: Text between the two; by default a line's end.
+        separator_token: A special token between the two, instead of a text: <sep>.
+    """
+
+    def __init__(
+        self,
+        source: str = "source",
+        target: str = "target",
+        separator: str | None = None,
+        separator_token: str | None = None,
+    ) -> None:
+        if separator is not None and separator_token is not None:
+            raise UserError("data.form has both a separator and a separator_token; leave one out")
+        if separator == "" or separator_token == "":
+            raise UserError("data.form has an empty separator; source and target would run into each other")
+        self.source, self.target, self.separator_token = source, target, separator_token
+        self.separator = None if separator_token else separator or "\n"
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The separator, where it is a token."""
+        return [self.separator_token] if self.separator_token else []
+
+    def spans(self, content: Content, number: int) -> list[Span]:
+        """The source, read; the separator; the target, learnt."""
+        record = record_of(content, self)
+        source = text_field(record, self.source, empty="a source")
+        target = Span(text_field(record, self.target, empty="a target to learn"))
+        if self.separator_token is None:
+            return [Span(f"{source}{self.separator}", scored=False), target]
+        return [Span(source, scored=False), Span(self.separator_token, special=True, scored=False), target]
+
+
+def record_of(content: Content, form: Form) -> dict[str, Any]:
+    """The content as a record.
+
+    Raises:
+        UserError: it is a text.
+    """
+    if isinstance(content, dict):
+        return content
+    raise UserError(
+        f"{type(form).__name__} lays out records with fields, not plain text; read them with a data.source such as"
+        " JsonLines and its field null"
+    )
+
+
+def field_of(record: dict[str, Any], name: str) -> Any:
+    """A field of a record.
+
+    Raises:
+        UserError: the record has none of that name, or null.
+    """
+    if name not in record:
+        raise UserError(f"there is no field {name!r}; there are {', '.join(map(repr, record)) or 'none'}")
+    if record[name] is None:
+        raise UserError(f"field {name!r} is null; give a value, or leave the record out")
+    return record[name]
+
+
+def text_field(record: dict[str, Any], name: str, empty: str | None = None) -> str:
+    """A field that is a text.
+
+    Args:
+        record: The record.
+        name: Of the field.
+        empty: What is missing where it is empty or white space; None where it may be so.
+
+    Raises:
+        UserError: missing, of another type, or empty.
+    """
+    value = field_of(record, name)
+    if not isinstance(value, str):
+        raise UserError(f"field {name!r} is {_kind(value)}, not a text")
+    if empty is not None and not value.strip():
+        raise UserError(f"field {name!r} is empty; there is no {empty.split(' ', 1)[1]}")
+    return value
+
+
+def filled(wording: str, values: dict[str, Any], argument: str) -> str:
+    """A wording with its gaps filled; {{ and }} stand for braces themselves.
+
+    Raises:
+        UserError: a gap for which there is no value.
+    """
+
+    def value(gap: re.Match[str]) -> str:
+        name = gap[1]
+        if name is None:
+            return gap[0][0]
+        if name not in values:
+            raise UserError(f"data.form.{argument} has a gap {{{name}}}; there are {', '.join(values)}")
+        found = values[name]
+        if found is None or isinstance(found, dict | list):
+            raise UserError(f"field {name!r} is {_kind(found)}, which does not fit into data.form.{argument}")
+        return str(found)
+
+    return _GAP.sub(value, wording)
+
+
+def _kind(value: Any) -> str:
+    """What a value of JSON is called."""
+    names = {dict: "a record", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), f"the number {value!r}")

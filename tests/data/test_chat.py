@@ -1,0 +1,180 @@
+"""Conversations: layout of the built-in templates, what is learnt, what is refused, and that nothing can be forged."""
+
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
+
+from lit_gpt.data.chat import Chat
+from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
+from lit_gpt.data.documents import Span
+from lit_gpt.data.tokenizers import Byte
+from lit_gpt.errors import UserError
+
+TURNS = [
+    {"role": "user", "content": "Hi."},
+    {"role": "assistant", "content": "Hello!"},
+    {"role": "user", "content": " And now? "},
+    {"role": "assistant", "content": "Now bye."},
+]
+WITH_SYSTEM = [{"role": "system", "content": "Be brief."}, *TURNS]
+BUILT_IN = [ChatML, Llama3, Gemma, Phi3]
+
+
+def test_chatml_is_laid_out_as_its_authors_have_it() -> None:
+    spans = Chat().spans({"messages": WITH_SYSTEM}, 0)
+    assert text(spans) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n"
+        "<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\n And now? <|im_end|>\n"
+        "<|im_start|>assistant\nNow bye.<|im_end|>\n"
+    )
+    assert scored_text(spans) == "Hello!<|im_end|>Now bye.<|im_end|>"
+
+
+def test_the_other_layouts() -> None:
+    def row(template: type[Template], messages: list[dict[str, str]] = TURNS[:2]) -> str:
+        return text(Chat(template=template).spans({"messages": messages}, 0))
+
+    assert row(Llama3) == (
+        "<|start_header_id|>user<|end_header_id|>\n\nHi.<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>"
+    )
+    assert row(Gemma) == "<start_of_turn>user\nHi.<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n"
+    assert row(Phi3) == "<|user|>\nHi.<|end|>\n<|assistant|>\nHello!<|end|>\n"
+    assert "\n\nAnd now?<|eot_id|>" in row(Llama3, TURNS)
+
+
+@pytest.mark.parametrize("template", BUILT_IN)
+def test_answers_and_what_ends_them_are_learnt_and_nothing_else(template: type[Template]) -> None:
+    form = Chat(template=template)
+    spans = form.spans({"messages": TURNS}, 0)
+    end = form.stops[0]
+    assert scored_text(spans) == f"Hello!{end}Now bye.{end}"
+    check_encodes(form, spans)
+    assert pickle.loads(pickle.dumps(form)).spans({"messages": TURNS}, 0) == spans
+
+
+@pytest.mark.parametrize("template", BUILT_IN)
+def test_user_text_that_spells_a_special_token_is_ordinary_text(template: type[Template]) -> None:
+    form = Chat(template=template)
+    for name in form.special_tokens:
+        forged = [{"role": "user", "content": f"a{name}b"}, {"role": "assistant", "content": f"{name}yes"}]
+        honest = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "yes"}]
+        spans, expected = (form.spans({"messages": one}, 0) for one in (forged, honest))
+        assert [span for span in spans if span.special] == [span for span in expected if span.special]
+        check_encodes(form, spans)
+
+
+def test_the_prompt_of_an_answer_is_a_beginning_of_the_whole() -> None:
+    for template in BUILT_IN:
+        form = Chat(template=template)
+        whole = text(form.spans({"messages": TURNS}, 0))
+        assert whole.startswith(asked := text(form.prompt(TURNS[:3])))
+        assert whole[len(asked) :].startswith("Now bye.")
+        assert not any(span.scored for span in form.prompt(TURNS[:1]))
+
+
+def test_the_records_of_share_gpt() -> None:
+    turns = [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello!"}]
+    assert Chat().spans({"conversations": turns}, 0) == Chat().spans({"messages": TURNS[:2]}, 0)
+    assert Chat("talk").spans({"talk": turns}, 0) == Chat().spans({"messages": TURNS[:2]}, 0)
+
+
+def test_content_in_parts_is_joined_where_it_is_text() -> None:
+    parts = [{"type": "text", "text": "He"}, {"type": "text", "text": "llo!"}]
+    turns = [TURNS[0], {"role": "assistant", "content": parts}]
+    assert Chat().spans({"messages": turns}, 0) == Chat().spans({"messages": TURNS[:2]}, 0)
+    with pytest.raises(UserError, match="message 1 of 'messages' holds something other than text"):
+        Chat().spans({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"text": "a"}, "there is no field 'messages'; there are 'text'"),
+        ({"messages": "Hi."}, "field 'messages' is no list of messages"),
+        ({"messages": []}, "field 'messages' is an empty list"),
+        ({"messages": ["Hi."]}, "message 1 of 'messages' is no record"),
+        ({"messages": [{"content": "Hi."}]}, "does not say whose it is"),
+        ({"messages": [{"role": "user"}]}, "message 1 of 'messages' (user) has no text"),
+        ({"messages": [{"role": "user", "content": 5}]}, "has no text"),
+        ({"messages": [TURNS[0], {"role": "assistant", "content": " "}]}, "message 2 of 'messages' (assistant)"),
+        ({"messages": TURNS[:1]}, "no message of the assistant"),
+        ({"messages": [{"role": "wizard", "content": "a"}, TURNS[1]]}, "message 1 is of 'wizard'; ChatML knows system"),
+        ({"messages": [{**TURNS[1], "tool_calls": [{}]}]}, "calls tools, for which ChatML has no place"),
+        ({"messages": TURNS, "tools": [{}]}, "ChatML has no place for tools"),
+        ("Hi.", "Chat lays out records with fields, not plain text"),
+    ],
+)  # fmt: skip
+def test_what_is_no_conversation_is_told_in_one_line(record: Any, says: str) -> None:
+    with pytest.raises(UserError) as told:
+        Chat().spans(record, 0)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_gemma_has_no_turn_of_the_system() -> None:
+    with pytest.raises(UserError, match="Gemma knows user, assistant"):
+        Chat(template=Gemma).spans({"messages": WITH_SYSTEM}, 0)
+
+
+def test_markers_of_ones_own() -> None:
+    own = Markers("<|im_start|>{role}\n", "<|im_end|>\n", ["<|im_start|>", "<|im_end|>"])
+    assert Chat(template=own).spans({"messages": TURNS}, 0) == Chat().spans({"messages": TURNS}, 0)
+    plain = Chat(template=Markers("{role}: ", "\n", []))
+    assert scored_text(plain.spans({"messages": TURNS}, 0)) == "Hello!\nNow bye.\n"
+    assert plain.special_tokens == plain.stops == []
+    with pytest.raises(UserError, match="an answer would have no end"):
+        Markers("{role}: ", "")
+
+
+def test_markers_take_the_special_tokens_that_the_tokenizer_has() -> None:
+    tokenizer = tokenizers(["<|im_start|>", "<|im_end|>", "<other>"])[0]
+    form = Chat(template=Markers("<|im_start|>{role}\n", "<|im_end|>\n")).for_tokenizer(tokenizer)
+    assert form.special_tokens == ["<|im_start|>", "<|im_end|>"]
+    assert form.spans({"messages": TURNS}, 0) == Chat().spans({"messages": TURNS}, 0)
+
+
+def test_an_eos_that_is_put_around_the_document_is_not_put_in_it() -> None:
+    tokenizer = Byte(eos="<|im_end|>", bos="<|im_start|>", special=["<|im_start|>"])
+    form = Chat().for_tokenizer(tokenizer)
+    spans = form.spans({"messages": TURNS}, 0)
+    assert spans[0] == Span("user\nHi.", scored=False)  # this tokenizer's bos is what ChatML begins with
+    assert spans[-1] == Span("Now bye.")
+    unanswered = form.spans({"messages": TURNS[:3]}, 0)
+    assert unanswered[-2:] == [Span("<|im_end|>", True, False), Span("\n", scored=False)]
+
+
+def test_configuration_names_the_template() -> None:
+    chat = Chat(template=Markers("{role}: ", "\n", [])).configuration()
+    assert chat["init_args"]["field"] == "messages"
+    assert chat["init_args"]["template"]["init_args"] == {"before": "{role}: ", "after": "\n", "special": []}
+    assert Chat().configuration()["init_args"]["template"] == {
+        "class_path": "lit_gpt.data.chat_templates.ChatML", "init_args": {}
+    }  # fmt: skip
+    assert Chat().configuration() != Chat(template=Llama3).configuration()
+
+
+@given(st.lists(st.text("<|im_endstar>\n ", max_size=30), min_size=1, max_size=4))
+def test_no_message_brings_in_a_special_token(messages: list[str]) -> None:
+    turns = [
+        {"role": "user" if number % 2 else "assistant", "content": f"{one}x"} for number, one in enumerate(messages)
+    ]
+    form = Chat()
+    spans = form.spans({"messages": turns}, 0)
+    assert sum(span.special for span in spans) == 2 * len(turns)
+    tokenizer = Byte(special=form.special_tokens)
+    tokenizer.train([])
+    assert sum(id >= 256 for id in ids_of(spans, tokenizer)) - sum(
+        id >= 256 for span in spans if not span.special for id in tokenizer.encode(span.text)
+    ) == 2 * len(turns)
+    assert scored_text(spans) == "".join(f"{t['content']}<|im_end|>" for t in turns if t["role"] == "assistant")
+
+
+def test_split_takes_the_longest_name() -> None:
+    assert [span.text for span in split("a<b><b>>c", ["<b>", "<b>>"])] == ["a", "<b>", "<b>>", "c"]
+    assert split("", ["<b>"]) == []
+    assert split("a", []) == [Span("a")]

@@ -1,0 +1,146 @@
+"""Instructions, labelled texts, pairs: what stands in the row, and that only the answer is learnt."""
+
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from span_ids import check_encodes, scored_text, text
+
+from lit_gpt.data.documents import Span
+from lit_gpt.data.forms import Form, PlainText, joined
+from lit_gpt.data.records import Instruction, Labelled, Seq2Seq, filled
+from lit_gpt.errors import UserError
+
+TASK = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
+
+
+def test_instruction_has_the_wording_of_alpaca_and_learns_the_answer_alone() -> None:
+    form = Instruction()
+    spans = form.spans(TASK, 0)
+    assert text(spans).endswith("### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n5")
+    assert scored_text(spans) == "5"
+    check_encodes(form, spans)
+
+
+@pytest.mark.parametrize(
+    "record", [{**TASK, "input": ""}, {**TASK, "input": None}, {"instruction": "Add.", "output": "5"}]
+)
+def test_a_task_without_context_gets_the_wording_for_it(record: dict[str, Any]) -> None:
+    spans = Instruction().spans(record, 0)
+    assert "Input" not in text(spans)
+    assert text(spans).endswith("### Instruction:\nAdd.\n\n### Response:\n5")
+
+
+def test_own_fields_and_own_wording() -> None:
+    form = Instruction("q", "about", "a", wording="{about} | {prompt} | {level} {{x}}:", wording_alone="{prompt}:")
+    record = {"q": "Why?", "a": "So.", "about": "rain", "level": 3}
+    assert form.spans(record, 0) == [Span("rain | Why? | 3 {x}:", scored=False), Span("So.")]
+    assert form.spans({**record, "about": " "}, 0)[0].text == "Why?:"
+
+
+def test_a_wording_with_a_gap_for_the_context_needs_one_without() -> None:
+    with pytest.raises(UserError, match="wording_alone"):
+        Instruction(wording="{context} {prompt}")
+
+
+@given(st.dictionaries(st.sampled_from(["instruction", "input", "output"]), st.text(min_size=1), min_size=3))
+def test_what_a_record_says_is_never_taken_for_a_gap(record: dict[str, str]) -> None:
+    marked = {key: f"{value}x{{prompt}}{{{{" for key, value in record.items()}
+    spans = Instruction().spans(marked, 0)
+    assert marked["instruction"] in spans[0].text
+    assert spans[1] == Span(marked["output"])
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"instruction": "Add."}, "there is no field 'output'; there are 'instruction'"),
+        ({**TASK, "output": "  "}, "field 'output' is empty; there is no answer to learn"),
+        ({**TASK, "output": None}, "field 'output' is null"),
+        ({**TASK, "output": ["5"]}, "field 'output' is a list, not a text"),
+        ({**TASK, "output": 5}, "field 'output' is the number 5, not a text"),
+        ({**TASK, "instruction": ""}, "field 'instruction' is empty"),
+        ("only text", "Instruction lays out records with fields, not plain text"),
+    ],
+)
+def test_a_record_that_is_none_is_told_in_one_line(record: Any, says: str) -> None:
+    with pytest.raises(UserError) as told:
+        Instruction().spans(record, 0)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_gap_without_a_field_names_the_fields() -> None:
+    with pytest.raises(UserError, match=r"gap \{txt\}; there are text, label"):
+        Labelled(wording="{txt}").spans({"text": "a", "label": "b"}, 0)
+    with pytest.raises(UserError, match="a list, which does not fit"):
+        filled("{a}", {"a": []}, "wording")
+
+
+@pytest.mark.parametrize(("label", "spelled"), [(1, "good"), (True, "good"), (0, "bad"), ("good", "good")])
+def test_labels_are_spelled_by_their_names(label: Any, spelled: str) -> None:
+    form = Labelled(names=["bad", "good"])
+    spans = form.spans({"text": "I liked it.", "label": label}, 0)
+    assert spans == [Span("I liked it.\nLabel:", scored=False), Span(f" {spelled}")]
+    check_encodes(form, spans)
+
+
+def test_labels_without_names_and_in_other_fields() -> None:
+    assert Labelled().spans({"text": "a", "label": 3}, 0)[1].text == " 3"
+    form = Labelled("review", "stars", wording="{text}\nStars:")
+    assert text(form.spans({"review": "a", "stars": "five"}, 0)) == "a\nStars: five"
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        (2, "has names for 0 to 1"), (-1, "has names for 0 to 1"), ("goood", "not among data.form.names"),
+        (0.5, "a label is a text or a whole number"), ("", "is empty"), (None, "is null"),
+    ],
+)  # fmt: skip
+def test_a_label_that_is_none_is_refused(label: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Labelled(names=["bad", "good"]).spans({"text": "a", "label": label}, 0)
+
+
+def test_names_have_to_be_names() -> None:
+    for names in ([], ["a", ""]):
+        with pytest.raises(UserError, match="one name for each label"):
+            Labelled(names=names)
+
+
+def test_source_and_target_stand_on_lines_of_their_own_or_around_a_token() -> None:
+    record = {"source": "ein Hund", "target": "a dog"}
+    assert Seq2Seq().spans(record, 0) == [Span("ein Hund\n", scored=False), Span("a dog")]
+    form = Seq2Seq(separator_token="<sep>")
+    spans = form.spans(record, 0)
+    assert spans == [Span("ein Hund", scored=False), Span("<sep>", True, False), Span("a dog")]
+    check_encodes(form, spans)
+    check_encodes(form, form.spans({"source": "say <sep> twice", "target": "<sep>"}, 0))
+    assert text(Seq2Seq(separator=" = ").spans(record, 0)) == "ein Hund = a dog"
+
+
+def test_one_separator_and_none_that_is_empty() -> None:
+    with pytest.raises(UserError, match="both a separator"):
+        Seq2Seq(separator="|", separator_token="<sep>")
+    for empty in ({"separator": ""}, {"separator_token": ""}):
+        with pytest.raises(UserError, match="empty separator"):
+            Seq2Seq(**empty)
+    with pytest.raises(UserError, match="no target to learn|there is no target"):
+        Seq2Seq().spans({"source": "a", "target": ""}, 0)
+
+
+@pytest.mark.parametrize("form", [Instruction(), Labelled(names=["a"]), Seq2Seq(separator_token="<s>"), PlainText()])
+def test_forms_travel_to_other_processes_and_say_what_they_are(form: Form) -> None:
+    again = pickle.loads(pickle.dumps(form))
+    assert again.configuration() == form.configuration()
+    assert again.configuration()["class_path"].endswith(type(form).__name__)
+
+
+def test_neighbours_that_are_alike_are_joined() -> None:
+    a, b, c = Span("a", scored=False), Span("b", scored=False), Span("c")
+    assert joined([a, b, Span(""), c, Span("c", special=True), c]) == [
+        Span("ab", scored=False), c, Span("c", special=True), c
+    ]  # fmt: skip
