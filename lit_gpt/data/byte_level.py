@@ -1,5 +1,4 @@
-"""GPT-2's byte-level alphabet and pre-tokenizer: which bytes its characters are, where text may be cut;
-and bytes to text as they come.
+"""GPT-2's byte-level alphabet: which bytes its characters are; text in parts; and bytes to text as they come.
 
 Knows: characters. Does not know: vocabularies, ids.
 """
@@ -8,10 +7,6 @@ import codecs
 import re
 from collections.abc import Iterator
 
-# Neither side of this place is ever joined into one token by the byte-level pre-tokenizer: no pattern of it goes on
-# from a character that is not a space into a space, so parts cut here are encoded as they are in the whole text.
-CUT = re.compile(r"(?<=\S)(?=[ \n])")
-ANYWHERE = re.compile("")
 _PART = 1 << 14  # characters; small enough to spread one text over all cores
 
 
@@ -31,12 +26,17 @@ class TokenStream:
         return self._decoder.decode(b"", final=True)
 
 
-def cut(text: str, place: re.Pattern[str] = CUT) -> Iterator[str]:
-    """Parts of a text that byte-level BPE encodes exactly as it does the whole; at least one, if an empty one.
+def is_long(text: str) -> bool:
+    """Whether `cut` would make parts of a text."""
+    return len(text) > _PART
+
+
+def cut(text: str, place: re.Pattern[str]) -> Iterator[str]:
+    """Parts of a text; at least one, if an empty one.
 
     Args:
         text: Any.
-        place: Where it may be cut; another tokenizer has other places (see `long_text`).
+        place: Where it may be cut, as `Tokenizer.place` says it.
     """
     start = 0
     while len(text) - start > _PART:

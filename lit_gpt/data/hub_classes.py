@@ -9,10 +9,8 @@ Knows settings as plain data; imports nothing of that library.
 from typing import Any
 
 from lit_gpt.data.hub_form import GENERIC
+from lit_gpt.data.patterns import QWEN_WORDS
 
-QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _BUILT_ANEW = (
     "GPT2Tokenizer",
     "GPTNeoXTokenizer",

@@ -10,19 +10,17 @@ import json
 import re
 from typing import Any
 
-from lit_gpt.data.hub_classes import QWEN_WORDS
+from lit_gpt.data.patterns import BEFORE_A_SPACE_OR_MARK, PATTERNS
 
-# No match of these patterns goes on from a character that is not a space into a space, and none looks back: at a space
-# after another character a match begins, whatever stood before.
-_WORDS = (QWEN_WORDS, QWEN_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|"))
+_WORDS = {words.regex for words in PATTERNS.values()}
 # ▁ is what a space becomes, so that two of them may be one token.
-PLACE = re.compile(r"(?<=[^\s▁])(?= )")
+_SPACE = re.compile(r"(?<=[^\s▁])(?= )")
 
 
 def for_later_parts(inner: Any) -> Any:
     """The tokenizer for all parts but the first: the same, or one that puts nothing ahead of a text.
 
-    None where a text must not be cut.
+    None where a text must not be cut. Where it may be, `place_of` tells.
     """
     from tokenizers import Tokenizer as Inner
 
@@ -35,7 +33,8 @@ def for_later_parts(inner: Any) -> Any:
     awkward = any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in in_text)
     model = content["model"]
     awkward |= any(model.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
-    if model["type"] != "BPE" or awkward or any(re.search(r"\S ", token["content"]) for token in in_text):
+    place = _place(normalizer, splitting)
+    if model["type"] != "BPE" or awkward or any(place.search(token["content"], 1) for token in in_text):
         return None
     if _on_bytes(normalizer, splitting):
         return inner
@@ -58,6 +57,16 @@ def for_later_parts(inner: Any) -> Any:
     later.no_padding()
     later.encode_special_tokens = True
     return later
+
+
+def place_of(inner: Any) -> re.Pattern[str]:
+    """Where a text may be cut, if it may be at all."""
+    content = json.loads(inner.to_str())
+    return _place(_flat(content["normalizer"], "normalizers"), _flat(content["pre_tokenizer"], "pretokenizers"))
+
+
+def _place(normalizer: list[dict[str, Any]], splitting: list[dict[str, Any]]) -> re.Pattern[str]:
+    return BEFORE_A_SPACE_OR_MARK if _on_bytes(normalizer, splitting) else _SPACE
 
 
 def _on_bytes(normalizer: list[dict[str, Any]], splitting: list[dict[str, Any]]) -> bool:

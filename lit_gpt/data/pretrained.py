@@ -4,20 +4,22 @@ Knows: how such a tokenizer is asked, and written out again. Does not know: fold
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lit_gpt.data.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught, with_added
-from lit_gpt.data.byte_level import cut
+from lit_gpt.data.byte_level import is_long
 from lit_gpt.data.hub_classes import built_anew, ruling_class
 from lit_gpt.data.hub_folder import MAIN, ROLES, SETTINGS, parsed, read_folder, with_vocabulary, without_vocabulary
 from lit_gpt.data.hub_form import GENERIC, as_json
-from lit_gpt.data.long_text import PLACE, for_later_parts
+from lit_gpt.data.in_parts import ids_in_parts
+from lit_gpt.data.long_text import for_later_parts, place_of
 from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-
-_NOT_KNOWN = "not asked yet"
 
 
 class Pretrained(Tokenizer):
@@ -36,7 +38,7 @@ class Pretrained(Tokenizer):
         super().__init__()
         self._inner: Any = None
         self._learnt: dict[str, Any] = {}
-        self._for_later_parts: Any = _NOT_KNOWN
+        self._known_cutting: tuple[Any, re.Pattern[str] | None] | None = None
         # The folder may be gone when the tokenizer is made again.
         self._arguments = {} if as_transformers else {"as_transformers": False}
         if path is not None:
@@ -68,18 +70,29 @@ class Pretrained(Tokenizer):
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [ids.tolist() for ids in self.encode_arrays(texts)]
+
+    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
         inner = self._loaded()
-        parts = [list(cut(text, PLACE)) for text in texts]
-        if any(len(ps) > 1 for ps in parts) and self._for_later_parts == _NOT_KNOWN:
-            self._for_later_parts = for_later_parts(inner)
-        if self._for_later_parts in (None, _NOT_KNOWN):
-            return [one.ids for one in inner.encode_batch_fast(texts, add_special_tokens=False)]
-        first = inner.encode_batch_fast([ps[0] for ps in parts], add_special_tokens=False)
-        rest = [part for ps in parts for part in ps[1:]]
-        later = iter(self._for_later_parts.encode_batch_fast(rest, add_special_tokens=False))
-        return [
-            [*head.ids, *(id for _ in ps[1:] for id in next(later).ids)] for head, ps in zip(first, parts, strict=True)
-        ]
+        if not any(map(is_long, texts)):
+            return ids_in_parts(inner, texts, None)
+        later, place = self._cutting()
+        return ids_in_parts(inner, texts, place, later)
+
+    def _cutting(self) -> tuple[Any, re.Pattern[str] | None]:
+        """The tokenizer of later parts, and where they begin; found when it is asked for, as it takes a while."""
+        if self._known_cutting is None:
+            later = for_later_parts(self._loaded())
+            self._known_cutting = (later, place_of(self._inner) if later else None)
+        return self._known_cutting
+
+    @property
+    def place(self) -> re.Pattern[str] | None:  # type: ignore[override]
+        """Where parts are encoded as in the whole by themselves; nowhere where something is put ahead of a text."""
+        if self._inner is None:
+            return None
+        later, place = self._cutting()
+        return place if later is self._inner else None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids as the library joins it; special tokens are left out."""
@@ -201,7 +214,7 @@ class Pretrained(Tokenizer):
         pieces = bytes_of_tokens(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
         self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
-        self._inner, self._learnt, self._for_later_parts = inner, learned, _NOT_KNOWN
+        self._inner, self._learnt, self._known_cutting = inner, learned, None
         self._names = {id: text for id, text in special.items() if id not in shown}
         self._in_text = {token.content: id for id, token in inner.get_added_tokens_decoder().items()}
         self._pieces = [b"" if id in self._names else piece for id, piece in enumerate(pieces)]

@@ -167,7 +167,7 @@ class Tokenizer:
     def configuration(self) -> dict[str, Any]:
         """Class and arguments, as far as they decide what will be learned."""
         # What was not there in earlier versions is left out where it changes nothing, so that fingerprints stay.
-        own = {"special": list(self._own_special)} if self._own_special else {}
+        own: dict[str, Any] = {"special": list(self._own_special)} if self._own_special else {}
         if "learns_from" in vars(self) and self.learns_from != type(self).learns_from:
             own["learns_from"] = self.learns_from
         return {"class_path": _class_path(type(self)), "init_args": {**self._arguments, **own}}

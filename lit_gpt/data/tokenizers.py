@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from lit_gpt.data.added import bytes_of_tokens, refuse_ordinary_words, taught, with_added
-from lit_gpt.data.byte_level import ANYWHERE, CUT, cut
+from lit_gpt.data.byte_level import cut
 from lit_gpt.data.hub_form import bytes_alone, characters_alone, files
+from lit_gpt.data.in_parts import ids_in_parts
+from lit_gpt.data.patterns import ANYWHERE, PATTERNS, PatternName
 from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
@@ -141,8 +143,8 @@ class Char(Tokenizer):
 class BPE(Tokenizer):
     """Byte-level byte-pair encoding, learned from the training text; any text can be encoded and comes back unchanged.
 
-    Sennrich et al. 2016 (arXiv:1508.07909) over bytes, with the pre-tokenizing pattern of GPT-2, by the tokenizers
-    library.
+    Sennrich et al. 2016 (arXiv:1508.07909) over bytes, by the tokenizers library. The vocabulary may be of any size:
+    32,000 to 50,000 ids are common for large texts in one language.
 
     Args:
         vocab_size: Ids to learn, special tokens and the 256 bytes included; a short text gives fewer.
@@ -154,9 +156,12 @@ class BPE(Tokenizer):
         special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
         learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
+        pattern: How text is split into words, across which no bytes are joined. gpt2: letters, digits and marks apart,
+            each with the space ahead of it, runs of other white space for themselves. llama3: of at most three digits,
+            a mark or tab may stand ahead of letters, line ends stay with the marks before them. qwen2: the same, each
+            digit by itself. o200k: the same as llama3, and capitals begin a word. llama.cpp has them all (see
+            `lit_gpt.data.patterns`); chosen other than gpt2, they make of most texts fewer tokens.
     """
-
-    place = CUT
 
     def __init__(
         self,
@@ -167,9 +172,16 @@ class BPE(Tokenizer):
         pad: str | None = None,
         special: list[str] | None = None,
         learns_from: int | None = 200_000_000,
+        pattern: PatternName = "gpt2",
     ) -> None:
         super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad)
         self._arguments = {"vocab_size": vocab_size, "separator": separator, "bos": bos, "eos": eos, "pad": pad}
+        if pattern not in PATTERNS:
+            raise UserError(f"pattern {pattern!r} of BPE is not known; give one of {', '.join(PATTERNS)}")
+        if pattern != "gpt2":
+            self._arguments["pattern"] = pattern
+        self._words = PATTERNS[pattern]
+        self.place = self._words.place
         self.vocab_size, self.learns_from = vocab_size, learns_from
         self._refuse_too_few()
         self._inner: Any = None
@@ -181,11 +193,16 @@ class BPE(Tokenizer):
             raise UserError(f"vocab_size {given} of BPE is below {least}, its bytes and special tokens; raise it")
 
     def train(self, texts: Iterable[str]) -> None:
+        from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
         from tokenizers import Tokenizer as Inner
-        from tokenizers import decoders, models, pre_tokenizers, trainers
 
-        inner = Inner(models.BPE())
-        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner = Inner(models.BPE(ignore_merges=self._words.takes_whole_words))
+        if "pattern" in self._arguments:
+            words = pre_tokenizers.Split(Regex(self._words.regex), "isolated")
+            on_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            inner.pre_tokenizer = pre_tokenizers.Sequence([words, on_bytes])
+        else:  # the library has GPT-2's, and other programs know it by that
+            inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=self._arguments["vocab_size"],
@@ -193,7 +210,7 @@ class BPE(Tokenizer):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        inner.train_from_iterator((part for text in texts for part in cut(text)), trainer)
+        inner.train_from_iterator((part for text in texts for part in cut(text, self._words.place)), trainer)
         refuse_ordinary_words(inner, self._special_texts())
         self._restore({**self._learnt, "json": inner.to_str()})
 
@@ -227,13 +244,13 @@ class BPE(Tokenizer):
         return files(self._inner.to_str(), self._special_tokens, self.starts_with_bos)
 
     def encode(self, text: str) -> list[int]:
-        return self.encode_batch([text])[0]
+        return self.encode_arrays([text])[0].tolist()
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        inner = self._trained_inner()
-        parts = [[text] if self.place is None else list(cut(text, self.place)) for text in texts]
-        encoded = iter(inner.encode_batch_fast([part for ps in parts for part in ps], add_special_tokens=False))
-        return [[id for _ in ps for id in next(encoded).ids] for ps in parts]
+        return [ids.tolist() for ids in self.encode_arrays(texts)]
+
+    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
+        return ids_in_parts(self._trained_inner(), texts, self.place)
 
     def _trained_inner(self) -> Any:
         if self._inner is None:
@@ -255,8 +272,8 @@ class BPE(Tokenizer):
         self._inner = taught(inner, added, never_in_text)
         self._in_text = {text: self._inner.token_to_id(text) for text in in_text}
         special_ids |= {text: self._inner.token_to_id(text) for text in never_in_text}
-        # A new token may hold a place where text would be cut.
-        self.place = None if any(character.isspace() for text in in_text for character in text) else type(self).place
+        place = self._words.place
+        self.place = None if any(place.search(text, 1) for text in in_text) else place  # a token would be cut
         pieces = bytes_of_tokens(self._inner)
         for id in special_ids.values():
             pieces[id] = b""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Saved, Tokenizer
 from lit_gpt.data.byte_level import cut
+from lit_gpt.data.patterns import PATTERNS
 from lit_gpt.errors import UserError
 
 TEXTS = [
@@ -27,6 +28,7 @@ def trained_bpe(**arguments: str | int | None) -> BPE:
 
 
 BPE_300 = trained_bpe()
+BY_PATTERN = {pattern: trained_bpe(pattern=pattern) for pattern in PATTERNS}
 
 
 @given(st.text())
@@ -61,14 +63,47 @@ def test_a_stream_never_shows_half_a_character() -> None:
     assert stream.flush() == "\ufffd"
 
 
-@given(st.text(alphabet="ab \n\t.'1é\u2003\u3000道", max_size=200))
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(text=st.text(alphabet="aAs \n\r\t.'1é\u2003\u3000道,，—。/\u0301Яりガ한", max_size=200) | st.text())
 @settings(deadline=None)
-def test_parts_of_a_text_are_encoded_as_the_whole(text: str) -> None:
+def test_parts_of_a_text_are_encoded_as_the_whole(pattern: str, text: str) -> None:
+    tokenizer = BY_PATTERN[pattern]
+    assert tokenizer.place is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lit_gpt.data.byte_level._PART", 3)
-        assert "".join(cut(text)) == text
-        in_parts = BPE_300.encode(text)
-    assert in_parts == BPE_300._inner.encode(text, add_special_tokens=False).ids
+        patch.setattr("lit_gpt.data.byte_level._PART", 1)
+        parts = list(cut(text, tokenizer.place))
+        in_parts = tokenizer.encode(text)
+    whole = tokenizer._inner.encode(text, add_special_tokens=False).ids
+    assert "".join(parts) == text and in_parts == whole
+    assert [id for part in parts for id in tokenizer.encode(part)] == whole
+    assert tokenizer.decode(whole) == text
+
+
+def test_texts_without_spaces_can_be_cut() -> None:
+    for tokenizer in BY_PATTERN.values():
+        parts = list(cut("道可道，非常道；名可名、非常名。" * 4000, tokenizer.place))  # type: ignore[arg-type]
+        assert len(parts) == 4 and {part[0] for part in parts[1:]} <= set("，；、。")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_words_are_those_of_the_models_that_have_the_pattern(pattern: str) -> None:
+    expected = {
+        "gpt2": [" 12345", "\n", "\n", ".", "\n", "\t", "x"],
+        "llama3": [" ", "123", "45", "\n\n", ".\n", "\tx"],
+        "qwen2": [" ", "1", "2", "3", "4", "5", "\n\n", ".\n", "\tx"],
+        "o200k": [" ", "123", "45", "\n\n", ".\n", "\tx"],
+    }
+    words = BY_PATTERN[pattern]._inner.pre_tokenizer.pre_tokenize_str("I 12345\n\n.\n\tx")
+    shown = [word.replace("Ġ", " ").replace("Ċ", "\n").replace("ĉ", "\t") for word, _ in words]
+    assert shown == ["I", *expected[pattern]]
+
+
+def test_a_new_token_where_text_would_be_cut_keeps_it_whole() -> None:
+    tokenizer = trained_bpe()
+    tokenizer.add_tokens(["<|a|>", "\n\n"])
+    assert tokenizer.place is not None
+    tokenizer.add_tokens(["yes, sir"])
+    assert tokenizer.place is None and tokenizer.decode(tokenizer.encode("yes, sir")) == "yes, sir"
 
 
 def test_text_that_spells_a_special_token_stays_text() -> None:
