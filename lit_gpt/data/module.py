@@ -1,60 +1,45 @@
 """TokenData: text to batches, as Lightning asks for them.
 
-Knows: sources, tokenizers, corpora, orders, ranks, how far training has come. Does not know: models, losses.
+Knows: sources, tokenizers, corpora, rows, orders, ranks, how far training has come. Does not know: models, losses.
 
-An epoch is one pass over the training windows. Its last batches are filled up with empty rows (all targets -100), so
+An epoch is one pass over the training rows. Its last batches are filled up with empty rows (all targets -100), so
 that each rank has equally many full batches and each token but the first is a target exactly once.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
+from lit_gpt.data import choices as choices
+from lit_gpt.data.augment import Augment
 from lit_gpt.data.corpus import Corpus
-from lit_gpt.data.datasets import IGNORED, Batch, Ordered, Windows, as_it_is
+from lit_gpt.data.datasets import Batch, Rows, Windows
+from lit_gpt.data.engines import Engine
+from lit_gpt.data.filters import Filter
+from lit_gpt.data.forms import Form, PlainText
+from lit_gpt.data.loading import BatchLoader, Ordered, load
 from lit_gpt.data.preparation import Prepared, Recipe, prepare
-from lit_gpt.data.pretrained import Pretrained
-from lit_gpt.data.samplers import Order, RandomCrops, RankBatches, Sequential, Shuffled
-from lit_gpt.data.sources import Source, StandardLibrary, TextFiles
+from lit_gpt.data.progress import say
+from lit_gpt.data.samplers import Order, RankBatches, Sequential, Shuffled, Slots
+from lit_gpt.data.showing import shown
+from lit_gpt.data.sources import Source, StandardLibrary
 from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, SplitBy
-from lit_gpt.data.tokenizers import BPE, Byte, Char, Saved, Tokenizer
+from lit_gpt.data.tokenizers import BPE, Tokenizer
 from lit_gpt.errors import UserError
 
-__all__ = [
-    "BPE",
-    "Batch",
-    "Byte",
-    "Char",
-    "Pretrained",
-    "RandomCrops",
-    "Saved",
-    "Sequential",
-    "Shuffled",
-    "StandardLibrary",
-    "TextFiles",
-    "TokenData",
-]
-
-_FIRST, _LAST = 24, 8  # places of a row that are shown one by one
+__all__ = ["Batch", "TokenData"]
 
 NewSource = Callable[[], Source]
 NewTokenizer = Callable[[], Tokenizer]
+NewRows = Callable[[Corpus, int], Rows]
 NewOrder = Callable[[], Order]
-
-
-class BatchLoader(DataLoader[Batch]):
-    """A loader of whole batches; TokenData keeps its position, so the state that Lightning asks for is empty."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is in TokenData's state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take."""
+NewAugment = Callable[[], Augment]
+NewForm = Callable[[], Form]
+NewFilter = Callable[[], Filter]
 
 
 class TokenData(LightningDataModule):
@@ -64,8 +49,8 @@ class TokenData(LightningDataModule):
         source: Where the text comes from.
         tokenizer: How it becomes ids; it learns from the training split (Char from all text) unless it is a saved one.
         folder: Where the ids are kept; by default in the user's cache, in a folder named by the text and the tokenizer.
-        context: Tokens in a window; by default what the net can see at once.
-        batch_size: Windows in a batch of one process.
+        context: Tokens in a row; by default what the net can see at once.
+        batch_size: Rows in a batch of one process; TokenBudget goes by tokens instead.
         val_batch_size: The same for validation and test; by default batch_size.
         val_fraction: Share of the text for validation, unless val_source is given.
         test_fraction: Share of the text for testing, unless test_source is given.
@@ -76,11 +61,16 @@ class TokenData(LightningDataModule):
         test_source: Test text of its own.
         extra_val: Further validation texts by name, each with a loss of its own.
         vocab_size: Ids that the net has; by default those of the tokenizer, rounded up to a multiple of 64.
-        order: In which order the windows are taken for training.
+        order: In which order the rows are taken for training.
         seed: Of the order; by default that of seed_everything.
-        num_workers: Processes that read ahead; reading is fast enough to need none.
+        num_workers: Processes that read ahead; reading is fast enough to need none, unless augment is not.
+        form: How a document is laid out: as plain text, or a record as a conversation, a task, a gap to be filled.
+        filters: What leaves documents out of the source's text, in turn; own validation and test texts stay whole.
         add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
             BPE and Pretrained take them, a net that is started from another grows for them.
+        rows: How the text becomes rows, for training and validation: windows over all of it, whole documents packed
+            side by side, or a record a row.
+        augment: What is changed at random in training batches, in turn; nothing by default.
     """
 
     def __init__(
@@ -102,6 +92,10 @@ class TokenData(LightningDataModule):
         seed: int | None = None,
         num_workers: int = 0,
         add_tokens: list[str] | None = None,
+        form: NewForm = PlainText,
+        filters: list[NewFilter] | None = None,
+        rows: NewRows = Windows,
+        augment: list[NewAugment] | None = None,
     ) -> None:
         super().__init__()
         positive = {
@@ -122,15 +116,20 @@ class TokenData(LightningDataModule):
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
         self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
+        self._form, self._filters = form, filters or []
+        self._new_rows, self._augment = rows, [new() for new in augment or []]
+        self._rows: dict[str, Rows] = {}
+        self._drawn: Rows | None = None
         self._seed = seed
         self._prepared: Prepared | None = None
+        self.engine: Engine | None = None  # who tokenizes, where the caller wants another than the usual
         # Where training stood (epoch, slot) when `_counted` batches had been trained on.
         self._start, self._counted = (0, 0), 0
         self.val_names = ["", *self._extra_val]
 
     def adopt(self, tokenizer: Tokenizer) -> None:
         """Takes a trained tokenizer, that of a checkpoint, in place of the one to be trained."""
-        self._new_tokenizer, self._prepared = tokenizer, None
+        self._new_tokenizer, self._prepared, self._rows, self._drawn = tokenizer, None, {}, None
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -146,8 +145,10 @@ class TokenData(LightningDataModule):
                 val_source=self._val_source() if self._val_source else None,
                 test_source=self._test_source() if self._test_source else None,
                 extra_val={name: source() for name, source in self._extra_val.items()},
+                form=self._form(),
+                filters=[new() for new in self._filters],
             )
-            self._prepared = prepare(recipe, self.folder)
+            self._prepared = prepare(recipe, self.folder, self.engine)
         return self._prepared
 
     def _made_tokenizer(self) -> Tokenizer:
@@ -184,7 +185,7 @@ class TokenData(LightningDataModule):
 
     @property
     def context(self) -> int:
-        """Tokens in a window."""
+        """Tokens in a row."""
         if self._context is None and self.trainer is not None and self.trainer.lightning_module is not None:
             self._context = getattr(getattr(self.trainer.lightning_module, "net", None), "context", None)
         if self._context is None:
@@ -193,7 +194,7 @@ class TokenData(LightningDataModule):
 
     @property
     def seed(self) -> int:
-        """Of the order of windows."""
+        """Of the order, and of what is changed at random."""
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self._seed is None else self._seed
 
     @property
@@ -208,12 +209,33 @@ class TokenData(LightningDataModule):
 
     @property
     def windows_per_epoch(self) -> int:
-        """Training windows in one pass."""
-        return len(Windows(self.corpus(TRAIN), self.context))
+        """Training rows in one pass."""
+        return len(self.rows(TRAIN))
+
+    @property
+    def slots_per_epoch(self) -> int:
+        """Places in the training order in one pass: one for each row, or for each batch of an order of batches."""
+        self._opened()
+        return self.order.slots(self.windows_per_epoch)
 
     def batches_per_epoch(self, world: int = 1) -> int:
         """Batches of each rank in one pass."""
-        return len(RankBatches(self.windows_per_epoch, self.batch_size, world))
+        return len(RankBatches(self.slots_per_epoch, self._slots, world))
+
+    def rows(self, split: str) -> Rows:
+        """The rows of a text, by its name as for `corpus`."""
+        if split not in self._rows:
+            self._rows[split] = self._new_rows(self.corpus(split), self.context)
+        return self._rows[split]
+
+    def notes(self) -> list[str]:
+        """What rows and augmentations cut, drop or fill up, counted; a line each."""
+        notes = []
+        for split in self._splits():
+            notes += [note if split == TRAIN else f"{split}: {note}" for note in self.rows(split).notes()]
+        rows = self._opened()
+        sample = rows.batch(np.arange(min(len(rows), 8)))
+        return notes + [note for augment in self._augment for note in augment.notes(sample)]
 
     def corpus(self, split: str) -> Corpus:
         """The ids of train, val, test or of an extra validation text by its name."""
@@ -226,38 +248,39 @@ class TokenData(LightningDataModule):
     def bytes_scored(self, name: str = "") -> int:
         """UTF-8 bytes of a validation text that are scored, by its name in `val_names` ("test" for the test split).
 
-        From the counts of the documents, so right for tokenizers that lose text too; the first token is no target, so
-        its bytes are left out.
+        From the counts of the documents, so right for tokenizers that lose text too; what no row has as a target, such
+        as the first token, is left out.
         """
-        corpus = self.corpus(name or VAL)
-        return corpus.bytes - len(self.tokenizer.decode(corpus.ids[:1].tolist()).encode("utf-8", "surrogatepass"))
+        return self.rows(name or VAL).scored_bytes(self.tokenizer)
 
     def describe_batch(self, rows: int = 2) -> str:
         """The first rows of the first training batch, decoded, with targets and segments, as the net sees them."""
-        batch = next(iter(self._loader(TRAIN, self.order, rows, 1, 0)))
-        return "\n".join(line for row in range(rows) for line in _shown(self.tokenizer, batch, row))
+        order = self._ordered()
+        batch = order[Slots(0, range(1 if self.order.whole_batches else rows))]
+        there = range(min(rows, len(batch.inputs)))
+        return "\n".join(line for row in there for line in shown(self.tokenizer, batch, row))
 
     # -- how far training has come -----------------------------------------------------------------------------------
 
     @property
     def consumed(self) -> int:
         """Slots of the training order that all ranks together have trained on, empty ones included."""
-        (epoch, slot), size = self.position(), self.batch_size * self._ranks()[0]
+        (epoch, slot), size = self.position(), self._slots * self._ranks()[0]
         return epoch * self._limited_batches() * size + slot
 
     @consumed.setter
     def consumed(self, slots: int) -> None:
-        epoch, slot = divmod(slots, self._limited_batches() * self.batch_size * self._ranks()[0])
+        epoch, slot = divmod(slots, self._limited_batches() * self._slots * self._ranks()[0])
         self._start, self._counted = (epoch, slot), self._trained_batches()
 
     def position(self) -> tuple[int, int]:
         """Epoch and slot of the next batch."""
-        size, per_epoch = self.batch_size * self._ranks()[0], self._limited_batches()
+        size, per_epoch = self._slots * self._ranks()[0], self._limited_batches()
         epoch, slot = self._start
         batches = self._trained_batches() - self._counted
         if batches < 0:  # another training, from its beginning
             return 0, 0
-        left = max(-(-(min(self.windows_per_epoch, per_epoch * size) - slot) // size), 0)
+        left = max(-(-(min(self.slots_per_epoch, per_epoch * size) - slot) // size), 0)
         if batches < left:
             return epoch, slot + batches * size
         epochs, batches = divmod(batches - left, per_epoch)
@@ -271,6 +294,11 @@ class TokenData(LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
         self._start, self._counted = (state["epoch"], state["slot"]), state["batches"]
+
+    @property
+    def _slots(self) -> int:
+        """Slots of the training order in a batch of one process."""
+        return 1 if self.order.whole_batches else self.batch_size
 
     def _trained_batches(self) -> int:
         return 0 if self.trainer is None else int(self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
@@ -298,82 +326,59 @@ class TokenData(LightningDataModule):
         _ = self.prepared
 
     def setup(self, stage: str | None = None) -> None:
-        """Refuses texts that are too short, before anything is trained."""
-        context = self.context
-        if self.train_tokens <= context:
-            raise UserError(
-                f"the training text has {self.train_tokens} tokens, a context of {context} needs {context + 1};"
-                " give more text or a smaller context"
-            )
-        for name in [VAL, *self._extra_val, *([TEST] if TEST in self.prepared.corpora else [])]:
+        """Refuses texts that are too short, before anything is trained; says what was cut or dropped."""
+        texts = [name for name in self._splits() if name != TRAIN or stage in (None, "fit")]
+        for name in texts:
+            shortage = self.rows(name).shortage() if name == TRAIN else None
             if len(self.corpus(name)) < 2:
-                raise UserError(
-                    f"the text {name!r} has fewer than 2 tokens, so nothing can be predicted; give more of it, or a"
-                    " larger fraction"
-                )
+                shortage = "has fewer than 2 tokens, so nothing can be predicted; give more of it, or a larger fraction"
+            elif not len(self.rows(name)):
+                shortage = self.rows(name).shortage()
+            if shortage:
+                raise UserError(f"the {'training text' if name == TRAIN else f'text {name!r}'} {shortage}")
+        if stage in (None, "fit"):
+            self._opened()
+        if stage == "fit" and self._ranks()[1] == 0:
+            for note in self.notes():
+                say(note)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of windows, from where training stands."""
-        world, rank = self._ranks()
+    def _splits(self) -> list[str]:
+        return [TRAIN, VAL, *self._extra_val, *([TEST] if TEST in self.prepared.corpora else [])]
+
+    def train_dataloader(self) -> BatchLoader:
+        """Batches, from where training stands."""
         frozen = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return self._loader(TRAIN, self.order, self.batch_size, world, rank, self.position(), frozen)
+        ordered = self._ordered()
+        batches = RankBatches(ordered.epoch_size, self._slots, *self._ranks(), self.position(), frozen)
+        return load(ordered, batches, self.num_workers)
 
-    def val_dataloader(self) -> list[DataLoader[Batch]]:
+    def val_dataloader(self) -> list[BatchLoader]:
         """One loader for each of `val_names`."""
         return [self._evaluation(name or VAL) for name in self.val_names]
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of the test split."""
         if TEST not in self.prepared.corpora:
             raise UserError("there is no test text; give data.test_source, or train with data.test_fraction")
         return self._evaluation(TEST)
 
-    def _evaluation(self, split: str) -> DataLoader[Batch]:
-        return self._loader(split, Sequential(), self.val_batch_size, *self._ranks())
-
-    def _loader(
-        self,
-        split: str,
-        order: Order,
-        batch_size: int,
-        world: int,
-        rank: int,
-        start: tuple[int, int] = (0, 0),
-        frozen: bool = False,
-    ) -> DataLoader[Batch]:
-        corpus = self.corpus(split)
-        size = len(Windows(corpus, self.context))
-        windows = Windows(corpus, self.context, 1 if order.every_start else None)
-        if self.num_workers:
-            # Workers are forked and do not tokenize; unsaid, the tokenizers library warns about the fork.
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        return BatchLoader(
-            Ordered(windows, order, self.seed, size),
-            batch_sampler=RankBatches(size, batch_size, world, rank, start, frozen),  # type: ignore[arg-type]  # Slots, not lists
-            collate_fn=as_it_is,  # type: ignore[arg-type]  # of the whole batch
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            # Each new iterator draws a number; from the global generator it would shift dropout at an epoch's end, and
-            # a run resumed there would differ.
-            generator=torch.Generator().manual_seed(0),
+    def _evaluation(self, split: str) -> BatchLoader:
+        rows = self.rows(split)
+        return load(
+            Ordered(rows, Sequential()), RankBatches(len(rows), self.val_batch_size, *self._ranks()), self.num_workers
         )
 
+    def _ordered(self) -> Ordered:
+        """The training rows in their order, with what is changed in them."""
+        return Ordered(self._opened(), self.order, self.seed, self.slots_per_epoch, self._augment)
 
-def _shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
-    """Lines that show one row: its text, what is scored, then inputs with their targets, the middle left out."""
-    inputs, targets = batch.inputs[row].tolist(), batch.targets[row].tolist()
-    segments = None if batch.segments is None else batch.segments[row].tolist()
-    scored = [target for target in targets if target != IGNORED]
-    yield f"row {row}: {len(inputs)} tokens, {len(scored)} scored"
-    yield f"  inputs   {''.join(map(tokenizer.token, inputs))!r}"
-    yield f"  targets  {''.join(map(tokenizer.token, scored))!r}"
-    yield f"  segments {'one' if segments is None else segments}"
-    yield "  place      id  input -> target"
-    for place, (id, target) in enumerate(zip(inputs, targets, strict=True)):
-        if _FIRST <= place < len(inputs) - _LAST:
-            if place == _FIRST:
-                yield "    ..."
-            continue
-        shown = "not scored" if target == IGNORED else repr(tokenizer.token(target))
-        yield f"  {place:5} {id:7}  {tokenizer.token(id)!r} -> {shown}"
+    def _opened(self) -> Rows:
+        """The training rows that the order draws from; order and augmentations have looked at them."""
+        if self._drawn is None:
+            rows = self.rows(TRAIN)
+            drawn = rows.every_start() if self.order.every_start else rows
+            self.order.open(drawn)
+            for augment in self._augment:
+                augment.open(self.tokenizer)
+            self._drawn = drawn
+        return self._drawn

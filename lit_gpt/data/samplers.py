@@ -1,6 +1,6 @@
-"""In which order windows are taken: a pure function of (seed, epoch, slot).
+"""In which order rows are taken: a pure function of (seed, epoch, slot).
 
-Knows: numbers only. Does not know: text, files, tensors.
+Knows: numbers only. Does not know: text, files, tensors. Windows are the commonest rows; see `datasets`.
 
 The slots of an epoch are numbered through for all ranks together: slot s belongs to rank s mod world, and batch b of a
 rank holds the slots from b x batch_size x world + rank, step world. So any number of ranks and workers sees the same
@@ -9,10 +9,13 @@ which no target is scored), or a further crop where the order is endless.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from lit_gpt.data.datasets import Rows
 
 NOTHING = -1  # the window number of an empty slot
 _BLOCK = 4096  # slots that are worked out together: numpy's cost per call is shared among them
@@ -33,6 +36,8 @@ class Order:
     every_start = False
     #: There is something at the slots past the end of an epoch too.
     endless = False
+    #: A slot holds a whole batch, of as many rows as the order says, instead of one row.
+    whole_batches = False
 
     def __init__(self) -> None:
         self._key: tuple[int, ...] = ()
@@ -41,6 +46,18 @@ class Order:
     def __call__(self) -> "Order":
         """Itself, so that a made order may stand where a class to be made is expected."""
         return self
+
+    def open(self, rows: "Rows") -> None:
+        """Looks once at the rows that will be taken, where the order depends on what they are."""
+        self._key = ()
+
+    def slots(self, rows: int) -> int:
+        """Slots in an epoch of so many rows."""
+        return rows
+
+    def context_at(self, epoch: int, slot: int) -> int | None:
+        """Tokens that a row is cut down to at a slot, in as many rows more; None for none."""
+        return None
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
         """Numbers of windows, below count, for consecutive slots (uint64) of one epoch."""
@@ -104,7 +121,7 @@ class RandomCrops(Order):
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
         # The remainder of 64 random bits: for a text of 10^12 tokens the bias is below 10^-7.
-        return (_hash(slots, mixed(seed, epoch, 1)) % np.uint64(count)).astype(np.int64)
+        return (hashed(slots, mixed(seed, epoch, 1)) % np.uint64(count)).astype(np.int64)
 
 
 class RankBatches(Sampler[Slots]):
@@ -167,9 +184,9 @@ def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:
         row, column = np.divmod(result[walking], np.uint64(columns))
         for number, round_key in enumerate(keys):
             if number % 2 == 0:
-                row = (row + _hash(column, round_key) % np.uint64(rows)) % np.uint64(rows)
+                row = (row + hashed(column, round_key) % np.uint64(rows)) % np.uint64(rows)
             else:
-                column = (column + _hash(row, round_key) % np.uint64(columns)) % np.uint64(columns)
+                column = (column + hashed(row, round_key) % np.uint64(columns)) % np.uint64(columns)
         result[walking] = row * np.uint64(columns) + column
         walking = walking[result[walking] >= count]
     return result
@@ -179,11 +196,11 @@ def mixed(*numbers: int) -> int:
     """A 64-bit key from several numbers."""
     key = 0
     for number in numbers:
-        key = int(_hash(np.array([number & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64), key)[0])
+        key = int(hashed(np.array([number & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64), key)[0])
     return key
 
 
-def _hash(values: np.ndarray, key: int) -> np.ndarray:
+def hashed(values: np.ndarray, key: int) -> np.ndarray:
     """64 random-looking bits per value: the finalizer of splitmix64 (Steele, Lea, Flood 2014), twice for the key."""
     for offset in (key, 0x9E3779B97F4A7C15):
         values = values + np.uint64(offset)

@@ -7,7 +7,7 @@ import pytest
 import test_resume
 import torch
 
-from lit_gpt.data.module import RandomCrops, Shuffled, TextFiles, TokenData
+from lit_gpt.data import RandomCrops, Shuffled, TextFiles, TokenData
 from lit_gpt.data.tokenizers import Char
 from lit_gpt.manifest import verify
 from lit_gpt.model import GPT

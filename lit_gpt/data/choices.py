@@ -1,0 +1,52 @@
+"""All classes that fill a seat of the data, brought in so that the command line finds them by their short names.
+
+Knows their names alone.
+"""
+
+from lit_gpt.data.augment import MaskTokens, ReplaceTokens
+from lit_gpt.data.bpe_dropout import BPEDropout
+from lit_gpt.data.csv_files import Csv
+from lit_gpt.data.curriculum import ByLength, ByScore, Curriculum
+from lit_gpt.data.datasets import Windows
+from lit_gpt.data.download import Download
+from lit_gpt.data.hub_dataset import HubDataset
+from lit_gpt.data.json_lines import JsonLines
+from lit_gpt.data.mixture import Mixture
+from lit_gpt.data.packing import Packed
+from lit_gpt.data.parquet import Parquet
+from lit_gpt.data.pretrained import Pretrained
+from lit_gpt.data.prompts import Prompts
+from lit_gpt.data.samplers import RandomCrops, Sequential, Shuffled
+from lit_gpt.data.sources import StandardLibrary
+from lit_gpt.data.text_files import TextFiles
+from lit_gpt.data.token_budget import TokenBudget
+from lit_gpt.data.tokenizers import BPE, Byte, Char, Saved
+
+__all__ = [
+    "BPE",
+    "BPEDropout",
+    "ByLength",
+    "ByScore",
+    "Byte",
+    "Char",
+    "Csv",
+    "Curriculum",
+    "Download",
+    "HubDataset",
+    "JsonLines",
+    "MaskTokens",
+    "Mixture",
+    "Packed",
+    "Parquet",
+    "Pretrained",
+    "Prompts",
+    "RandomCrops",
+    "ReplaceTokens",
+    "Saved",
+    "Sequential",
+    "Shuffled",
+    "StandardLibrary",
+    "TextFiles",
+    "TokenBudget",
+    "Windows",
+]
