@@ -5,6 +5,8 @@ Knows: texts, one after the other. Does not know: tokens, splits, files of ids.
 
 from typing import Any
 
+from lit_gpt.errors import UserError
+
 
 class Filter:
     """The base of all filters. A subclass writes `keeps`; it is asked about each document once, in the text's order."""
@@ -30,3 +32,30 @@ class Filter:
         cls = type(self)
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+class Length(Filter):
+    """Documents that are neither too short nor too long.
+
+    Args:
+        least: Characters that a document has at least; by default any number.
+        most: Characters that it has at most.
+    """
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        if least is None and most is None:
+            raise UserError("filter Length has neither least nor most, so it would leave nothing out; give one")
+        if (least or 0) < 0 or (most is not None and most < max(least or 0, 1)):
+            raise UserError(f"filter Length has least {least} and most {most}, which no document fits; mend one")
+        self.least, self.most = least, most
+
+    @property
+    def reason(self) -> str:
+        """Which bound it is past."""
+        bounds = [f"shorter than {self.least:,}"] if self.least is not None else []
+        bounds += [f"longer than {self.most:,}"] if self.most is not None else []
+        return f"{' or '.join(bounds)} characters"
+
+    def keeps(self, text: str) -> bool:
+        """Whether the length lies between the bounds."""
+        return (self.least or 0) <= len(text) and (self.most is None or len(text) <= self.most)
