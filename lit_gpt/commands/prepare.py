@@ -12,22 +12,33 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lit_gpt.data.packets import FORCED
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, with_text_files
 
+ENGINES = ("processes", "ray")
 _HELP = """Tokenize text and keep the ids, as fit does by itself where they are not there yet. Example: `lit-gpt prepare
---data.source TextFiles --data.source.paths my_text/ --data.tokenizer.vocab_size 8192`."""
+--data.source TextFiles --data.source.paths my_text/ --data.tokenizer.vocab_size 8192`. Run the same again after it was
+stopped, and it goes on where it was."""
 
 
 def main(argv: list[str]) -> int:
     """Runs `lit-gpt prepare`."""
     started = time.monotonic()
-    typed = Typed(argv)
+    words, own = _own_options(argv)
+    if isinstance(own["verify"], str):
+        return _verify(own["verify"])
+    typed = Typed(words)
     data = _data(typed)
+    data.engine = _engine(own["engine"], own["workers"])
     data.setup()
+    if own["verify"]:
+        data.prepared.verify()
     print("\n".join(report(data)))
+    if own["verify"]:
+        print(f"  {'verified':10} every byte is as it was written")
     print(f"  {'seconds':10} {time.monotonic() - started:.1f}")
-    print(f"\nnext:\n  {shlex.join(['lit-gpt', 'fit', *argv])}")
+    print(f"\nnext:\n  {shlex.join(['lit-gpt', 'fit', *words])}")
     return 0
 
 
@@ -40,15 +51,75 @@ def report(data: Any) -> Iterator[str]:
     size = f"{tokenizer.vocab_size:,} ids, {data.vocab_size:,} in the net"
     yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"
     for split, corpus in prepared.corpora.items():
-        ratio = corpus.bytes / len(corpus)
-        documents = f"{corpus.documents:,} document{'' if corpus.documents == 1 else 's'}"
-        yield (
-            f"  {split.removeprefix('extra/'):10} {len(corpus):,} tokens, {documents},"
-            f" {corpus.bytes:,} bytes ({ratio:.2f} a token)"
-        )
+        yield f"  {split.removeprefix('extra/'):10} {_counts(corpus)}"
+    yield from (f"  {'left out':10} {line}" for line in _left_out(prepared.manifest))
     batches = data.batches_per_epoch()
     windows = f"{data.windows_per_epoch:,} windows of {data.context}"
     yield f"  {'epoch':10} {windows}, {batches:,} batches of {data.batch_size}"
+
+
+def _counts(corpus: Any) -> str:
+    ratio = corpus.bytes / max(len(corpus), 1)
+    documents = f"{corpus.documents:,} document{'' if corpus.documents == 1 else 's'}"
+    longest = f"the longest {corpus.manifest['longest']:,}"
+    return f"{len(corpus):,} tokens, {documents} ({longest}), {corpus.bytes:,} bytes ({ratio:.2f} a token)"
+
+
+def _left_out(manifest: dict[str, Any]) -> Iterator[str]:
+    """What of the text is not in the corpora, or not as it was written, and why; counted."""
+    for split, reasons in manifest["dropped"].items():
+        of = f" of {split}" if split else ""
+        for reason, count in sorted(reasons.items(), key=lambda one: -one[1]):
+            yield f"{count:,} document{'' if count == 1 else 's'}{of}: {reason}"
+    if manifest["dropped"]:
+        yield f"{manifest['dropped_characters']:,} characters in all"
+    if manifest["cut"]:
+        yield f"nothing, but {manifest['cut']:,} words of over {FORCED:,} characters are cut into several"
+    yield from manifest["notes"]
+
+
+def _verify(folder: str) -> int:
+    from lit_gpt.data.preparation import open_prepared
+
+    prepared = open_prepared(folder)
+    prepared.verify()
+    for split, corpus in prepared.corpora.items():
+        print(f"{split.removeprefix('extra/'):10} {_counts(corpus)}")
+    print(f"{folder}: every byte is as it was written")
+    return 0
+
+
+def _engine(name: str, workers: int | None) -> Any:
+    from lit_gpt.data.engines import Processes
+
+    if name == "ray":
+        from lit_gpt.data.ray_engine import Ray
+
+        return Ray(workers)
+    return None if workers is None else Processes(workers)
+
+
+def _own_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words for the data, and what is this command's own."""
+    own: dict[str, Any] = {"verify": False, "workers": None, "engine": "processes"}
+    words, rest = [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        if option not in ("--verify", "--workers", "--engine"):
+            words.append(word)
+        elif option == "--verify":
+            bare = not equals and (not rest or rest[0].startswith("--"))
+            own["verify"] = True if bare else value if equals else rest.pop(0)
+        else:
+            own[option[2:]] = value if equals else rest.pop(0) if rest else ""
+    if own["workers"] is not None:
+        if not str(own["workers"]).isdecimal() or int(own["workers"]) < 1:
+            raise UserError(f"--workers: expected a number of processes of at least 1, got {own['workers']!r}")
+        own["workers"] = int(own["workers"])
+    if own["engine"] not in ENGINES:
+        raise UserError(f"--engine: expected {' or '.join(ENGINES)}, got {own['engine']!r}")
+    return words, own
 
 
 def _data(typed: Typed) -> Any:
@@ -60,6 +131,12 @@ def _data(typed: Typed) -> Any:
     from lit_gpt.model import GPT
 
     parser = ArgumentParser(prog="lit-gpt prepare", description=_HELP, exit_on_error=False)
+    # Read apart, listed here for --help.
+    parser.add_argument("--workers", type=int | None, help="processes that tokenize (default: one for each core)")
+    parser.add_argument("--engine", default="processes", help="processes of this machine, or a cluster: ray")
+    parser.add_argument(
+        "--verify", metavar="[FOLDER]", help="read every byte again and compare; with a folder, do nothing else"
+    )
     parser.add_argument("--config", action="config", help="a YAML file, as for fit; may be given several times")
     parser.add_class_arguments(TokenData, "data")
     arguments = inspect.signature(TokenData.__init__).parameters

@@ -69,8 +69,8 @@ class Processes(Engine):
 
         # One thread each: the processes are what fills the cores.
         alone = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        packed = packed_encoder(encoder)
-        executor = ProcessPoolExecutor(self.count, initializer=_begin, initargs=(packed, os.getpid()), env=alone)
+        begin = (packed(encoder), os.getpid())
+        executor = ProcessPoolExecutor(self.count, initializer=_begin, initargs=begin, env=alone)
         waiting: deque[tuple[Any, int]] = deque()
         try:
             for packet in packets:
@@ -91,34 +91,50 @@ class Processes(Engine):
             executor.shutdown(wait=True, kill_workers=True)
 
 
-class PackedEncoder(NamedTuple):
-    """An encoder as plain data and names of classes, for another process."""
+def packed(encoder: Encoder) -> bytes:
+    """What `unpacked` makes the same encoder from, in another process; classes of a script or notebook included."""
+    import cloudpickle
 
-    tokenizer: dict[str, Any]
-    package: str
-    form: Any
-
-    def opened(self) -> Encoder:
-        """The encoder again."""
-        return Encoder(Tokenizer.restore(self.tokenizer, trusted=[self.package]), self.form)
+    tokenizer = encoder.tokenizer
+    data: bytes = cloudpickle.dumps((type(tokenizer), tokenizer.state(), encoder.form))
+    return data
 
 
-def packed_encoder(encoder: Encoder) -> PackedEncoder:
-    """What another process makes the same encoder from."""
-    package = type(encoder.tokenizer).__module__.partition(".")[0]
-    return PackedEncoder(encoder.tokenizer.state(), package, encoder.form)
+def unpacked(data: bytes) -> Encoder:
+    """The encoder again.
+
+    Raises:
+        UserError: a class of it cannot be had here.
+    """
+    import cloudpickle
+
+    try:
+        # The class comes first and so is known by the time that the state names it.
+        _, state, form = cloudpickle.loads(data)
+        return Encoder(Tokenizer.restore(state), form)
+    except (ImportError, AttributeError, UserError) as fault:
+        raise UserError(
+            f"the tokenizer or form cannot be made in another process ({fault}); put its class into a module on"
+            " PYTHONPATH"
+        ) from None
 
 
-_encoder: Encoder | None = None
+_encoder: Encoder | UserError | None = None
 _parent = 0
 
 
-def _begin(packed: PackedEncoder, parent: int) -> None:
+def _begin(data: bytes, parent: int) -> None:
     global _encoder, _parent
-    _encoder, _parent = packed.opened(), parent
+    _parent = parent
+    try:
+        _encoder = unpacked(data)
+    except UserError as fault:  # told with the first packet: here it would only end the process
+        _encoder = fault
 
 
 def _shard(packet: Packet) -> None:
+    if isinstance(_encoder, UserError):
+        raise _encoder
     assert _encoder is not None
     encoded = _encoder.encode(packet.pieces)
     if os.getppid() == _parent:  # else who wanted it is gone, and another may be at work in its place

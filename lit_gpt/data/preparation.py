@@ -78,6 +78,7 @@ class Recipe:
                 )
             if name in (TRAIN, VAL, TEST):
                 raise UserError(f"extra_val has a text named {name!r}, as a split is; give it another name")
+        self.form = self.form.for_tokenizer(self.tokenizer)
         wanted = [*self.form.special_tokens]
         wanted += [name for source in (self.source, *self.own_texts().values()) for name in source.special_tokens]
         self.tokenizer.with_special(wanted)
@@ -241,6 +242,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "dropped": {split: found.dropped for split, found in surveys.items() if found.dropped},
         "dropped_characters": sum(found.dropped_characters for found in surveys.values()),
         "cut": pieces.forced,
+        "notes": [note for source in (recipe.source, *recipe.own_texts().values()) for note in source.notes()],
     }
     write_json(working / "new" / "manifest.json", content)
     sync_folder(working / "new")
@@ -251,8 +253,7 @@ def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Token
     if tokenizer.trained:
         return tokenizer
     if kept.exists():
-        package = type(tokenizer).__module__.partition(".")[0]
-        return Tokenizer.restore(json.loads(kept.read_text(encoding="utf-8")), trusted=[package])
+        return Tokenizer.load(kept)
     if tokenizer.sees_all_text:
         total = sum(found.characters for found in surveys.values())
         parts: Iterable[Part] = recipe.parts(surveys)

@@ -1,0 +1,231 @@
+"""Who tokenizes and how often it was stopped changes no byte; what is stopped is never taken for finished."""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lit_gpt.data import BPE, Char, TextFiles, Tokenizer
+from lit_gpt.data import packets as packets_module
+from lit_gpt.data.engines import Engine, InProcess, Processes
+from lit_gpt.data.folders import cache_folder
+from lit_gpt.data.preparation import Recipe, open_prepared, prepare
+from lit_gpt.data.splits import Fractions
+from lit_gpt.errors import UserError
+
+
+def digest(folder: Path) -> str:
+    """Of all files of a folder, names included."""
+    whole = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode() + file.read_bytes())
+    return whole.hexdigest()
+
+
+def made_text(folder: Path, documents: int) -> Path:
+    """A folder of documents of many lengths."""
+    chance = random.Random(documents)
+    words = ["Haus", "naïve", "été", "春眠不覺曉，", "def f(x):", "🙂", "the", "of", "1234", "\r\n", "  "]
+    folder.mkdir()
+    for number in range(documents):
+        size = chance.choice([3, 40, 2000])
+        (folder / f"{number:04}.txt").write_bytes(" ".join(chance.choices(words, k=size)).encode())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = BPE(vocab_size=400)
+    tokenizer.train(["Haus naïve été 春眠不覺曉， def f(x): the of 1234"] * 3)
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(file)
+    return file
+
+
+def recipe(text: Path, tokenizer: Path, **more: object) -> Recipe:
+    shares = Fractions(0.2, 0.2)
+    return Recipe(TextFiles(str(text)), Tokenizer.load(tokenizer), shares, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("split_by", ["position", "document", "hash"])
+@pytest.mark.parametrize("packet", [50, 20_000])
+def test_packets_of_any_size_give_the_same_corpus(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, packet: int, split_by: str
+) -> None:
+    text = made_text(tmp_path / "text", 40)
+    wanted = prepare(recipe(text, trained, split_by=split_by), tmp_path / "wanted")
+    monkeypatch.setattr(packets_module, "PACKET", packet)
+    prepare(recipe(text, trained, split_by=split_by), tmp_path / "made")
+    assert digest(tmp_path / "made") == digest(wanted.folder)
+
+
+def test_any_number_of_processes_gives_the_same_corpus(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = made_text(tmp_path / "text", 60)
+    monkeypatch.setattr(packets_module, "PACKET", 10_000)
+    engines: list[Engine] = [InProcess(), Processes(1), Processes(2), Processes(4)]
+    for number, engine in enumerate(engines):
+        prepare(recipe(text, trained), tmp_path / str(number), engine)
+    assert len({digest(tmp_path / str(number)) for number in range(len(engines))}) == 1
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_corpus_and_tells_of_mistakes(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    from lit_gpt.data.ray_engine import Ray
+
+    text = made_text(tmp_path / "text", 60)
+    wanted = prepare(recipe(text, trained), tmp_path / "wanted")
+    monkeypatch.setattr(packets_module, "PACKET", 10_000)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        prepare(recipe(text, trained), tmp_path / "made", Ray(2))
+        assert digest(tmp_path / "made") == digest(wanted.folder)
+        assert "INFO" not in capfd.readouterr().err
+        few = Char()
+        few.train(["abc"])
+        with pytest.raises(UserError, match=r"0000.txt: character '.*' .* is not among"):
+            prepare(Recipe(TextFiles(str(text)), few, Fractions(0.2, 0.0)), tmp_path / "refused", Ray(1))
+    finally:
+        ray.shutdown()
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from lit_gpt.data import TextFiles, Tokenizer, packets
+from lit_gpt.data.engines import InProcess, Processes
+from lit_gpt.data.preparation import Recipe, prepare
+from lit_gpt.data.splits import Fractions
+text, tokenizer, folder, workers = sys.argv[1:]
+packets.PACKET = 4000
+engine = Processes(int(workers)) if int(workers) else InProcess()
+print("ready", flush=True)
+prepare(Recipe(TextFiles(text), Tokenizer.load(tokenizer), Fractions(0.1, 0.05)), folder, engine)
+"""
+
+
+def run(text: Path, tokenizer: Path, folder: Path, workers: int, kill_after: float | None) -> bool:
+    """Prepares in a process of its own, which is killed after some seconds; whether it came to its end."""
+    command = [sys.executable, "-c", STOPPED, str(text), str(tokenizer), str(folder), str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    if kill_after is not None:
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    return process.wait(timeout=120) == 0
+
+
+def stop_and_go_on(tmp_path: Path, tokenizer: Path, times: int) -> None:
+    text, chance = made_text(tmp_path / "text", 300), random.Random(times)
+    started = time.monotonic()
+    assert run(text, tokenizer, tmp_path / "wanted", 0, None)
+    long, wanted = time.monotonic() - started, digest(tmp_path / "wanted")
+    stopped = 0
+    for number in range(times):
+        folder, workers = tmp_path / "made", number % 3
+        while not run(text, tokenizer, folder, workers, chance.uniform(0, long * (1 if workers else 0.6))):
+            stopped += 1
+            if folder.exists():  # what is there is whole
+                open_prepared(folder).verify()
+        assert run(text, tokenizer, folder, workers, None) and digest(folder) == wanted
+        shutil.rmtree(folder)
+        assert sorted(os.listdir(tmp_path)) == [".made.lock", ".wanted.lock", "cache", "text", "wanted"]
+        shutil.rmtree(cache_folder(), ignore_errors=True)
+    print(f"\nstopped by SIGKILL {stopped} times, {times} of {times} ended as the undisturbed one")
+    assert stopped >= times
+
+
+def test_killed_and_run_again_it_ends_as_if_never_stopped(tmp_path: Path, trained: Path) -> None:
+    stop_and_go_on(tmp_path, trained, 2)
+
+
+@pytest.mark.slow
+def test_killed_at_30_moments_it_ends_as_if_never_stopped(tmp_path: Path, trained: Path) -> None:
+    stop_and_go_on(tmp_path, trained, 30)
+
+
+class Counted(InProcess):
+    """Stops after some packets, as a full disk does."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.done = most, 0
+
+    def run(self, encoder, packets, done):  # type: ignore[no-untyped-def]
+        def some():  # type: ignore[no-untyped-def]
+            for packet in packets:
+                if self.done == self.most:
+                    raise OSError(28, "No space left on device")
+                self.done += 1
+                yield packet
+
+        super().run(encoder, some(), done)
+
+
+def test_after_a_full_disk_it_goes_on_where_it_was(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = made_text(tmp_path / "text", 60)
+    wanted = prepare(recipe(text, trained), tmp_path / "wanted")
+    monkeypatch.setattr(packets_module, "PACKET", 5000)
+    with pytest.raises(UserError, match="no space left to write .*made; free some and run it again"):
+        prepare(recipe(text, trained), tmp_path / "made", Counted(3))
+    assert not (tmp_path / "made").exists()
+    rest = Counted(10**6)
+    prepare(recipe(text, trained), tmp_path / "made", rest)
+    assert "going on with what was prepared" in capsys.readouterr().err
+    assert digest(tmp_path / "made") == digest(wanted.folder)
+    whole = Counted(10**6)
+    prepare(recipe(text, trained), tmp_path / "whole", whole)
+    assert rest.done == whole.done - 3
+    with pytest.raises(UserError, match="no space left"):
+        prepare(recipe(text, trained, split_by="hash"), tmp_path / "made", Counted(3))
+    os.remove(text / "0000.txt")  # another text: nothing of the old is taken
+    again = Counted(10**6)
+    prepare(recipe(text, trained, split_by="hash"), tmp_path / "made", again)
+    prepare(recipe(text, trained, split_by="hash"), tmp_path / "fresh")
+    assert digest(tmp_path / "made") == digest(tmp_path / "fresh")
+
+
+OWN = """
+import os, signal, sys
+from lit_gpt.data import BPE, TextFiles
+from lit_gpt.data.engines import Processes
+from lit_gpt.data.preparation import Recipe, prepare
+from lit_gpt.data.splits import Fractions
+class Own(BPE):
+    def encode_arrays(self, texts):
+        if sys.argv[2] == "kill" and os.environ.get("RAYON_NUM_THREADS") == "1":
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory is short
+        return super().encode_arrays(texts)
+tokenizer = Own(vocab_size=300)
+tokenizer.train(["abc"])
+try:
+    recipe = Recipe(TextFiles(sys.argv[1]), tokenizer, Fractions(0.5, 0.0))
+    print(len(prepare(recipe, sys.argv[3], Processes(1)).corpora))
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_class_of_a_script_goes_along_and_the_end_of_a_process_is_told(tmp_path: Path) -> None:
+    text = made_text(tmp_path / "text", 20)
+    (tmp_path / "own.py").write_text(OWN)
+    for what, said in (("kill", "ended from outside (out of memory?)"), ("live", "2")):
+        command = [sys.executable, str(tmp_path / "own.py"), str(text), what, str(tmp_path / "made")]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0 and said in run.stdout, run.stdout + run.stderr
+    with pytest.raises(UserError, match="0 workers cannot encode"):
+        Processes(0)

@@ -1,0 +1,79 @@
+"""TextFiles as a stream: the same documents as when each file is read whole, in whatever memory."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_gpt.data import TextFiles
+from lit_gpt.data import opening as opening_module
+from lit_gpt.data import text_files as text_files_module
+
+TEXT = st.text(st.sampled_from("ab\n-\r é字🙂\0"), max_size=60)
+
+
+@given(st.lists(TEXT.filter(bool), min_size=1, max_size=4), st.sampled_from([None, "\n", "\n\n", "-a-", "aab"]), st.data())
+@settings(max_examples=150, deadline=None)
+def test_documents_are_those_of_the_whole_text(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], separator: str | None, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("t")
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_bytes(text.encode())
+    size = data.draw(st.integers(1, 9))
+    wanted = [part for text in texts for part in (text.split(separator) if separator else [text]) if part]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files_module, "text_blocks", lambda path: opening_module.text_blocks(path, size))
+        source = TextFiles([str(folder / f"{number}.txt") for number in range(len(texts))], separator)
+        assert list(source) == wanted
+        passages = list(source.passages())
+    assert sum(passage.begins for passage in passages) == sum(passage.ends for passage in passages) == len(wanted)
+    assert all(passage.where.endswith(".txt") for passage in passages)
+
+
+def test_compressed_files_are_read_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("eins\r\nzwei\n".encode()))
+    assert list(TextFiles(str(tmp_path))) == ["eins\r\nzwei\n"]
+
+
+LONG_LINE = """
+import resource, sys
+from lit_gpt.data import BPE, TextFiles
+from lit_gpt.data.engines import InProcess
+from lit_gpt.data.preparation import Recipe, prepare
+from lit_gpt.data.splits import Fractions
+tokenizer = BPE(vocab_size=300)
+tokenizer.train(["the cat sat on the mat"])
+prepared = prepare(Recipe(TextFiles(sys.argv[1]), tokenizer, Fractions(0.1, 0.0)), sys.argv[2], InProcess())
+train = prepared.corpora["train"]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, train.documents, train.bytes)
+"""
+
+
+def long_line(folder: Path, size: int) -> list[int]:
+    """Megabytes at most resident, documents and bytes of training, where one line of so many bytes is prepared."""
+    with (folder / "long.txt").open("w") as file:
+        for _ in range(size // 1_000_000):
+            file.write("the cat sat on the mat and " * 37037 + "x")
+    command = [sys.executable, "-c", LONG_LINE, str(folder / "long.txt"), str(folder / "corpus")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=1500)
+    assert run.returncode == 0, run.stderr
+    return [int(number) for number in run.stdout.split()]
+
+
+def test_a_long_line_is_one_document_in_little_memory(tmp_path: Path) -> None:
+    resident, documents, size = long_line(tmp_path, 5_000_000)
+    assert documents == 1 and size == int(5_000_000 * 0.9)
+    assert resident < 300
+
+
+@pytest.mark.slow
+def test_a_line_of_200_megabytes_stays_below_500(tmp_path: Path) -> None:
+    resident, documents, size = long_line(tmp_path, 200_000_000)
+    assert documents == 1 and size == int(200_000_000 * 0.9)
+    print(f"\n200 MB in one line: {resident} MB resident at most")
+    assert resident < 500
