@@ -5,17 +5,26 @@ Knows their names alone.
 
 from lit_gpt.data.augment import MaskTokens, ReplaceTokens
 from lit_gpt.data.bpe_dropout import BPEDropout
+from lit_gpt.data.chat import Chat
+from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
 from lit_gpt.data.csv_files import Csv
 from lit_gpt.data.curriculum import ByLength, ByScore, Curriculum
 from lit_gpt.data.datasets import Windows
 from lit_gpt.data.download import Download
+from lit_gpt.data.duplicates import ExactDuplicates, NearDuplicates
+from lit_gpt.data.fill_in import FillInTheMiddle
+from lit_gpt.data.filters import Length
+from lit_gpt.data.forms import PlainText
 from lit_gpt.data.hub_dataset import HubDataset
+from lit_gpt.data.jinja_template import Jinja
 from lit_gpt.data.json_lines import JsonLines
+from lit_gpt.data.language import Language
 from lit_gpt.data.mixture import Mixture
 from lit_gpt.data.packing import Packed
 from lit_gpt.data.parquet import Parquet
 from lit_gpt.data.pretrained import Pretrained
 from lit_gpt.data.prompts import Prompts
+from lit_gpt.data.records import Instruction, Labelled, Seq2Seq
 from lit_gpt.data.samplers import RandomCrops, Sequential, Shuffled
 from lit_gpt.data.sources import StandardLibrary
 from lit_gpt.data.text_files import TextFiles
@@ -29,20 +38,36 @@ __all__ = [
     "ByScore",
     "Byte",
     "Char",
+    "Chat",
+    "ChatML",
     "Csv",
     "Curriculum",
     "Download",
+    "ExactDuplicates",
+    "FillInTheMiddle",
+    "Gemma",
     "HubDataset",
+    "Instruction",
+    "Jinja",
     "JsonLines",
+    "Labelled",
+    "Language",
+    "Length",
+    "Llama3",
+    "Markers",
     "MaskTokens",
     "Mixture",
+    "NearDuplicates",
     "Packed",
     "Parquet",
+    "Phi3",
+    "PlainText",
     "Pretrained",
     "Prompts",
     "RandomCrops",
     "ReplaceTokens",
     "Saved",
+    "Seq2Seq",
     "Sequential",
     "Shuffled",
     "StandardLibrary",

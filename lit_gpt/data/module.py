@@ -16,21 +16,14 @@ from lightning.pytorch import LightningDataModule
 
 from lit_gpt.data import choices as choices
 from lit_gpt.data.augment import Augment
-from lit_gpt.data.chat import Chat
-from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
 from lit_gpt.data.corpus import Corpus
 from lit_gpt.data.datasets import Batch, Rows, Windows
-from lit_gpt.data.duplicates import ExactDuplicates, NearDuplicates
 from lit_gpt.data.engines import Engine
-from lit_gpt.data.fill_in import FillInTheMiddle
-from lit_gpt.data.filters import Filter, Length
+from lit_gpt.data.filters import Filter
 from lit_gpt.data.forms import Form, PlainText
-from lit_gpt.data.jinja_template import Jinja
-from lit_gpt.data.language import Language
 from lit_gpt.data.loading import BatchLoader, Ordered, load
 from lit_gpt.data.preparation import Prepared, Recipe, prepare
 from lit_gpt.data.progress import say
-from lit_gpt.data.records import Instruction, Labelled, Seq2Seq
 from lit_gpt.data.samplers import Order, RankBatches, Sequential, Shuffled, Slots
 from lit_gpt.data.showing import shown
 from lit_gpt.data.sources import Source, StandardLibrary
@@ -38,26 +31,7 @@ from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.tokenizers import BPE, Tokenizer
 from lit_gpt.errors import UserError
 
-__all__ = [
-    "Batch",
-    "Chat",
-    "ChatML",
-    "ExactDuplicates",
-    "FillInTheMiddle",
-    "Gemma",
-    "Instruction",
-    "Jinja",
-    "Labelled",
-    "Language",
-    "Length",
-    "Llama3",
-    "Markers",
-    "NearDuplicates",
-    "Phi3",
-    "PlainText",
-    "Seq2Seq",
-    "TokenData",
-]
+__all__ = ["Batch", "TokenData"]
 
 NewSource = Callable[[], Source]
 NewTokenizer = Callable[[], Tokenizer]
