@@ -271,6 +271,6 @@ def _with_subclasses(base: type) -> Iterator[type]:
 def _below(base: type) -> Iterator[type]:
     below: list[type] = base.__subclasses__()
     for one in below:
-        if not one.__name__.startswith("_"):
+        if not one.__name__.startswith("_") and not inspect.isabstract(one):
             yield one
         yield from _below(one)

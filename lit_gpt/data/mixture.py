@@ -87,7 +87,7 @@ class Mixture(Source):
         for name in self._in_turn(readings) if self.weights else self._one_by_one(readings):
             tag = self.tags.get(name)
             for passage in readings[name].document():
-                yield passage._replace(tag=tag) if tag and passage.begins else passage
+                yield passage._replace(tag=tag) if tag else passage
 
     def signature(self) -> str | None:
         within = {name: source.signature() for name, source in self.sources.items()}
@@ -128,7 +128,8 @@ class Mixture(Source):
         for name, one in self._readings.items():
             share = f"{100 * one.characters / total:.2f} %" if total else "none"
             asked = f" of the text (asked: {100 * self.weights[name]:g} %)" if self.weights else " of the text"
-            line = f"{name}: {one.documents:,} documents, {one.characters:,} characters, {share}{asked}"
+            count = f"{one.documents:,} document{'' if one.documents == 1 else 's'}"
+            line = f"{name}: {count}, {one.characters:,} characters, {share}{asked}"
             if one.left:
                 line += f"; not read to its end, left out from {one.left} on"
             elif one.in_one:
@@ -169,7 +170,8 @@ class Mixture(Source):
             if not unread or self.until == "shortest":
                 for other in readings.values():
                     if other.ahead is not None and not other.in_one:
-                        other.left = other.ahead.where or f"document {other.documents + 1:,}"
+                        where = f" ({other.ahead.where})" if other.ahead.where else ""
+                        other.left = f"document {other.documents + 1:,}{where}"
                 return
             reading.begin()
 

@@ -87,8 +87,8 @@ def test_the_notes_say_how_often_and_what_was_left() -> None:
     mixture = Mixture(dict(sources), weights, until="shortest")
     assert sum(map(len, mixture)) == 160
     assert mixture.notes() == [
-        "big: 8 documents, 80 characters, 50.00 % of the text (asked: 50 %); not read to its end, left out from given,"
-        " record 9 on",
+        "big: 8 documents, 80 characters, 50.00 % of the text (asked: 50 %); not read to its end, left out from"
+        " document 9 (given, record 9) on",
         "small: 8 documents, 80 characters, 50.00 % of the text (asked: 50 %), read once",
     ]
 
@@ -99,13 +99,13 @@ def test_tags_go_ahead_of_documents_and_through_mixtures() -> None:
     assert mixture.special_tokens == ("<|en|>", "<|py|>")
     assert [(one.content, one.tag) for one in mixture.passages()] == [
         ("p", "<|py|>"),
-        ("1", None),
+        ("1", "<|py|>"),
         ("e1", "<|en|>"),
         ("c1", None),
     ]
     assert mixture.notes()[1:3] == [
-        "code: py: 1 documents, 2 characters, 50.00 % of the text, read once",
-        "code: c: 1 documents, 2 characters, 50.00 % of the text, read once",
+        "code: py: 1 document, 2 characters, 50.00 % of the text, read once",
+        "code: c: 1 document, 2 characters, 50.00 % of the text, read once",
     ]
     assert "\n" not in mixture.describe() and "code: 0.75 Mixture(py: <|py|> Given" in mixture.describe()
     with pytest.raises(UserError, match=r"'code' of Mixture has tags of its own \(<\|py\|>\)"):
