@@ -20,13 +20,15 @@ _EXACT = 1e-6  # how far a sum of weights may be from 1
 class _Reading:
     """How far one source has been read.
 
-    ahead: its next passage, at the start of a document while others are read; None at its end.
+    ahead: its next passage, at the start of a document while others are read; None at its end. left: where it was left
+    for good.
     """
 
     source: Source
     documents: int = 0
     characters: int = 0
     in_one: int = 0  # documents of one whole reading, once there was one
+    said: list[str] = field(default_factory=list)  # the source's own notes of that
     left: str | None = None
     rest: Iterator[Passage] = field(default_factory=lambda: iter(()))
     ahead: Passage | None = None
@@ -48,7 +50,7 @@ class _Reading:
             self.ahead = next(self.rest, None)
         self.documents += 1
         if self.ahead is None and not self.in_one:
-            self.in_one = self.documents
+            self.in_one, self.said = self.documents, self.source.notes()
 
 
 class Mixture(Source):
@@ -130,12 +132,14 @@ class Mixture(Source):
             asked = f" of the text (asked: {100 * self.weights[name]:g} %)" if self.weights else " of the text"
             count = f"{one.documents:,} document{'' if one.documents == 1 else 's'}"
             line = f"{name}: {count}, {one.characters:,} characters, {share}{asked}"
+            inside = name
             if one.left:
                 line += f"; not read to its end, left out from {one.left} on"
             elif one.in_one:
                 times = one.documents / one.in_one
                 line += ", read once" if times == 1 else f", read {times:.2f} times"
-            lines += [line, *(f"{name}: {note}" for note in one.source.notes())]
+                inside += "" if times == 1 else ", each time"
+            lines += [line, *(f"{inside}: {note}" for note in (one.said or one.source.notes()))]
         return lines
 
     def _one_by_one(self, readings: dict[str, _Reading]) -> Iterator[str]:

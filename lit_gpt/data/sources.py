@@ -78,7 +78,7 @@ class StandardLibrary(Source):
         if limit is not None and limit < 1:
             raise UserError(f"limit {limit} of StandardLibrary leaves no text; give a number of bytes, or null for all")
 
-    def __iter__(self) -> Iterator[str]:
+    def passages(self) -> Iterator[Passage]:
         taken = 0
         for path in self.files():
             try:
@@ -91,7 +91,7 @@ class StandardLibrary(Source):
             if self.limit is not None and taken + size > self.limit:
                 continue
             taken += size
-            yield text
+            yield Passage(text, where=str(path))
 
     def signature(self) -> str | None:
         return stat_signature(self.files(), f"{platform.python_version()} {self.limit}")

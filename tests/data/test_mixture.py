@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +159,27 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], words:
 def test_a_source_without_text_cannot_have_a_share(void: Source, words: str) -> None:
     with pytest.raises(UserError, match=f"source 'b' of Mixture, Given.*{words}"):
         list(Mixture({"a": Given(*"xyz" * 100), "b": void}, {"a": 0.5, "b": 0.5}))
+
+
+def test_a_config_names_sources_within_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lit_gpt.commands.prepare import main
+
+    for name in ("en", "zh"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name} poem {n}\n\n" for n in range(60)))
+    reader = "{{class_path: TextFiles, init_args: {{paths: {}, separator: \\n\\n}}}}"
+    (tmp_path / "a.yaml").write_text(
+        "data:\n  tokenizer: Byte\n  split_by: hash\n  source:\n    class_path: Mixture\n    init_args:\n"
+        f"      sources:\n        en: {reader.format(tmp_path / 'en.txt')}\n        zh:\n"
+        "          class_path: Mixture\n          init_args:\n"
+        f"            sources: {{poems: {reader.format(tmp_path / 'zh.txt')}}}\n            tags: {{poems: <|zh|>}}\n"
+        "      weights: {en: 0.25, zh: 0.75}\n"
+    )
+    words = ["--config", str(tmp_path / "a.yaml"), "--data.context", "8"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "en: 0.25 TextFiles(" in said and "zh: 0.75 Mixture(poems: <|zh|> TextFiles(" in said
+    assert "zh: 177 documents, 1,740 characters, 74.68 % of the text (asked: 75 %), read 2.95 times" in said
+    assert "zh, each time: poems: 60 documents, 590 characters, 100.00 % of the text, read once" in said
+    typed = ["--data.source.weights", "{en: 0.5, zh: 0.6}"]
+    with pytest.raises(UserError, match="add up to 1.1 and not to 1"):
+        main([*words, *typed])
