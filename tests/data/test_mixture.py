@@ -183,3 +183,15 @@ def test_a_config_names_sources_within_it(tmp_path: Path, capsys: pytest.Capture
     typed = ["--data.source.weights", "{en: 0.5, zh: 0.6}"]
     with pytest.raises(UserError, match="add up to 1.1 and not to 1"):
         main([*words, *typed])
+
+
+def test_own_splits_are_those_of_all_its_sources_each_once() -> None:
+    class Split(Given):
+        def own_split(self, split: str) -> Source | None:
+            return Given(*(f"{split} {text}" for text in self.documents)) if split == "val" else None
+
+    mixture = Mixture({"a": Split("one"), "b": Split("two")}, {"a": 0.5, "b": 0.5}, tags={"b": "<b>"})
+    own = mixture.own_split("val")
+    assert own is not None and list(own) == ["val one", "val two"] and own.special_tokens == ("<b>",)
+    assert mixture.own_split("test") is None
+    assert Mixture({"a": Split("one"), "b": Given("two")}).own_split("val") is None
