@@ -44,70 +44,60 @@ class Packed(Rows):
         self._starts, self._sizes = starts[by_row], sizes[by_row]
         self._first = np.concatenate(([0], np.cumsum(np.bincount(row_of, minlength=rows))))
         self.count = self.long_rows + rows
+        self._none = np.empty(0, np.int64)  # also makes what is read int64
         stretches = whole + (rest > 0)
         self._cut, self._stretches = int((stretches > 1).sum()), int(stretches[stretches > 1].sum())
         self.filled = self.long_rows * context + int(sizes.sum(dtype=np.int64))
 
     def batch(self, numbers: np.ndarray) -> Batch:
-        ids, context, corpus = self.corpus.ids, self.context, self.corpus
-        starts, sizes, segments = self._parts(numbers)
-        stops = (starts + sizes + 1).tolist()
-        # Each part is one token more than its inputs; empty places are tokens of no document.
-        empty = starts == NOTHING
-        nothing = np.zeros(context + 1, ids.dtype)
-        places = list(zip(starts.tolist(), stops, strict=True))
-        flat = np.concatenate([ids[a:b] if a != NOTHING else nothing[: b - a] for a, b in places])
-        lasts = np.cumsum(sizes + 1) - 1
-        inner = np.ones(len(flat), bool)
-        inner[lasts] = False
-        inputs = flat[inner].astype(np.int64)
-        inner[lasts] = True
-        inner[lasts - sizes] = False
-        targets = flat[inner].astype(np.int64)
+        corpus, context = self.corpus, self.context
+        starts, sizes, counts = self._parts(numbers)
+        rows = np.repeat(np.arange(len(numbers)), counts)
+        ends = np.bincount(rows, sizes, len(numbers)).astype(np.int64)
+        # Each part is read with one token more than its inputs: its last target.
+        stops, lasts = starts + sizes + 1, np.cumsum(sizes + 1) - 1
+        read = np.concatenate([self._none, *corpus.ids.stretches(starts, stops)])
+        is_input, is_target = np.ones(len(read), bool), np.ones(len(read), bool)
+        is_input[lasts] = False
+        is_target[lasts - sizes] = False
+        inputs, targets = read[is_input], read[is_target]
         if corpus.scored is not None:
-            scored = np.concatenate([corpus.scored[a:b] if a != NOTHING else nothing[: b - a] for a, b in places])
-            targets[scored[inner] == 0] = IGNORED
-        if empty.any():
-            targets[np.repeat(empty, sizes)] = IGNORED
+            scored = np.concatenate([self._none, *corpus.scored.stretches(starts, stops)])
+            targets[scored[is_target] == 0] = IGNORED
+        segments = np.repeat(np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], sizes)
+        if len(inputs) < len(numbers) * context:
+            filled = (np.arange(context) < ends[:, None]).ravel()
+            inputs, targets = _spread(inputs, filled, 0), _spread(targets, filled, IGNORED)
+            segments = _spread(segments, filled, np.repeat(counts, context))  # empty places follow the last part
         shape = (len(numbers), context)
         return Batch(
             torch.from_numpy(inputs).view(shape),
             torch.from_numpy(targets).view(shape),
-            torch.from_numpy(np.repeat(segments, sizes)).view(shape),
+            torch.from_numpy(segments).view(shape),
         )
 
     def _parts(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First input, number of inputs and segment of each part of each row; the start NOTHING for empty places."""
-        starts: list[np.ndarray] = []
-        sizes: list[np.ndarray] = []
-        segments: list[np.ndarray] = []
-        for number in numbers.tolist():
-            own_starts, own_sizes = self._row(number)
-            left = self.context - int(own_sizes.sum())
-            if left:
-                own_starts, own_sizes = np.append(own_starts, NOTHING), np.append(own_sizes, left)
-            starts.append(own_starts)
-            sizes.append(own_sizes)
-            segments.append(np.arange(len(own_sizes)))
-        return np.concatenate(starts), np.concatenate(sizes).astype(np.int64), np.concatenate(segments)
+        """First input and number of inputs of each part of all rows, and how many parts each row has."""
+        there = numbers != NOTHING
+        long = there & (numbers < self.long_rows)
+        packed = np.where(there & ~long, numbers - self.long_rows, 0)
+        first, last = self._first[packed], self._first[np.minimum(packed + 1, len(self._first) - 1)]
+        counts = np.where(long, 1, np.where(there, last - first, 0))
+        of_long = np.repeat(long, counts)
+        which = (np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum()))[~of_long]
+        starts, sizes = np.empty(len(of_long), np.int64), np.full(len(of_long), self.context, np.int64)
+        starts[~of_long], sizes[~of_long] = self._starts[which], self._sizes[which]
+        starts[of_long] = self._starts_of_long(numbers[long])
+        return starts, sizes, counts
 
-    def _row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        if number == NOTHING:
-            return self._starts[:0], self._sizes[:0]
-        if number < self.long_rows:
-            document = int(np.searchsorted(self._long_counts, number, side="right"))
-            before = int(self._long_counts[document - 1]) if document else 0
-            start = self._long_starts[document] + (number - before) * self.context
-            return np.array([start]), np.array([self.context])
-        number -= self.long_rows
-        first, last = self._first[number : number + 2].tolist()
-        return self._starts[first:last], self._sizes[first:last]
-
-    def averaged(self, values: np.ndarray) -> np.ndarray:
-        numbers = np.arange(self.long_rows)
+    def _starts_of_long(self, numbers: np.ndarray) -> np.ndarray:
+        """First input of rows that one long document fills."""
         document = np.searchsorted(self._long_counts, numbers, side="right")
         before = np.concatenate(([0], self._long_counts))[document]
-        long = self._long_starts[document] + (numbers - before) * self.context + 1
+        return self._long_starts[document] + (numbers - before) * self.context
+
+    def averaged(self, values: np.ndarray) -> np.ndarray:
+        long = self._starts_of_long(np.arange(self.long_rows)) + 1
         means = sums_over(self.corpus, values, long, long + self.context) / self.context
         if not len(self._starts):
             return means
@@ -135,6 +125,13 @@ class Packed(Rows):
         if self.corpus.manifest.get("bos") is not None:
             firsts = firsts[:1]  # a text that was split by position begins within a document
         return self.corpus.bytes - TextBytes(tokenizer).at(self.corpus, firsts)
+
+
+def _spread(values: np.ndarray, filled: np.ndarray, elsewhere: int | np.ndarray) -> np.ndarray:
+    """Values at the filled places, in order. (F,) -> (N,)"""
+    spread = np.full(len(filled), elsewhere, np.int64)
+    spread[filled] = values
+    return spread
 
 
 def best_fit(sizes: np.ndarray, context: int) -> tuple[np.ndarray, int]:

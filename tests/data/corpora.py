@@ -8,11 +8,19 @@ import numpy as np
 from lit_gpt.data.datasets import IGNORED, Rows
 
 
+class InMemory(np.ndarray):
+    """Numbers in memory, asked as a column is."""
+
+    def stretches(self, starts: np.ndarray, stops: np.ndarray) -> list[np.ndarray]:
+        """Views of several stretches."""
+        return [self[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+
 class Made:
     """Stands for a corpus: ids in memory."""
 
     def __init__(self, ids: np.ndarray, offsets: np.ndarray | None = None, separator: bool = False) -> None:
-        self.ids, self.vocab_size, self.folder = ids, int(ids.max(initial=0)) + 1, Path("made")
+        self.ids, self.vocab_size, self.folder = ids.view(InMemory), int(ids.max(initial=0)) + 1, Path("made")
         self.scored: np.ndarray | None = None
         self.offsets = np.array([0, len(ids)]) if offsets is None else offsets
         self.document_bytes = np.diff(self.offsets)

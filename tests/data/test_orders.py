@@ -32,7 +32,6 @@ from lit_gpt.data.loading import Ordered, load
 from lit_gpt.data.samplers import NOTHING, RankBatches, Slots
 from lit_gpt.errors import UserError
 
-
 Found = dict[tuple[int, int], tuple[bytes, bytes]]
 
 

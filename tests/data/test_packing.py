@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora import Made, documents_of
+from corpora import InMemory, Made, documents_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +85,7 @@ def test_a_batch_is_its_rows_and_empty_rows_score_nothing() -> None:
 
 def test_what_is_not_scored_is_no_target() -> None:
     corpus = Made.of_documents([6, 30, 4])
-    corpus.scored = (np.arange(40) % 3 != 0).astype(np.uint8)
+    corpus.scored = (np.arange(40) % 3 != 0).astype(np.uint8).view(InMemory)
     rows = Packed(corpus, 8)
     batch = rows.batch(np.arange(len(rows)))
     scored = sorted(batch.targets[batch.targets != IGNORED].tolist())
@@ -133,7 +133,7 @@ def test_each_document_is_scored_as_it_is_alone(position: Any, window: int | Non
     inputs, targets, segments, _ = rows.batch(np.arange(len(rows)))
     assert segments is not None
     together = net(inputs, segments=segments)
-    for row, segment in ((row, segment) for row in range(len(rows)) for segment in segments[row].unique()):
+    for row, segment in ((one, two) for one in range(len(rows)) for two in segments[one].unique()):
         inside = segments[row] == segment
         if (targets[row][inside] != IGNORED).any():
             alone = net(inputs[row][inside][None])
