@@ -58,7 +58,8 @@ class Mixture(Source):
 
     With weights, the next document is always of the source that is furthest behind its share, so that the shares hold
     all along the text as near as whole documents allow. As the default is that nothing is lost, sources that are over
-    before others begin again: how often, the report says. A filter against duplicates takes such repeats out again.
+    before others begin again: how often, the report says. Split such a text by hash, or give a val_source: by another
+    split, a document may come in training and in validation. A filter against duplicates takes repeats out again.
 
     Args:
         sources: The sources by name; mixtures may be among them.
