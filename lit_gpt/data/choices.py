@@ -26,10 +26,13 @@ from lit_gpt.data.pretrained import Pretrained
 from lit_gpt.data.prompts import Prompts
 from lit_gpt.data.records import Instruction, Labelled, Seq2Seq
 from lit_gpt.data.samplers import RandomCrops, Sequential, Shuffled
+from lit_gpt.data.sentence_piece import SentencePiece
 from lit_gpt.data.sources import StandardLibrary
 from lit_gpt.data.text_files import TextFiles
+from lit_gpt.data.tiktoken_ import Tiktoken
 from lit_gpt.data.token_budget import TokenBudget
 from lit_gpt.data.tokenizers import BPE, Byte, Char, Saved
+from lit_gpt.data.word_piece import WordPiece
 
 __all__ = [
     "BPE",
@@ -68,10 +71,13 @@ __all__ = [
     "ReplaceTokens",
     "Saved",
     "Seq2Seq",
+    "SentencePiece",
     "Sequential",
     "Shuffled",
     "StandardLibrary",
     "TextFiles",
+    "Tiktoken",
     "TokenBudget",
     "Windows",
+    "WordPiece",
 ]

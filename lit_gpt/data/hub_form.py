@@ -58,6 +58,41 @@ def characters_alone(alphabet: str, special: list[str], unk: str | None) -> str:
     return _with_special(inner, special)
 
 
+def characters_joined(ids: dict[str, int], pairs: list[tuple[str, str]], special: dict[str, int], unk: str) -> str:
+    """Pieces of characters that pairs are joined to, in their order; what none of them spells is spelled by bytes."""
+    from tokenizers import Tokenizer, decoders, models
+
+    inner = Tokenizer(models.BPE(vocab=ids | special, merges=pairs, unk_token=unk, byte_fallback=True))
+    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return _with_special(inner, sorted(special, key=special.__getitem__))
+
+
+def bytes_joined(ids: dict[str, int], pairs: list[tuple[str, str]], special: dict[str, int], regex: str) -> str:
+    """Words by a pattern; each that is a token is taken as it is, in others pairs are joined in their order."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    inner = Tokenizer(models.BPE(vocab=ids | special, merges=pairs, ignore_merges=True))
+    words = pre_tokenizers.Split(Regex(regex), "isolated")
+    on_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([words, on_bytes])
+    inner.decoder = decoders.ByteLevel()
+    return _with_special(inner, sorted(special, key=special.__getitem__))
+
+
+def merges(order: dict[str, float]) -> list[tuple[str, str]]:
+    """All pairs of tokens that make a token, in the order of what they make, then in that of their first, their second.
+
+    Args:
+        order: Each token's place, the least first.
+    """
+    pairs = []
+    for token in sorted(order, key=order.__getitem__):
+        split = ((token[:at], token[at:]) for at in range(1, len(token)))
+        known = [(one, two) for one, two in split if one in order and two in order]
+        pairs += sorted(known, key=lambda pair: (order[pair[0]], order[pair[1]]))
+    return pairs
+
+
 def _with_special(inner: Any, special: list[str]) -> str:
     from tokenizers import AddedToken
 

@@ -184,6 +184,9 @@ class Pretrained(Tokenizer):
         built = Inner.from_str(json.dumps(built_anew(name, content, settings)))
         return way(built) == way(self._inner)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_known_cutting": None}
+
     # -- made and made again -----------------------------------------------------------------------------------------
 
     def _loaded(self) -> Any:

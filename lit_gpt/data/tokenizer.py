@@ -54,6 +54,11 @@ class Tokenizer:
         """Itself, so that a made tokenizer may stand where a class to be made is expected."""
         return self
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if (inner := state.get("_inner")) is not None:
+            inner.encode_special_tokens = True  # which the tokenizers library forgets when it is pickled
+
     # -- what a subclass writes --------------------------------------------------------------------------------------
 
     def train(self, texts: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 here; tokenizers are trained on a small text, so nothing is fetched."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def test_special_tokens_come_behind_the_others_and_are_read_by_transformers(tmp_
         assert one.special_id("<|bot|>") == first + 1 and first + 1 in one.special_ids
         assert one.decode([first, *one.encode("the"), first + 1]) == "the" and one.token(first) == "<|user|>"
     assert theirs(tmp_path / "a").convert_tokens_to_ids(["<|user|>", "<|bot|>"]) == [first, first + 1]
+    assert pickle.loads(pickle.dumps(ours)).encode(text) == plain.encode(text)
     assert ours.add_tokens(["<|bot|>"]) == {} and ours.encode(text).count(first + 1) == 1
     assert Tokenizer.restore(ours.state()).encode(text) == ours.encode(text)
 
