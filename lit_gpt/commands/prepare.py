@@ -53,6 +53,7 @@ def report(data: Any) -> Iterator[str]:
     for split, corpus in prepared.corpora.items():
         yield f"  {split.removeprefix('extra/'):10} {_counts(corpus)}"
     yield from (f"  {'left out':10} {line}" for line in _left_out(prepared.manifest))
+    yield from (f"  {'read':10} {line}" for line in prepared.manifest["notes"])
     batches = data.batches_per_epoch()
     windows = f"{data.windows_per_epoch:,} windows of {data.context}"
     yield f"  {'epoch':10} {windows}, {batches:,} batches of {data.batch_size}"
@@ -75,7 +76,6 @@ def _left_out(manifest: dict[str, Any]) -> Iterator[str]:
         yield f"{manifest['dropped_characters']:,} characters in all"
     if manifest["cut"]:
         yield f"nothing, but {manifest['cut']:,} words of over {FORCED:,} characters are cut into several"
-    yield from manifest["notes"]
 
 
 def _verify(folder: str) -> int:

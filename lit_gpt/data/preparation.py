@@ -71,6 +71,13 @@ class Recipe:
         self.shares = Fractions(val, 0.0 if self.test_source else self.shares.test)
         if not val and not self.val_source:
             raise UserError("val_fraction 0 leaves no validation text; give one above 0, or a val_source")
+        if self.source.repeats and (val or self.shares.test):
+            if self.split_by not in (None, "hash"):
+                raise UserError(
+                    f"split_by {self.split_by} would put documents that {type(self.source).__name__} reads again into"
+                    " training and validation; take split_by hash, or give a val_source"
+                )
+            self.split_by = "hash"
         for name in self.extra_val:
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
                 raise UserError(

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lit_gpt.data import BPE, Byte, Char, TextFiles, Tokenizer
+from lit_gpt.data import BPE, Byte, Char, Mixture, TextFiles, Tokenizer, Windows
 from lit_gpt.data.preparation import Prepared, Recipe, cache_folder, prepare
-from lit_gpt.data.splits import Fractions
+from lit_gpt.data.splits import Fractions, SplitBy
 from lit_gpt.errors import UserError
 
 
@@ -158,6 +161,54 @@ def test_empty_splits_and_names_that_are_no_names_are_refused(text: Path, tmp_pa
         recipe(text, extra_val={"a/b": TextFiles(str(text))})
     with pytest.raises(UserError, match="named 'test', as a split is"):
         recipe(text, extra_val={"test": TextFiles(str(text))})
+
+
+def test_documents_that_come_again_stay_in_one_split(tmp_path: Path) -> None:
+    for name, count in (("small", 10), ("large", 200)):
+        (tmp_path / name).write_text("\n".join(f"{name} text of number {number}" for number in range(count)))
+    sources = {name: lambda name=name: TextFiles(str(tmp_path / name), "\n") for name in ("small", "large")}
+    mixture = Mixture(sources, weights={"small": 0.5, "large": 0.5})
+    with pytest.raises(UserError, match="split_by position would put .* take split_by hash"):
+        Recipe(mixture, Byte(eos="|"), Fractions(0.3, 0.0), split_by="position")
+    prepared = prepare(Recipe(mixture, Byte(eos="|"), Fractions(0.3, 0.0)))
+    texts = [
+        {prepared.tokenizer.decode(corpus.document(d).tolist()) for d in range(corpus.documents)}
+        for corpus in prepared.corpora.values()
+    ]
+    assert len(texts[0] | texts[1]) == 210 and not texts[0] & texts[1]
+
+
+@given(
+    st.lists(st.text(max_size=40), min_size=1, max_size=12),
+    st.sampled_from(["position", "document", "hash"]),
+    st.sampled_from([Byte, Char, lambda: BPE(vocab_size=300)]),
+)
+@settings(max_examples=40, deadline=None)
+def test_what_was_read_comes_back_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], by: SplitBy, new: Callable[[], Tokenizer]
+) -> None:
+    """Random Unicode with all line ends, marks and controls; the windows of each split joined, in order."""
+    folder = tmp_path_factory.mktemp("text")
+    for number, text in enumerate(texts):
+        (folder / f"{number:02}.txt").write_bytes(text.encode())
+    rest = "\ufeffmore\r\n\0 of it. 春眠不覺曉 🙂" * 9
+    (folder / "99.txt").write_bytes(rest.encode())
+    paths = sorted(str(path) for path in folder.iterdir() if path.stat().st_size)
+    whole = [text.removeprefix("\ufeff") for text in [*texts, rest]]  # the mark at the start of a file is none of it
+    shares = Fractions(0.3, 0.0) if by == "position" else Fractions(0.0, 0.0)
+    own = None if by == "position" else TextFiles(paths)
+    prepared = prepare(Recipe(TextFiles(paths), new(), shares, split_by=by, val_source=own))
+    read = {}
+    for split, corpus in prepared.corpora.items():
+        windows = Windows(corpus, 7)
+        ids = corpus.ids[:1].tolist()
+        for number in range(len(windows)):
+            ids += [id for id in windows[number].targets.tolist() if id >= 0]
+        read[split] = prepared.tokenizer.decode(ids)
+    if by == "position":
+        assert read["train"] + read["val"] == "".join(whole)
+    else:
+        assert read["train"] == read["val"] == "".join(whole)
 
 
 def _prepare_in_process(text: Path, folder: Path, results: "multiprocessing.Queue[bool]") -> None:
