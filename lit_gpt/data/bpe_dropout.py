@@ -151,7 +151,7 @@ class Merges(NamedTuple):
             for token, id in ids.items()
             if id not in added and token and all(character in byte_of for character in token)
         }
-        if any(character not in ids for character in byte_of):
+        if not model["merges"] or any(character not in ids for character in byte_of):
             return None
         pairs = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
         rank = {(ids[a], ids[b]): (number, ids[a + b]) for number, (a, b) in enumerate(pairs)}
