@@ -137,19 +137,22 @@ class TokenData(LightningDataModule):
     def prepared(self) -> Prepared:
         """Tokenizer and corpora; made on first use, by one process for all."""
         if self._prepared is None:
-            recipe = Recipe(
-                source=self._source(),
-                tokenizer=self._made_tokenizer(),
-                shares=self._shares,
-                split_by=self._split_by,
-                val_source=self._val_source() if self._val_source else None,
-                test_source=self._test_source() if self._test_source else None,
-                extra_val={name: source() for name, source in self._extra_val.items()},
-                form=self._form(),
-                filters=[new() for new in self._filters],
-            )
-            self._prepared = prepare(recipe, self.folder, self.engine)
+            self._prepared = prepare(self.recipe(), self.folder, self.engine)
         return self._prepared
+
+    def recipe(self) -> Recipe:
+        """All that decides which ids are written, made anew."""
+        return Recipe(
+            source=self._source(),
+            tokenizer=self._made_tokenizer(),
+            shares=self._shares,
+            split_by=self._split_by,
+            val_source=self._val_source() if self._val_source else None,
+            test_source=self._test_source() if self._test_source else None,
+            extra_val={name: source() for name, source in self._extra_val.items()},
+            form=self._form(),
+            filters=[new() for new in self._filters],
+        )
 
     def _made_tokenizer(self) -> Tokenizer:
         tokenizer = self._new_tokenizer()

@@ -261,6 +261,21 @@ def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Token
         return tokenizer
     if kept.exists():
         return Tokenizer.load(kept)
+    train_tokenizer(recipe, surveys)
+    draft = working / "tokenizer.draft"
+    tokenizer.save(draft)
+    draft.replace(kept)
+    return tokenizer
+
+
+def train_tokenizer(recipe: Recipe, surveys: dict[str, Survey]) -> None:
+    """Lets the recipe's tokenizer learn what it learns when the text is prepared.
+
+    Args:
+        recipe: With a tokenizer that is still to be trained.
+        surveys: Of the recipe.
+    """
+    tokenizer = recipe.tokenizer
     if tokenizer.sees_all_text:
         total = sum(found.characters for found in surveys.values())
         parts: Iterable[Part] = recipe.parts(surveys)
@@ -269,10 +284,6 @@ def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Token
         parts = (part for part in recipe.main_parts(surveys[""]) if part.split == TRAIN)
     with Progress("training the tokenizer", total if tokenizer.learns_from is None else None) as progress:
         tokenizer.train(_counted(drawn(parts, total, tokenizer.learns_from), progress.advance))
-    draft = working / "tokenizer.draft"
-    tokenizer.save(draft)
-    draft.replace(kept)
-    return tokenizer
 
 
 def _counted(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
