@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,8 @@ from lit_gpt.data.engines import Engine, InProcess, Packet, Processes, Stopped
 from lit_gpt.data.filters import Filter
 from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, read_manifest, sync_folder, write_json
 from lit_gpt.data.forms import Form, PlainText
-from lit_gpt.data.packets import Pieces, as_parts, drawn, packets
+from lit_gpt.data.learning import train_tokenizer
+from lit_gpt.data.packets import Pieces, as_parts, packets
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.data.sources import Source
 from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
@@ -266,30 +267,6 @@ def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Token
     tokenizer.save(draft)
     draft.replace(kept)
     return tokenizer
-
-
-def train_tokenizer(recipe: Recipe, surveys: dict[str, Survey]) -> None:
-    """Lets the recipe's tokenizer learn what it learns when the text is prepared.
-
-    Args:
-        recipe: With a tokenizer that is still to be trained.
-        surveys: Of the recipe.
-    """
-    tokenizer = recipe.tokenizer
-    if tokenizer.sees_all_text:
-        total = sum(found.characters for found in surveys.values())
-        parts: Iterable[Part] = recipe.parts(surveys)
-    else:
-        total = surveys[""].characters
-        parts = (part for part in recipe.main_parts(surveys[""]) if part.split == TRAIN)
-    with Progress("training the tokenizer", total if tokenizer.learns_from is None else None) as progress:
-        tokenizer.train(_counted(drawn(parts, total, tokenizer.learns_from), progress.advance))
-
-
-def _counted(texts: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
-    for text in texts:
-        yield text
-        advance(len(text))
 
 
 def _joined(recipe: Recipe, tokenizer: Tokenizer, working: Path, shards: list[Path]) -> dict[str, Any]:
