@@ -229,11 +229,17 @@ class Typed:
         return self.files[0].stem if self.files else None
 
 
+#: Which source reads a file of each ending; TextFiles reads all others.
+_READERS = {".jsonl": "JsonLines", ".ndjson": "JsonLines", ".parquet": "Parquet", ".csv": "Csv", ".tsv": "Csv"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
 def with_text_files(typed: Typed, *below: dict[str, Any]) -> list[str]:
     """The typed words, with TextFiles named wherever only the paths of a text were typed.
 
     So `--data.source.paths my_text/` is enough, also over a file or checkpoint that names StandardLibrary, which has no
-    paths. A class that was typed, or any other that a file names, stays.
+    paths; files of records, by their endings, get the source that reads them. A class that was typed, or any other that
+    a file names, stays.
 
     Args:
         typed: What was typed.
@@ -247,5 +253,17 @@ def with_text_files(typed: Typed, *below: dict[str, Any]) -> list[str]:
         named = next((str(one) for one in classes if one), "StandardLibrary")
         if named.rpartition(".")[2] == "StandardLibrary":
             at = next((place for place, word in enumerate(words) if word.partition("=")[0] == f"--{key}.paths"), 0)
-            words.insert(at, f"--{key}=TextFiles")
+            words.insert(at, f"--{key}={_reader(typed.get(f'{key}.paths'))}")
     return words
+
+
+def _reader(paths: Any) -> str:
+    """The source for files of these names, if all have one ending."""
+    names = paths if isinstance(paths, list) else load_yaml(str(paths)) if str(paths).startswith("[") else [paths]
+    kinds = set()
+    for name in names if isinstance(names, list) else [paths]:
+        plain = str(name).lower()
+        for ending in _COMPRESSED:
+            plain = plain.removesuffix(ending)
+        kinds.add(_READERS.get(Path(plain).suffix, "TextFiles"))
+    return kinds.pop() if len(kinds) == 1 else "TextFiles"

@@ -57,6 +57,7 @@ def report(data: Any) -> Iterator[str]:
     batches = data.batches_per_epoch()
     windows = f"{data.windows_per_epoch:,} windows of {data.context}"
     yield f"  {'epoch':10} {windows}, {batches:,} batches of {data.batch_size}"
+    yield from (f"  {'rows':10} {line}" for line in data.notes())
 
 
 def _counts(corpus: Any) -> str:

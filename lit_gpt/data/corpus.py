@@ -165,11 +165,8 @@ class Corpus:
             # A file that is shorter than its map ends the process by SIGBUS when it is read: find out now.
             actual = path.stat().st_size if path.exists() else -1
             if actual != facts["bytes"]:
-                state = "is missing" if actual < 0 else f"has {actual} bytes"
-                raise UserError(
-                    f"corpus file {path} {state} instead of {facts['bytes']} bytes;"
-                    f" remove {self.folder} and prepare again"
-                )
+                state = "is missing" if actual < 0 else f"has {actual} bytes instead of {facts['bytes']} bytes"
+                raise UserError(f"corpus file {path} {state}; remove {self.folder} and prepare again")
         self.vocab_size = self.manifest["vocab_size"] if vocab_size is None else vocab_size
         if self.manifest["largest_id"] >= self.vocab_size:
             raise UserError(

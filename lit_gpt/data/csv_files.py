@@ -22,21 +22,22 @@ class Csv(RecordFiles):
     Args:
         paths: A file, a folder or a glob (`data/**/*.csv`), or a list of them, read in the order given.
         field: The column that holds the text; null gives a data.form whole records.
-        delimiter: The character between values, \\t for a tab.
+        delimiter: The character between values, \\t for a tab; by default a comma, in files named .tsv a tab.
     """
 
     endings = (".csv", ".tsv")
 
-    def __init__(self, paths: str | list[str], field: str | None = "text", delimiter: str = ",") -> None:
+    def __init__(self, paths: str | list[str], field: str | None = "text", delimiter: str | None = None) -> None:
         super().__init__(paths, field)
         # A command line has no other way of typing a tab.
-        self.delimiter = delimiter.replace("\\t", "\t")
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+        self.delimiter = None if delimiter is None else delimiter.replace("\\t", "\t")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise UserError(f"delimiter {delimiter!r} of Csv is not one character between values; give , or ; or \\t")
 
     def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         csv.field_size_limit(2**31 - 1)  # for the whole process: its default, 128 KiB, refuses a long document
-        rows = csv.reader(text_lines(path), delimiter=self.delimiter, strict=True)
+        delimiter = self.delimiter or ("\t" if ".tsv" in (suffix.lower() for suffix in path.suffixes) else ",")
+        rows = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
         names: list[str] | None = None
         while True:
             where = f"{path}:{rows.line_num + 1}"
@@ -56,7 +57,7 @@ class Csv(RecordFiles):
             elif len(row) != len(names):
                 raise UserError(
                     f"{where} has {len(row)} value(s) and the header has {len(names)}; quote values that hold"
-                    f" {self.delimiter!r} or line breaks, or give the delimiter"
+                    f" {delimiter!r} or line breaks, or give the delimiter"
                 )
             else:
                 yield where, dict(zip(names, row, strict=True))

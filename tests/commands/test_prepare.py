@@ -1,5 +1,6 @@
 """`lit-gpt prepare` through the front door."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,24 @@ def test_mistakes_end_with_2_and_one_line(
     assert main(["prepare", *[str(text) if word == "TEXT" else word for word in words]]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "the cat sat on the mat"}\n' * 40),
+        ("a.csv", "text\n" + "the cat sat on the mat\n" * 40),
+        ("a.tsv.gz", None),
+    ],
+)
+def test_paths_alone_are_read_by_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, content: str | None
+) -> None:
+    monkeypatch.setenv("LIT_GPT_CACHE", str(tmp_path / "cache"))
+    if content is None:
+        (tmp_path / name).write_bytes(gzip.compress(b"a\ttext\n" + b"1\tthe cat sat on the mat\n" * 40))
+    else:
+        (tmp_path / name).write_text(content)
+    words = ["--data.source.paths", str(tmp_path / name), "--data.tokenizer", "Byte", "--data.context", "8"]
+    assert main(["prepare", *words]) == 0
+    assert "36 documents" in capsys.readouterr().out

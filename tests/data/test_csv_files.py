@@ -14,14 +14,14 @@ from lit_gpt.errors import UserError
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-@given(rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=5), delimiter=st.sampled_from([",", ";", "\t"]))
+@given(rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=5), delimiter=st.sampled_from([",", ";", "\t", None]))
 @settings(max_examples=100, deadline=None)
 def test_what_was_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str | None
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "a.csv"
     with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        writer = csv.writer(file, delimiter=delimiter or ",", quoting=csv.QUOTE_ALL)
         writer.writerows([("label", "text"), *rows])
     assert list(Csv(str(path), delimiter=delimiter)) == [text for _, text in rows]
     assert list(Csv(str(path), None, delimiter)) == [{"label": label, "text": text} for label, text in rows]
