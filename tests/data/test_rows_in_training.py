@@ -1,0 +1,172 @@
+"""Rows, orders and augmentations of TokenData under Lightning's own Trainer: resumed, dealt out, refused, said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_module import Recorder, SaveAt, trainer
+
+from lit_gpt.data import (
+    BPE,
+    BPEDropout,
+    Byte,
+    Curriculum,
+    MaskTokens,
+    Packed,
+    Prompts,
+    RandomCrops,
+    ReplaceTokens,
+    Sequential,
+    Shuffled,
+    TextFiles,
+    TokenBudget,
+    TokenData,
+    Windows,
+)
+from lit_gpt.data.datasets import IGNORED
+from lit_gpt.errors import UserError
+
+
+class Shown(Recorder):
+    """Writes down inputs too."""
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        segments = [] if batch.segments is None else batch.segments.tolist()
+        self.seen.append([batch.inputs.tolist(), batch.targets.tolist(), segments])  # type: ignore[arg-type]
+        return self.weight * 1.0
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    file = tmp_path / "text.txt"
+    lines = [" ".join(f"word{(7 * line + place) % 13}" for place in range(1 + line * line % 11)) for line in range(60)]
+    file.write_text("\n".join(lines))
+    return file
+
+
+def data(text: Path, **options: Any) -> TokenData:
+    byte = lambda: Byte(bos="<s>", eos="</s>", pad="<pad>")  # noqa: E731
+    defaults: dict[str, Any] = {"tokenizer": byte, "context": 64, "batch_size": 4, "seed": 7}
+    return TokenData(source=TextFiles(str(text), separator="\n"), **{**defaults, **options})
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "packed": {"rows": Packed},
+    "prompts": {"rows": Prompts},
+    "curriculum": {"rows": Packed, "order": lambda: Curriculum(stages=3)},
+    "growing": {"order": lambda: Curriculum(by=None, start_context=16, grow_epochs=1.5)},
+    "budget": {"rows": Prompts, "order": lambda: TokenBudget(300)},
+    "masked": {"augment": [MaskTokens, lambda: ReplaceTokens(0.2)]},
+    "masked budget": {"rows": Prompts, "order": lambda: TokenBudget(300), "augment": [MaskTokens]},
+    "dropout": {"rows": Packed, "tokenizer": lambda: BPE(vocab_size=300), "augment": [lambda: BPEDropout(0.3)]},
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_resumed_at_any_batch_it_goes_on_as_if_never_stopped(kind: str, text: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_epochs": 3, "val_check_interval": 1.0}
+    whole = Shown()
+    first = data(text, **KINDS[kind])
+    per_epoch = first.batches_per_epoch()
+    assert per_epoch > 2
+    stops = {1, per_epoch - 1, per_epoch, per_epoch + 1, 2 * per_epoch}
+    trainer(tmp_path, callbacks=[SaveAt(tmp_path, stops)], **options).fit(whole, datamodule=first)
+    assert len(whole.seen) == 3 * per_epoch
+    assert whole.seen[:per_epoch] != whole.seen[per_epoch : 2 * per_epoch]
+    for stop in sorted(stops):
+        rest = Shown()
+        resumed = data(text, **KINDS[kind])
+        trainer(tmp_path, **options).fit(rest, datamodule=resumed, ckpt_path=tmp_path / f"{stop}.ckpt")
+        assert rest.seen == whole.seen[stop:], f"resumed from {stop}"
+        assert resumed.position() == (3, 0)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_two_ranks_see_together_what_one_sees(kind: str, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = list(data(text, **KINDS[kind]).train_dataloader())
+    ranks = []
+    for rank in range(2):
+        half = data(text, batch_size=2, **KINDS[kind])
+        monkeypatch.setattr(half, "_ranks", lambda rank=rank: (2, rank))
+        ranks.append(list(half.train_dataloader()))
+        assert half.batches_per_epoch(2) == len(ranks[-1])
+    if "budget" in kind:  # a slot is a batch
+        dealt = [batch for pair in zip(*ranks, strict=True) for batch in pair]
+        for one_alone, together in zip(one, dealt, strict=False):
+            assert torch.equal(one_alone.inputs, together.inputs) and torch.equal(one_alone.targets, together.targets)
+        assert all((batch.targets == IGNORED).all() for batch in dealt[len(one) :])
+    elif kind != "growing":  # of which each batch is cut down by itself
+        for batch, even, odd in zip(one, *ranks, strict=True):
+            assert torch.equal(batch.inputs[0::2], even.inputs) and torch.equal(batch.inputs[1::2], odd.inputs)
+    scored = [sorted(t for b in batches for t in b.targets.flatten().tolist()) for batches in (one, sum(ranks, []))]
+    assert [t for t in scored[0] if t != IGNORED] == [t for t in scored[1] if t != IGNORED]
+
+
+@pytest.mark.parametrize("rows", [Windows, Packed, Prompts])
+def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: Any, text: Path) -> None:
+    given = data(text, rows=rows, augment=[lambda: MaskTokens(1.0)], test_fraction=0.1)
+    (loader,) = given.val_dataloader()
+    batches = list(loader)
+
+    def count(batches: Any) -> int:
+        return sum(int(((batch.targets >= 0) & (batch.targets < 256)).sum()) for batch in batches)
+
+    assert count(batches) == given.bytes_scored() and count(given.test_dataloader()) == given.bytes_scored("test")
+    assert not any((batch.inputs == 258).any() for batch in batches)  # the mask
+    assert (batches[0].segments is not None) == (rows is Packed)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rows": Packed, "order": RandomCrops}, "Packed has no rows that begin anywhere; take Shuffled"),
+        ({"rows": lambda c, t: Windows(c, t, 5), "order": RandomCrops}, "stride 5 of Windows has no meaning"),
+        ({"rows": lambda c, t: Windows(c, t, 0)}, "stride 0 of Windows"),
+        ({"rows": Prompts, "context": 4}, "training text has no record that fits: .* data.context"),
+        ({"rows": Prompts, "order": lambda: TokenBudget(10)}, "tokens 10 of TokenBudget is less than"),
+        ({"tokenizer": Byte, "augment": [MaskTokens]}, "MaskTokens needs a mask"),
+        ({"augment": [BPEDropout]}, "BPEDropout needs a tokenizer of byte-level BPE, Byte is none"),
+        ({"order": lambda: Curriculum(start_context=3)}, "start_context 3 of Curriculum"),
+        ({"context": 5000}, "needs 5001; give more text or a smaller data.context"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(options: dict[str, Any], words: str, text: Path) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        data(text, **options).setup("fit")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_cut_or_dropped_is_said_once_at_the_start(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = data(text, rows=Prompts, context=40)
+    given.setup("fit")
+    said = capsys.readouterr().err
+    assert "records are longer than 40 tokens, dropped" in said and "val: " in said
+    assert given.notes() == [line for line in said.splitlines() if "records" in line]
+    given.setup("validate")
+    assert not capsys.readouterr().err
+    packed = data(text, rows=Packed)
+    packed.setup("fit")
+    assert "places in packed rows stay empty" in capsys.readouterr().err
+    data(text, order=Shuffled).setup("fit")
+    assert not capsys.readouterr().err
+
+
+def test_a_described_batch_tells_segments_in_few_words(text: Path) -> None:
+    shown = data(text, rows=Packed, order=Sequential).describe_batch(1)
+    (segments,) = [line for line in shown.splitlines() if line.startswith("  segments ")]
+    assert segments.startswith("  segments 0: ")
+    assert sum(int(part.split(":")[1].split()[0]) for part in segments.removeprefix("  segments ").split(", ")) == 64
+    budget = data(text, rows=Prompts, order=lambda: TokenBudget(300)).describe_batch(2)
+    assert "row 1: 64 tokens" in budget and "(" in budget and "not scored)" in budget
+
+
+def test_the_position_of_batches_by_tokens_is_counted_in_batches(text: Path) -> None:
+    given = data(text, **KINDS["budget"])
+    per_epoch = given.batches_per_epoch()
+    assert given.slots_per_epoch == per_epoch < given.windows_per_epoch
+    whole = [batch.inputs for batch in given.train_dataloader()]
+    given.consumed = per_epoch - 1
+    assert given.position() == (0, per_epoch - 1)
+    (last,) = list(given.train_dataloader())
+    assert torch.equal(last.inputs, whole[-1])
