@@ -1,6 +1,10 @@
 """Conversations: layout of the built-in templates, what is learnt, what is refused, and that nothing can be forged."""
 
+import inspect
+import itertools
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +15,8 @@ from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 from lit_gpt.data.chat import Chat
 from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
 from lit_gpt.data.documents import Span
+from lit_gpt.data.filters import Filter
+from lit_gpt.data.forms import Form
 from lit_gpt.data.tokenizers import Byte
 from lit_gpt.errors import UserError
 
@@ -178,3 +184,32 @@ def test_split_takes_the_longest_name() -> None:
     assert [span.text for span in split("a<b><b>>c", ["<b>", "<b>>"])] == ["a", "<b>", "<b>>", "c"]
     assert split("", ["<b>"]) == []
     assert split("a", []) == [Span("a")]
+
+
+@pytest.mark.parametrize("base", [Form, Filter, Template])
+def test_siblings_agree_on_shared_arguments_and_say_what_each_does(base: type) -> None:
+    """Changing the class on the command line keeps same-named arguments."""
+    classes = [cls for cls in subclasses(base) if "__init__" in vars(cls)]
+    assert len(classes) >= 2
+    for one, other in itertools.combinations(classes, 2):
+        mine, theirs = (inspect.signature(cls.__init__).parameters for cls in (one, other))
+        for name in (mine.keys() & theirs.keys()) - {"self"}:
+            a, b = mine[name], theirs[name]
+            assert (a.default, a.annotation) == (b.default, b.annotation), (one, other, name)
+    for cls in classes:
+        for name in list(inspect.signature(cls.__init__).parameters)[1:]:
+            assert f"    {name}: " in (cls.__doc__ or ""), f"{cls.__name__} does not document {name}"
+
+
+def subclasses(base: type) -> list[type]:
+    """All classes of this package below a base."""
+    import lit_gpt.data.choices  # noqa: F401  # all of them
+
+    below = [cls for child in base.__subclasses__() for cls in (child, *subclasses(child))]
+    return [cls for cls in below if cls.__module__.startswith("lit_gpt.")]
+
+
+def test_forms_need_no_torch() -> None:
+    modules = "chat, fill_in, jinja_template, records, filters, duplicates, language, statistics"
+    code = f"import sys; from lit_gpt.data import {modules}; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
