@@ -56,8 +56,9 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
             return _unknown(f"{group}.{_trim(in_group, group, parser)}", _known(parser), argv, layers)
         if not path:
             return _unknown(option.replace(".init_args.", "."), _known(parser), argv, layers)
-        owner = (_SPEC.findall(message) or classes or [None])[-1]
         first = option.partition(".")[0]
+        told = re.findall(rf"Problem with given class_path '([^']+)':\s+Option '{re.escape(option)}'", message)
+        owner = _holder(message, first) or (told or _SPEC.findall(message) or classes or [None])[-1]
         names = _parameters(owner) if owner else []
         others = sorted(one.__name__ for one in _fitting(path, parser) if first in _arguments(one))
         return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner, others)
@@ -85,6 +86,20 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     if path:
         return f"{_place(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
+
+
+def _holder(message: str, option: str) -> str | None:
+    """The class among those of a printed value, one inside another, that was given the option."""
+    signs = rf"Namespace\((?:class_path='(?P<cls>[^']+)')?|(?P<at>\b{re.escape(option)}=)|[()]"
+    around: list[str | None] = []
+    for sign in re.finditer(signs, message):
+        if sign["at"] and around:
+            return next((cls for cls in reversed(around) if cls), None)
+        if sign[0] == ")":
+            around = around[:-1]
+        elif not sign["at"]:
+            around.append(sign["cls"])
+    return None
 
 
 def _unknown(

@@ -36,7 +36,7 @@ class Download(Source):
     it, and all who work on it train on the same bytes.
 
     Args:
-        files: What to download; zip and tar archives are unpacked.
+        files: What to download, each an address or a record with its checksum; zip and tar archives are unpacked.
         licence: Under which terms the text may be used.
         reader: How the files are read: TextFiles, JsonLines, Parquet, Csv, or another source that takes `paths` first.
         splits: Which files are train, val and test, by patterns for the ends of their names (`wiki.valid.raw`,
@@ -49,14 +49,15 @@ class Download(Source):
 
     def __init__(
         self,
-        files: list[RemoteFile],
+        files: list[RemoteFile | str],
         licence: str,
         reader: NewReader = TextFiles,
         splits: dict[str, str | list[str]] | None = None,
         paths: str | list[str] | None = None,
         lock: str | None = None,
     ) -> None:
-        self.files, self.licence, self.splits, self.paths, self.lock = files, licence, splits, paths, lock
+        self.files = [RemoteFile(file) if isinstance(file, str) else file for file in files]
+        self.licence, self.splits, self.paths, self.lock = licence, splits, paths, lock
         self._reader, self._split = reader, "train"
         self._made: Source | None = None
         if not files:
