@@ -9,6 +9,7 @@ the end of a turn.
 """
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.data.documents import Span
@@ -182,11 +183,23 @@ def role_names(tokenizer: "Tokenizer") -> dict[str, str]:
 
 def split(text: str, special: list[str]) -> list[Span]:
     """A text cut at the names of special tokens in it; the longest name goes first."""
-    if not special:
-        return [Span(text)] if text else []
-    names = "|".join(re.escape(name) for name in sorted(special, key=len, reverse=True))
-    parts = re.split(f"({names})", text)
-    return [Span(part, special=bool(number % 2)) for number, part in enumerate(parts) if part]
+    return list(_cut(text, tuple(special)))
+
+
+@lru_cache(maxsize=8)
+def any_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds any of these names, the longest where several begin."""
+    return re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or "(?!)")
+
+
+@lru_cache(maxsize=64)
+def _cut(text: str, special: tuple[str, ...]) -> tuple[Span, ...]:
+    """Remembered: a conversation has the same few markers again and again."""
+    spans, done = [], 0
+    for name in any_of(special).finditer(text):
+        spans += [Span(text[done : name.start()]), Span(name[0], special=True)]
+        done = name.end()
+    return tuple(span for span in (*spans, Span(text[done:])) if span.text)
 
 
 def _up_to_the_end(spans: list[Span]) -> list[Span]:

@@ -8,13 +8,12 @@ every day.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.chat_templates import Message, Template, role_names, special_names
+from lit_gpt.data.chat_templates import Message, Template, any_of, role_names, special_names
 from lit_gpt.data.documents import Span
 from lit_gpt.errors import UserError
 
@@ -95,9 +94,7 @@ class _Run:
         self, template: str, special: list[str], variables: dict[str, str], messages: Any, others: dict[str, Any]
     ) -> None:
         self._template, self._variables = template, variables
-        names = "|".join(re.escape(name) for name in sorted(special, key=len, reverse=True))
-        self._names = re.compile(names or "(?!)")
-        self._special = special
+        self._names = any_of(tuple(special))
         written = f"{template}{json.dumps([messages, others], ensure_ascii=False, default=str)}"
         free = (chr(code) for code in _PRIVATE if chr(code) not in written)
         # Three characters that occur nowhere: a tear, and the two ends of a marked answer.

@@ -12,7 +12,9 @@ from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
 from lit_gpt.data.chat import Chat
 from lit_gpt.data.chat_templates import ChatML, Llama3, Template
+from lit_gpt.data.encoding import Encoder, Piece
 from lit_gpt.data.jinja_template import Jinja, read_template
+from lit_gpt.data.pretrained import Pretrained
 from lit_gpt.data.tokenizers import Byte
 from lit_gpt.errors import UserError
 
@@ -223,3 +225,24 @@ def test_templates_lie_in_files_and_folders(tmp_path: Path) -> None:
     assert read_template(str(tmp_path)) == LLAMA
     with pytest.raises(UserError, match="cannot be read"):
         read_template(str(tmp_path / "none.jinja"))
+
+
+def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) -> None:
+    """Through the preparation's own encoder, with bos ahead and eos behind as it puts them."""
+    from transformers import AutoTokenizer
+
+    template = "{{ bos_token }}" + CHATML
+    for name, content in tokenizers([*NAMES, "<s>"])[1].hub_files().items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "<|im_end|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    expected = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(TURNS, return_dict=False)
+    tokenizer = Pretrained(str(tmp_path))
+    form = Chat(template=Jinja).for_tokenizer(tokenizer)
+    made = Encoder(tokenizer, form).encode([Piece("train", {"messages": TURNS})])["train"]
+    # Theirs ends with the line's end that the template puts after the last turn.
+    assert made.ids.tolist() + tokenizer.encode("\n") == expected
+    assert made.scored is not None
+    learnt = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
+    end = tokenizer.special_id("<|im_end|>")
+    assert learnt == [*tokenizer.encode("Hello!"), end, *tokenizer.encode(TURNS[-1]["content"]), end]
