@@ -219,7 +219,7 @@ def _table(*columns: str, left: tuple[int, ...] = (0,)) -> "Table":
 def _texts(found: dict[str, "Statistics"]) -> "Table":
     masked = any(one.scored < one.tokens for one in found.values())
     learnt = ["learnt"] if masked else []
-    table = _table("", "documents", "tokens", *learnt, "bytes", "a token", "median length", "99 %", "longest")
+    table = _table("", "documents", "tokens", *learnt, "bytes", "a token", "median", "99 %", "longest")
     for split, one in found.items():
         share = [f"{one.scored / max(one.tokens, 1):.1%}"] if masked else []
         lengths = _lengths(one)
@@ -250,33 +250,33 @@ def _histogram(found: dict[str, "Statistics"]) -> "Table":
 
 
 def _overlap(found: dict[str, "Statistics"]) -> "Table":
-    sizes = {one.overlap.ngram for one in found.values() if one.overlap}
-    table = _table("", f"stretches of {max(sizes)} tokens", "in train", "", "documents", "in train", "repeated",
-                   "tokens unseen in train", left=(0, 3))  # fmt: skip
+    table = _table("", "", "in all", "in train", "", left=(0, 1, 4))
     for split, one in found.items():
         if (over := one.overlap) is None:
             continue
-        share = over.shared / over.ngrams if over.ngrams else 0.0
         unseen = int(one.counts[found[TRAIN].counts == 0].sum()) if TRAIN in found else 0
-        table.add_row(
-            split, f"{over.ngrams:,}", f"{share:.2%}", bar(share), f"{over.documents:,}",
-            f"{over.shared_documents:,}", f"{over.repeated:,}", f"{unseen:,}",
-        )  # fmt: skip
+        for name, many, shared in (
+            (f"stretches of {over.ngram} tokens", over.ngrams, over.shared),
+            ("whole documents", over.documents, over.shared_documents),
+            ("tokens, by their ids", one.tokens, one.tokens - unseen),
+        ):
+            share = shared / many if many else 0.0
+            table.add_row(split, name, f"{many:,}", f"{share:.2%}", bar(share))
+            split = ""
+        if over.repeated:
+            table.add_row("", "documents that are there before", f"{over.repeated:,}", "", "")
     return table
 
 
 def _coverage(prepared: "Prepared", one: "Statistics") -> "Table":
-    table = _table("", "ids", "share of the vocabulary", "", left=(0, 3))
-    size = len(one.counts)
-    for share in SHARES:
-        many = one.ids_for(share)
-        table.add_row(f"make up {share:.0%} of the tokens", f"{many:,}", f"{many / size:.1%}", bar(many / size))
-    table.add_row("occur", f"{len(one.ranked):,}", f"{len(one.ranked) / size:.1%}", bar(len(one.ranked) / size))
-    never = unused(prepared, one)
-    table.add_row("never occur", f"{len(never):,}", f"{len(never) / size:.1%}", bar(len(never) / size))
+    table = _table("", "ids", "share", "", left=(0, 3))
+    size, never = len(one.counts), unused(prepared, one)
+    lines = [(f"make up {share:.0%} of the tokens", one.ids_for(share)) for share in SHARES]
+    for name, many in (*lines, ("occur", len(one.ranked)), ("never occur", len(never))):
+        table.add_row(name, f"{many:,}", f"{many / size:.1%}", bar(many / size))
     if never:
-        some = ", ".join(f"{id} {readable(prepared.tokenizer, id)}" for id in never[:5])
-        table.add_row("", "", "", f"{some}{', ...' if len(never) > 5 else ''}")
+        some = " ".join(readable(prepared.tokenizer, id) for id in never[:4])
+        table.add_row("", "", "", f"{some}{' ...' if len(never) > 4 else ''}")
     return table
 
 
