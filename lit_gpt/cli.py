@@ -33,6 +33,7 @@ from lit_gpt.settings import Typed, with_text_files
 from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
+from lit_gpt.train.noise import EmbeddingNoise as EmbeddingNoise  # found by its short name
 from lit_gpt.train.progress import Progress
 from lit_gpt.train.record import RunRecord, is_first
 from lit_gpt.train.resume import ExactResume
@@ -173,9 +174,8 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         defaults = {action.dest: action.default for action in parser._actions if inspect.isclass(action.default)}
         parser.set_defaults({key: _by_name(default) for key, default in defaults.items()})
-        seats = {
-            name: _by_name(part.default) for name, part in inspect.signature(GPT).parameters.items() if name in _SEATS
-        }
+        arguments = inspect.signature(GPT).parameters
+        seats = {name: _by_name(arguments[name].default) for name in _SEATS}
         parser.set_defaults({"model.net": {"class_path": "lit_gpt.model.GPT", "init_args": seats}})
         adamw = {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1}
         parser.set_defaults({"model.optimizer": {"class_path": "torch.optim.AdamW", "init_args": adamw}})

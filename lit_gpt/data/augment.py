@@ -5,6 +5,8 @@ alone, which is made of seed, epoch and slot: the same for any number of ranks a
 B is the batch, T its width.
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from lit_gpt.data.datasets import IGNORED, Batch
@@ -15,20 +17,21 @@ from lit_gpt.errors import UserError
 _STEP = 0x9E3779B97F4A7C15  # odd: the columns of a row get distinct values
 
 
-class Augment:
+class Augment(ABC):
     """The base of all augmentations. A subclass writes `apply`."""
 
     def __call__(self) -> "Augment":
         """Itself, so that a made object may stand where a class to be made is expected."""
         return self
 
-    def open(self, tokenizer: Tokenizer) -> None:
+    def open(self, tokenizer: Tokenizer) -> None:  # noqa: B027  # nothing to look at is the common case
         """Looks at the tokenizer before the first batch.
 
         Raises:
             UserError: with this one it cannot be done.
         """
 
+    @abstractmethod
     def apply(self, batch: Batch, keys: np.ndarray) -> Batch:
         """The batch changed; its tensors may be written to.
 
@@ -36,7 +39,6 @@ class Augment:
             batch: A training batch.
             keys: Random bits of each row. (B,) uint64.
         """
-        raise NotImplementedError
 
     def notes(self, sample: Batch) -> list[str]:
         """What is lost by it, as counted in some rows; a line each."""
@@ -67,9 +69,9 @@ class _OfInputs(Augment):
         inputs[chosen] = self._instead(values[chosen])
         return batch
 
+    @abstractmethod
     def _instead(self, values: np.ndarray) -> np.ndarray | int:
         """Ids for chosen places, of which each has a value evenly between 0 and rate."""
-        raise NotImplementedError
 
 
 class MaskTokens(_OfInputs):

@@ -7,8 +7,7 @@ own, which cannot be seeded. T is the width of a batch.
 import json
 import math
 import random
-from collections.abc import Iterator
-from itertools import chain, repeat
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from lit_gpt.errors import UserError
 
 _SAMPLE = 0x5EED
 _LONG = 200  # merges: time grows with their square
+_KNOWN = 50_000  # words
 
 
 class BPEDropout(Augment):
@@ -108,13 +108,12 @@ class BPEDropout(Augment):
         done = 1  # the first token is no target, so its word stays whole
         spelled.append(known[0])
         spelled_marks.append(marks[0])
-        for first, last in self._merges.words(ids, 1):
-            merged = self._merges.bytes_between(ids, first, last) - (last - first)
-            # Until a merge is left out, all goes its usual way, of as many merges as bytes became fewer.
+        for first, last, merges in zip(*self._merges.words(ids, 1), strict=True):
+            # Until a merge is left out, all goes its usual way.
             before = int(math.log(1.0 - draws.random()) / math.log(1.0 - self.rate))
-            if before >= merged or merged > _LONG or len(set(marks[first:last])) > 1:
+            if before >= merges or merges > _LONG or len(set(marks[first:last])) > 1:
                 continue
-            pieces = self._merges.split(known[first:last], before, self.rate, draws)
+            pieces = self._merges.split(tuple(known[first:last]), before, self.rate, draws)
             if pieces is None:
                 continue
             spelled += known[done:first] + pieces
@@ -131,6 +130,7 @@ class Merges(NamedTuple):
     byte: list[int]  # id of each byte
     sizes: np.ndarray  # bytes of each id, 0 for those of no text
     into_words: Any  # the library's pre-tokenizer
+    known: dict[tuple[int, ...], list[list[int]] | None]  # words that were met: each step of their merges
 
     @staticmethod
     def read(content: str) -> "Merges | None":
@@ -159,24 +159,31 @@ class Merges(NamedTuple):
         sizes[list(pieces)] = [len(piece) for piece in pieces.values()]
         alone = {value: ids[character] for character, value in byte_of.items()}
         return Merges(
-            rank, pieces, [alone[value] for value in range(256)], sizes, Inner.from_str(content).pre_tokenizer
+            rank, pieces, [alone[value] for value in range(256)], sizes, Inner.from_str(content).pre_tokenizer, {}
         )
 
-    def words(self, ids: np.ndarray, start: int) -> Iterator[tuple[int, int]]:
-        """Places of whole words among ids, from a start on; words that do not end where a token does are left out."""
+    def words(self, ids: np.ndarray, start: int) -> tuple[list[int], list[int], list[int]]:
+        """Whole words among ids, from a start on: first place, place past the last, and merges that made it.
+
+        Words of which no token was merged are left out, and those that do not begin and end where a token does.
+        """
         sizes = self.sizes[ids]
         ordinary = np.flatnonzero(sizes[start:]) + start
+        found: list[np.ndarray] = [np.empty((3, 0), np.int64)]
         for run in np.split(ordinary, np.flatnonzero(np.diff(ordinary) > 1) + 1) if len(ordinary) else []:
             text, skipped = self._text(ids[run].tolist())
             lengths = [len(word) for word, _ in self.into_words.pre_tokenize_str(text)] if text else []
             if sum(lengths) != len(text.encode()):  # something was put in or left out
                 continue
-            borders = skipped + np.concatenate(([0], np.cumsum(lengths)))
+            borders = skipped + np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
             tokens = np.concatenate(([0], np.cumsum(sizes[run])))
             places = np.searchsorted(tokens, borders)
             fits = tokens[np.minimum(places, len(tokens) - 1)] == borders
-            for word in np.flatnonzero(fits[:-1] & fits[1:]).tolist():
-                yield int(run[0] + places[word]), int(run[0] + places[word + 1])
+            first, last = run[0] + places[:-1], run[0] + places[1:]
+            merges = np.diff(borders) - (last - first)  # each makes one token of two
+            found.append(np.stack((first, last, merges))[:, fits[:-1] & fits[1:] & (merges > 0)])
+        first, last, merges = np.concatenate(found, 1).tolist()
+        return first, last, merges
 
     def _text(self, ids: list[int]) -> tuple[str, int]:
         """The whole characters of a stretch, and bytes ahead of them; no text where it is none in its middle."""
@@ -189,11 +196,7 @@ class Merges(NamedTuple):
             cut_off = len(data) - skipped - fault.start <= 3
             return (data[skipped : skipped + fault.start].decode() if cut_off else ""), skipped
 
-    def bytes_between(self, ids: np.ndarray, first: int, last: int) -> int:
-        """Bytes of the tokens at places first to below last."""
-        return int(self.sizes[ids[first:last]].sum())
-
-    def split(self, word: list[int], before: int, rate: float, draws: random.Random) -> list[int] | None:
+    def split(self, word: tuple[int, ...], before: int, rate: float, draws: random.Random) -> list[int] | None:
         """A word with merges left out at random; None where it is not what these merges make of its bytes.
 
         Args:
@@ -202,31 +205,42 @@ class Merges(NamedTuple):
             rate: Probability that one is left out from then on.
             draws: Where random numbers come from.
         """
-        alone = [self.byte[value] for id in word for value in self.pieces[id]]
-        if self.merged(alone, repeat(False)) != word:  # cut by a border, or spelled by other rules
+        if word not in self.known:
+            if len(self.known) > _KNOWN:
+                self.known.clear()
+            usual = self.usual([self.byte[value] for id in word for value in self.pieces[id]])
+            # Another result: the word was cut by a border, or is spelled by other rules.
+            self.known[word] = usual if tuple(usual[-1]) == word else None
+        states = self.known[word]
+        if states is None:
             return None
-        return self.merged(alone, chain(repeat(False, before), [True], _drawn(rate, draws)))
-
-    def merged(self, ids: list[int], leaves_out: Iterator[bool]) -> list[int]:
-        """Ids merged, the earliest learned merge first, until none is there that is not left out this time."""
-        ids = list(ids)
+        ids = list(states[before])
+        found = self._possible(ids)
+        found.remove(min(found))
         while True:
-            pairs = zip(ids, ids[1:], strict=False)
-            found = [(self.rank[pair], at) for at, pair in enumerate(pairs) if pair in self.rank]
-            while found:
-                best = min(found)
-                if not next(leaves_out):
-                    break
-                found.remove(best)
+            while found and draws.random() < rate:
+                found.remove(min(found))
             if not found:
                 return ids
-            (_, made), at = best
-            ids[at : at + 2] = [made]
+            self._merge(ids, min(found))
+            found = self._possible(ids)
 
+    def usual(self, ids: list[int]) -> list[list[int]]:
+        """All states of a word from its bytes to what the tokenizer makes of it, where nothing is left out."""
+        states = [ids]
+        while found := self._possible(states[-1]):
+            states.append(list(states[-1]))
+            self._merge(states[-1], min(found))
+        return states
 
-def _drawn(rate: float, draws: random.Random) -> Iterator[bool]:
-    while True:
-        yield draws.random() < rate
+    def _possible(self, ids: list[int]) -> list[tuple[tuple[int, int], int]]:
+        """Merges that can be made: which and of what, and where; the smallest is made first."""
+        rank = self.rank
+        return [(rank[pair], at) for at, pair in enumerate(pairwise(ids)) if pair in rank]
+
+    def _merge(self, ids: list[int], chosen: tuple[tuple[int, int], int]) -> None:
+        (_, made), at = chosen
+        ids[at : at + 2] = [made]
 
 
 def _runs(segments: np.ndarray | None, end: int) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 Knows: numbers for documents and rows. Does not know: text, tensors.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,16 +14,16 @@ from lit_gpt.data.samplers import Order, mixed, permuted
 from lit_gpt.errors import UserError
 
 
-class Difficulty:
+class Difficulty(ABC):
     """The base of what makes a row hard. A subclass writes `of_documents`."""
 
     def __call__(self) -> "Difficulty":
         """Itself, so that a made object may stand where a class to be made is expected."""
         return self
 
+    @abstractmethod
     def of_documents(self, rows: Rows) -> np.ndarray:
         """A number for each document of the corpus, larger for harder ones."""
-        raise NotImplementedError
 
 
 class ByLength(Difficulty):

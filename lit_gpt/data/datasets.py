@@ -4,6 +4,7 @@ Knows: corpora, windows, shapes, which targets are scored. Does not know: files,
 B is the batch, T the context.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +35,8 @@ class Batch(NamedTuple):
     task: Tensor | None = None
 
 
-class Rows(Dataset[Batch]):
-    """The base of all ways to cut a corpus into rows. A subclass sets `count` and writes `batch`.
+class Rows(Dataset[Batch], ABC):
+    """The base of all ways to cut a corpus into rows. A subclass sets `count` and writes what is abstract.
 
     Args:
         corpus: Where the ids are.
@@ -57,9 +58,9 @@ class Rows(Dataset[Batch]):
         inputs, targets, segments, _ = self.batch(np.array([number % len(self)]))
         return Batch(inputs[0], targets[0], None if segments is None else segments[0])
 
+    @abstractmethod
     def batch(self, numbers: np.ndarray) -> Batch:
         """Several rows at once; the number NOTHING gives an empty row, in which nothing is scored."""
-        raise NotImplementedError
 
     def lengths(self) -> np.ndarray | None:
         """Tokens of each row, where they differ; None where all rows have the context's."""
@@ -69,9 +70,9 @@ class Rows(Dataset[Batch]):
         """How wide a batch of rows as long as each row is; None where all are as wide as the context."""
         return None
 
+    @abstractmethod
     def averaged(self, values: np.ndarray) -> np.ndarray:
         """What documents have, one number each, as a mean over the targets of each row."""
-        raise NotImplementedError
 
     def every_start(self) -> "Rows":
         """Rows that begin at each token, for orders that draw them so."""
@@ -85,9 +86,9 @@ class Rows(Dataset[Batch]):
         """What was cut, dropped or filled up, counted; a line each."""
         return []
 
+    @abstractmethod
     def scored_bytes(self, tokenizer: Tokenizer) -> int:
         """UTF-8 bytes of the text whose tokens are targets in one pass over all rows."""
-        raise NotImplementedError
 
 
 class Windows(Rows):
@@ -182,6 +183,28 @@ def document_stretches(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     if bos is not None and bos == corpus.manifest.get("eos"):
         starts[1:] = np.maximum(starts[1:] - 1, 0)
     return starts, offsets[1:]
+
+
+def read_parts(corpus: Corpus, starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of stretches of the text, one after the other; each token's target is the next. (N,), (N,)."""
+    nothing = np.empty(0, np.int64)  # also makes what is read int64
+    stops, lasts = starts + sizes + 1, np.cumsum(sizes + 1) - 1
+    read = np.concatenate([nothing, *corpus.ids.stretches(starts, stops)])
+    is_input, is_target = np.ones(len(read), bool), np.ones(len(read), bool)
+    is_input[lasts] = False
+    is_target[lasts - sizes] = False
+    targets = read[is_target]
+    if corpus.scored is not None:
+        scored = np.concatenate([nothing, *corpus.scored.stretches(starts, stops)])
+        targets[scored[is_target] == 0] = IGNORED
+    return read[is_input], targets
+
+
+def spread(values: np.ndarray, filled: np.ndarray, elsewhere: int | np.ndarray) -> np.ndarray:
+    """Values at the filled places, in order. (F,) -> (N,)."""
+    result = np.full(len(filled), elsewhere, np.int64)
+    result[filled] = values
+    return result
 
 
 def sums_over(corpus: Corpus, values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

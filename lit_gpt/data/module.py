@@ -28,6 +28,7 @@ from lit_gpt.data.samplers import Order, RankBatches, Sequential, Shuffled, Slot
 from lit_gpt.data.showing import shown
 from lit_gpt.data.sources import Source, StandardLibrary
 from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, SplitBy
+from lit_gpt.data.token_budget import TokenBudget
 from lit_gpt.data.tokenizers import BPE, Tokenizer
 from lit_gpt.errors import UserError
 
@@ -43,7 +44,7 @@ NewFilter = Callable[[], Filter]
 
 
 class TokenData(LightningDataModule):
-    """Text, tokenized once and kept on disk, as batches of windows for training, validation and testing.
+    """Text, tokenized once and kept on disk, as batches of rows for training, validation and testing.
 
     Args:
         source: Where the text comes from.
@@ -166,6 +167,11 @@ class TokenData(LightningDataModule):
         return self.prepared.tokenizer
 
     @property
+    def form(self) -> Form:
+        """How each document is laid out, ready for the tokenizer."""
+        return self._form().for_tokenizer(self.tokenizer)
+
+    @property
     def vocab_size(self) -> int:
         """Ids that the net has to have: the argument, else the tokenizer's rounded up to a multiple of 64."""
         return self.rows_for(self.tokenizer)
@@ -209,6 +215,11 @@ class TokenData(LightningDataModule):
     def val_tokens(self) -> int:
         """Tokens in the main validation split."""
         return len(self.corpus(VAL))
+
+    @property
+    def batch_tokens(self) -> int:
+        """Places for tokens in a training batch of one process, at most."""
+        return self.order.tokens if isinstance(self.order, TokenBudget) else self.batch_size * self.context
 
     @property
     def windows_per_epoch(self) -> int:

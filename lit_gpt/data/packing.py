@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lit_gpt.data.corpus import Corpus
-from lit_gpt.data.datasets import IGNORED, Batch, Rows, TextBytes, document_stretches, sums_over
+from lit_gpt.data.datasets import IGNORED, Batch, Rows, TextBytes, document_stretches, read_parts, spread, sums_over
 from lit_gpt.data.samplers import NOTHING
 from lit_gpt.data.tokenizer import Tokenizer
 
@@ -44,7 +44,6 @@ class Packed(Rows):
         self._starts, self._sizes = starts[by_row], sizes[by_row]
         self._first = np.concatenate(([0], np.cumsum(np.bincount(row_of, minlength=rows))))
         self.count = self.long_rows + rows
-        self._none = np.empty(0, np.int64)  # also makes what is read int64
         stretches = whole + (rest > 0)
         self._cut, self._stretches = int((stretches > 1).sum()), int(stretches[stretches > 1].sum())
         self.filled = self.long_rows * context + int(sizes.sum(dtype=np.int64))
@@ -54,21 +53,12 @@ class Packed(Rows):
         starts, sizes, counts = self._parts(numbers)
         rows = np.repeat(np.arange(len(numbers)), counts)
         ends = np.bincount(rows, sizes, len(numbers)).astype(np.int64)
-        # Each part is read with one token more than its inputs: its last target.
-        stops, lasts = starts + sizes + 1, np.cumsum(sizes + 1) - 1
-        read = np.concatenate([self._none, *corpus.ids.stretches(starts, stops)])
-        is_input, is_target = np.ones(len(read), bool), np.ones(len(read), bool)
-        is_input[lasts] = False
-        is_target[lasts - sizes] = False
-        inputs, targets = read[is_input], read[is_target]
-        if corpus.scored is not None:
-            scored = np.concatenate([self._none, *corpus.scored.stretches(starts, stops)])
-            targets[scored[is_target] == 0] = IGNORED
+        inputs, targets = read_parts(corpus, starts, sizes)
         segments = np.repeat(np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], sizes)
         if len(inputs) < len(numbers) * context:
             filled = (np.arange(context) < ends[:, None]).ravel()
-            inputs, targets = _spread(inputs, filled, 0), _spread(targets, filled, IGNORED)
-            segments = _spread(segments, filled, np.repeat(counts, context))  # empty places follow the last part
+            inputs, targets = spread(inputs, filled, 0), spread(targets, filled, IGNORED)
+            segments = spread(segments, filled, np.repeat(counts, context))  # empty places follow the last part
         shape = (len(numbers), context)
         return Batch(
             torch.from_numpy(inputs).view(shape),
@@ -125,13 +115,6 @@ class Packed(Rows):
         if self.corpus.manifest.get("bos") is not None:
             firsts = firsts[:1]  # a text that was split by position begins within a document
         return self.corpus.bytes - TextBytes(tokenizer).at(self.corpus, firsts)
-
-
-def _spread(values: np.ndarray, filled: np.ndarray, elsewhere: int | np.ndarray) -> np.ndarray:
-    """Values at the filled places, in order. (F,) -> (N,)"""
-    spread = np.full(len(filled), elsewhere, np.int64)
-    spread[filled] = values
-    return spread
 
 
 def best_fit(sizes: np.ndarray, context: int) -> tuple[np.ndarray, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lit_gpt.data.corpus import Corpus
-from lit_gpt.data.datasets import IGNORED, Batch, Rows, TextBytes, document_stretches
+from lit_gpt.data.datasets import IGNORED, Batch, Rows, TextBytes, document_stretches, read_parts, spread
 from lit_gpt.data.samplers import NOTHING
 from lit_gpt.data.tokenizer import Tokenizer
 
@@ -48,18 +48,16 @@ class Prompts(Rows):
         self.count = len(self._starts)
 
     def batch(self, numbers: np.ndarray) -> Batch:
-        corpus, there = self.corpus, numbers != NOTHING
-        longest = int(self._sizes[numbers[there]].max(initial=1))
-        width = int(self._rounded(np.array(longest)))
-        inputs = np.zeros((len(numbers), width), np.int64)
-        targets = np.full((len(numbers), width), IGNORED, np.int64)
-        for row in np.flatnonzero(there).tolist():
-            start, size = int(self._starts[numbers[row]]), int(self._sizes[numbers[row]])
-            part = corpus.ids[start : start + size + 1]
-            inputs[row, :size], targets[row, :size] = part[:-1], part[1:]
-            if corpus.scored is not None:
-                targets[row, :size][corpus.scored[start + 1 : start + size + 1] == 0] = IGNORED
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        there = numbers != NOTHING
+        lengths = np.zeros(len(numbers), np.int64)
+        lengths[there] = self._sizes[numbers[there]]
+        width = int(self._rounded(np.array(max(int(lengths.max(initial=0)), 1))))
+        inputs, targets = read_parts(self.corpus, self._starts[numbers[there]], lengths[there])
+        filled, shape = (np.arange(width) < lengths[:, None]).ravel(), (len(numbers), width)
+        return Batch(
+            torch.from_numpy(spread(inputs, filled, 0)).view(shape),
+            torch.from_numpy(spread(targets, filled, IGNORED)).view(shape),
+        )
 
     def _rounded(self, lengths: np.ndarray) -> np.ndarray:
         return np.minimum(-(-lengths // _MULTIPLE) * _MULTIPLE, self.context)

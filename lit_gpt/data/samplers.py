@@ -9,6 +9,7 @@ which no target is scored), or a further crop where the order is endless.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -192,6 +193,7 @@ def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:
     return result
 
 
+@lru_cache(4096)
 def mixed(*numbers: int) -> int:
     """A 64-bit key from several numbers."""
     key = 0

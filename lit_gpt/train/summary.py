@@ -70,7 +70,8 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         half = "16" in str(trainer.precision)
         memory = cost.training_memory(net, batch_size, context, 2 if half else 4)  # type: ignore[arg-type]
         yield "memory", f"{size(memory.total)} expected in training ({size(memory.activations)} of it activations)"
-        a_step = batch_size * trainer.accumulate_grad_batches * trainer.world_size * context
+        a_batch = getattr(data, "batch_tokens", batch_size * context)
+        a_step = a_batch * trainer.accumulate_grad_batches * trainer.world_size
         total = steps * a_step
         yield "tokens", f"{total:,} in {steps:,} steps of {a_step:,}: {total / counts.parameters:.3g} per parameter"
         there = getattr(data, "train_tokens", None)

@@ -21,7 +21,7 @@ class Made:
 
     def __init__(self, ids: np.ndarray, offsets: np.ndarray | None = None, separator: bool = False) -> None:
         self.ids, self.vocab_size, self.folder = ids.view(InMemory), int(ids.max(initial=0)) + 1, Path("made")
-        self.scored: np.ndarray | None = None
+        self._scored: np.ndarray | None = None
         self.offsets = np.array([0, len(ids)]) if offsets is None else offsets
         self.document_bytes = np.diff(self.offsets)
         # With a separator that is bos and eos only the counts matter here: a document begins with the token before it.
@@ -32,6 +32,15 @@ class Made:
         """Documents of so many tokens; the id of each token is its place in the text."""
         offsets = np.concatenate(([0], np.cumsum(sizes)))
         return Made(np.arange(offsets[-1], dtype=np.uint32), offsets, separator)
+
+    @property
+    def scored(self) -> np.ndarray | None:
+        """Which tokens may be targets; None for all."""
+        return self._scored
+
+    @scored.setter
+    def scored(self, scored: np.ndarray) -> None:
+        self._scored = scored.view(InMemory)
 
     def document_of(self, place: int) -> int:
         """Which document a token is in."""

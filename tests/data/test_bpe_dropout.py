@@ -46,14 +46,12 @@ def opened(tokenizer: BPE, rate: float) -> BPEDropout:
 
 
 def test_without_dropping_words_get_the_tokenizers_own_ids(tokenizer: BPE, texts: list[str]) -> None:
-    from itertools import repeat
-
     own = merges(tokenizer)
     for text in texts:
         spelled = []
         for word, _ in own.into_words.pre_tokenize_str(text):
             ids = [tokenizer._inner.token_to_id(character) for character in word]
-            spelled += own.merged(ids, repeat(False))
+            spelled += own.usual(ids)[-1]
         assert spelled == tokenizer.encode(text)
 
 
