@@ -80,7 +80,10 @@ def text_in(record: dict[str, Any], field: str, where: str) -> str:
 def no_field(field: str, record: Any, where: str) -> UserError:
     """The error that says which fields there are instead."""
     has = ", ".join(map(str, list(record)[:20])) or "none"
-    return UserError(f"{where}: there is no field {field!r}; the fields are: {has}; name the one with the text (field)")
+    return UserError(
+        f"{where}: there is no field {field!r}; the fields are: {has}; name the one with the text (field), or give field"
+        " null and a data.form that takes whole records"
+    )
 
 
 def check_unicode(record: dict[str, Any], where: str) -> None:
