@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lit_gpt.data.patterns import ANYWHERE, BEFORE_A_SPACE_LINE_OR_MARK
 from lit_gpt.data.sources import Source
 from lit_gpt.data.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
@@ -59,6 +60,8 @@ def count(tokenizer: Tokenizer, source: Source, advance: Callable[[int], None] =
 
 def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[str]:
     """Documents; of a long one parts that are encoded as in the whole, where the tokenizer has such places."""
+    # Where a tokenizer may be cut anywhere, words may not.
+    place = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.place is ANYWHERE else tokenizer.place
     held = ""
     for passage in source.passages():
         if not isinstance(passage.content, str):
@@ -67,8 +70,8 @@ def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[str]:
         if passage.ends:
             yield held
             held = ""
-        elif tokenizer.place is not None and len(held) > _PIECE:
-            *_, last = [0, *(found.start() for found in tokenizer.place.finditer(held, len(held) - _TAIL))]
+        elif place is not None and len(held) > _PIECE:
+            *_, last = [0, *(found.start() for found in place.finditer(held, len(held) - _TAIL))]
             if last:
                 yield held[:last]
                 held = held[last:]

@@ -1,7 +1,11 @@
 """Tokenizers against UTF-8 as Python writes it; BPE in parts against the tokenizers library given the whole text."""
 
+import inspect
+import itertools
 import json
 import pickle
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from all_tokenizers import TEXTS, all_kinds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import BPE, Byte, Char, Saved, SentencePiece, Tokenizer, WordPiece
+from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, SentencePiece, Tiktoken, Tokenizer, WordPiece
 from lit_gpt.data.byte_level import cut
 from lit_gpt.data.patterns import PATTERNS
 from lit_gpt.errors import UserError
@@ -248,6 +252,26 @@ def test_what_was_saved_before_there_were_special_tokens_of_the_users_loads_and_
     assert set(state["learned"]) == {"json"}
     assert set(Byte().state()["init_args"]) == {"bos", "eos", "pad"}
     assert BPE(learns_from=None).configuration()["init_args"]["learns_from"] is None
+
+
+def test_siblings_agree_on_arguments_and_say_what_each_does() -> None:
+    made = (BPE, Byte, Char, Pretrained, SentencePiece, Tiktoken, WordPiece)
+    for one, two in itertools.combinations(made, 2):
+        ones, twos = (inspect.signature(cls.__init__).parameters for cls in (one, two))
+        for name in (ones.keys() & twos.keys()) - {"self", "encoding"}:
+            assert (ones[name].default, ones[name].annotation) == (twos[name].default, twos[name].annotation), name
+    for cls in made:
+        for name in inspect.signature(cls.__init__).parameters.keys() - {"self"}:
+            assert f"        {name}: " in (cls.__doc__ or ""), f"{cls.__name__} does not document {name}"
+
+
+def test_optional_libraries_are_imported_by_those_who_need_them() -> None:
+    code = (
+        "import sys, lit_gpt.data.choices\n"
+        "print(sorted({'sentencepiece', 'tiktoken', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_fingerprints_tell_tokenizers_apart() -> None:
