@@ -10,6 +10,8 @@ import json
 import os
 import re
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,20 +72,25 @@ class RemoteFile:
         Raises:
             UserError: it cannot be fetched, or is not what the checksum says; then it is not kept.
         """
+        with disk_faults(self.folder), self._alone():
+            return self._from_hub(lock) if self.address.startswith("hf:") else self._from_server(lock)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time."""
         from filelock import FileLock, Timeout
 
         make_folder(self.folder)
-        waiting = FileLock(self.folder / ".lock")
+        lock = FileLock(self.folder / ".lock")
         try:
-            waiting.acquire(timeout=2)
+            lock.acquire(timeout=2)
         except Timeout:
             say(f"waiting for another process that downloads {self.name}")
-            waiting.acquire()
+            lock.acquire()
         try:
-            with disk_faults(self.folder):
-                return self._from_hub(lock) if self.address.startswith("hf:") else self._from_server(lock)
+            yield
         finally:
-            waiting.release()
+            lock.release()
 
     def _from_server(self, lock: LockFile) -> Path:
         target, part = self.folder / self.name, self.folder / f"{self.name}.part"
