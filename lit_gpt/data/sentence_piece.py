@@ -78,7 +78,8 @@ class SentencePiece(Tokenizer):
             raise UserError(f"model {model!r} of SentencePiece is not known; give unigram or bpe")
         if not 0.9 <= character_coverage <= 1:
             raise UserError(f"character_coverage {character_coverage} of SentencePiece is not between 0.9 and 1")
-        self.vocab_size, self.learns_from = vocab_size, learns_from
+        self.vocab_size = vocab_size
+        self._learn_from(learns_from)
         self._model: Any = None
         self._learnt: dict[str, Any] = {}
         self._known: dict[str, Any] = {}  # ids of stretches of text

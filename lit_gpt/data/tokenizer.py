@@ -240,6 +240,13 @@ class Tokenizer:
             raise UserError(f"special of {type(self).__name__} holds an empty name; leave it out")
         self._own_special = list(dict.fromkeys([*self._own_special, *names]))
 
+    def _learn_from(self, characters: int | None) -> None:
+        if characters is not None and characters < 1:
+            raise UserError(
+                f"learns_from {characters} of {type(self).__name__} is no number of characters; give 1 or more, or null"
+            )
+        self.learns_from = characters
+
     def _has_special(self, name: str) -> bool:
         if not self.trained:
             return name in self._special_texts()

@@ -159,8 +159,8 @@ class BPE(Tokenizer):
         pattern: How text is split into words, across which no bytes are joined. gpt2: letters, digits and marks apart,
             each with the space ahead of it, runs of other white space for themselves. llama3: of at most three digits,
             a mark or tab may stand ahead of letters, line ends stay with the marks before them. qwen2: the same, each
-            digit by itself. o200k: the same as llama3, and capitals begin a word. llama.cpp has them all (see
-            `lit_gpt.data.patterns`); chosen other than gpt2, they make of most texts fewer tokens.
+            digit by itself. o200k: the same as llama3, and capitals begin a word. llama.cpp has them all; what it has
+            to be told is in `lit_gpt.data.patterns`.
     """
 
     def __init__(
@@ -182,7 +182,8 @@ class BPE(Tokenizer):
             self._arguments["pattern"] = pattern
         self._words = PATTERNS[pattern]
         self.place = self._words.place
-        self.vocab_size, self.learns_from = vocab_size, learns_from
+        self.vocab_size = vocab_size
+        self._learn_from(learns_from)
         self._refuse_too_few()
         self._inner: Any = None
         self._learnt: dict[str, Any] = {}

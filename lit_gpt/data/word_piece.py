@@ -64,7 +64,8 @@ class WordPiece(Tokenizer):
             "unk": unk,
             "normalize": normalize,
         }
-        self.vocab_size, self.learns_from = vocab_size, learns_from
+        self.vocab_size = vocab_size
+        self._learn_from(learns_from)
         self._refuse_too_few()
         self._inner: Any = None
 

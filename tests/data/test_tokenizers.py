@@ -303,6 +303,8 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
         (lambda: BPE(vocab_size=100), "vocab_size 100 of BPE is below 257"),
         (lambda: BPE().encode("a"), "has not been trained"),
         (lambda: BPE(vocab_size=257).with_special(["<|user|>"]), "257 of BPE is below 258"),
+        (lambda: BPE(learns_from=0), "learns_from 0 of BPE is no number of characters"),
+        (lambda: BPE(pattern="gpt5"), "pattern 'gpt5' of BPE is not known; give one of gpt2, llama3"),  # type: ignore[arg-type]
         (lambda: Byte(special=["<|user|>", ""]), "special of Byte holds an empty name"),
         (lambda: BPE(separator="###").train(["a### b\n" * 9]), "special token '###' is an ordinary word"),
         (lambda: BPE_300.decode([300]), "past the tokenizer's vocabulary"),
