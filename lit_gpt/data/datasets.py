@@ -185,26 +185,43 @@ def document_stretches(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     return starts, offsets[1:]
 
 
-def read_parts(corpus: Corpus, starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of stretches of the text, one after the other; each token's target is the next. (N,), (N,)."""
-    nothing = np.empty(0, np.int64)  # also makes what is read int64
-    stops, lasts = starts + sizes + 1, np.cumsum(sizes + 1) - 1
-    read = np.concatenate([nothing, *corpus.ids.stretches(starts, stops)])
-    is_input, is_target = np.ones(len(read), bool), np.ones(len(read), bool)
-    is_input[lasts] = False
-    is_target[lasts - sizes] = False
-    targets = read[is_target]
+def side_by_side(
+    corpus: Corpus, starts: np.ndarray, sizes: np.ndarray, counts: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of stretches of the text; each token's target is the next one of the text.
+
+    Args:
+        corpus: The text.
+        starts: First input of each stretch. (P,)
+        sizes: Its inputs. (P,)
+        counts: Stretches of each row, at least one, if an empty one. (B,)
+        width: Places of a row; what its stretches leave empty has targets of -100.
+
+    Returns:
+        Inputs, targets, and the number of each place's stretch in its row; empty places have the next one. (B, width)
+    """
+    one = np.zeros(1, np.int64)  # behind all, so that the last has a next one; also makes what is read int64
+    lasts = np.cumsum(counts) - 1
+    firsts = lasts - counts + 1
+    ends = np.add.reduceat(sizes, firsts)
+    wide = sizes.copy()
+    wide[lasts] += width - ends  # until empty places are cleared, they show what follows the row's last stretch
+    read = np.concatenate([*corpus.ids.stretches(starts, starts + sizes + 1), one])
+    shift = (np.cumsum(sizes + 1) - sizes - 1) - (np.cumsum(wide) - wide)
+    index = np.minimum(np.arange(len(counts) * width) + np.repeat(shift, wide), len(read) - 2)
+    inputs, targets = read[index], read[1:][index]
     if corpus.scored is not None:
-        scored = np.concatenate([nothing, *corpus.scored.stretches(starts, stops)])
-        targets[scored[is_target] == 0] = IGNORED
-    return read[is_input], targets
-
-
-def spread(values: np.ndarray, filled: np.ndarray, elsewhere: int | np.ndarray) -> np.ndarray:
-    """Values at the filled places, in order. (F,) -> (N,)."""
-    result = np.full(len(filled), elsewhere, np.int64)
-    result[filled] = values
-    return result
+        scored = np.concatenate([*corpus.scored.stretches(starts, starts + sizes + 1), one])
+        np.copyto(targets, IGNORED, where=scored[1:][index] == 0)
+    numbers = np.repeat(np.arange(len(sizes)) - np.repeat(firsts, counts), wide)
+    shape = (len(counts), width)
+    inputs, targets, numbers = inputs.reshape(shape), targets.reshape(shape), numbers.reshape(shape)
+    if (ends < width).any():
+        empty = np.arange(width) >= ends[:, None]
+        np.copyto(inputs, 0, where=empty)
+        np.copyto(targets, IGNORED, where=empty)
+        np.copyto(numbers, counts[:, None], where=empty)
+    return inputs, targets, numbers
 
 
 def sums_over(corpus: Corpus, values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -352,7 +352,7 @@ class TokenData(LightningDataModule):
                 raise UserError(f"the {'training text' if name == TRAIN else f'text {name!r}'} {shortage}")
         if stage in (None, "fit"):
             self._opened()
-        if stage == "fit" and self._ranks()[1] == 0:
+        if stage == "fit" and (self.trainer is None or self.trainer.is_global_zero):
             for note in self.notes():
                 say(note)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lit_gpt.data.corpus import Corpus
-from lit_gpt.data.datasets import IGNORED, Batch, Rows, TextBytes, document_stretches, read_parts, spread, sums_over
+from lit_gpt.data.datasets import Batch, Rows, TextBytes, document_stretches, side_by_side, sums_over
 from lit_gpt.data.samplers import NOTHING
 from lit_gpt.data.tokenizer import Tokenizer
 
@@ -49,35 +49,22 @@ class Packed(Rows):
         self.filled = self.long_rows * context + int(sizes.sum(dtype=np.int64))
 
     def batch(self, numbers: np.ndarray) -> Batch:
-        corpus, context = self.corpus, self.context
-        starts, sizes, counts = self._parts(numbers)
-        rows = np.repeat(np.arange(len(numbers)), counts)
-        ends = np.bincount(rows, sizes, len(numbers)).astype(np.int64)
-        inputs, targets = read_parts(corpus, starts, sizes)
-        segments = np.repeat(np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], sizes)
-        if len(inputs) < len(numbers) * context:
-            filled = (np.arange(context) < ends[:, None]).ravel()
-            inputs, targets = spread(inputs, filled, 0), spread(targets, filled, IGNORED)
-            segments = spread(segments, filled, np.repeat(counts, context))  # empty places follow the last part
-        shape = (len(numbers), context)
-        return Batch(
-            torch.from_numpy(inputs).view(shape),
-            torch.from_numpy(targets).view(shape),
-            torch.from_numpy(segments).view(shape),
-        )
+        inputs, targets, segments = side_by_side(self.corpus, *self._parts(numbers), self.context)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(segments))
 
     def _parts(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First input and number of inputs of each part of all rows, and how many parts each row has."""
-        there = numbers != NOTHING
-        long = there & (numbers < self.long_rows)
-        packed = np.where(there & ~long, numbers - self.long_rows, 0)
+        """First input and number of inputs of each part, and parts of each row; an empty row has one of no input."""
+        long = (numbers != NOTHING) & (numbers < self.long_rows)
+        alone = long | (numbers == NOTHING)
+        packed = np.where(alone, 0, numbers - self.long_rows)
         first, last = self._first[packed], self._first[np.minimum(packed + 1, len(self._first) - 1)]
-        counts = np.where(long, 1, np.where(there, last - first, 0))
-        of_long = np.repeat(long, counts)
-        which = (np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum()))[~of_long]
-        starts, sizes = np.empty(len(of_long), np.int64), np.full(len(of_long), self.context, np.int64)
-        starts[~of_long], sizes[~of_long] = self._starts[which], self._sizes[which]
-        starts[of_long] = self._starts_of_long(numbers[long])
+        counts = np.where(alone, 1, last - first)
+        is_alone = np.repeat(alone, counts)
+        which = (np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum()))[~is_alone]
+        starts, sizes = np.zeros((2, len(is_alone)), np.int64)
+        starts[~is_alone], sizes[~is_alone] = self._starts[which], self._sizes[which]
+        is_long = np.repeat(long, counts)
+        starts[is_long], sizes[is_long] = self._starts_of_long(numbers[long]), self.context
         return starts, sizes, counts
 
     def _starts_of_long(self, numbers: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lit_gpt.data.corpus import Corpus
-from lit_gpt.data.datasets import IGNORED, Batch, Rows, TextBytes, document_stretches, read_parts, spread
+from lit_gpt.data.datasets import Batch, Rows, TextBytes, document_stretches, side_by_side
 from lit_gpt.data.samplers import NOTHING
 from lit_gpt.data.tokenizer import Tokenizer
 
@@ -49,15 +49,11 @@ class Prompts(Rows):
 
     def batch(self, numbers: np.ndarray) -> Batch:
         there = numbers != NOTHING
-        lengths = np.zeros(len(numbers), np.int64)
-        lengths[there] = self._sizes[numbers[there]]
-        width = int(self._rounded(np.array(max(int(lengths.max(initial=0)), 1))))
-        inputs, targets = read_parts(self.corpus, self._starts[numbers[there]], lengths[there])
-        filled, shape = (np.arange(width) < lengths[:, None]).ravel(), (len(numbers), width)
-        return Batch(
-            torch.from_numpy(spread(inputs, filled, 0)).view(shape),
-            torch.from_numpy(spread(targets, filled, IGNORED)).view(shape),
-        )
+        starts, sizes = np.zeros((2, len(numbers)), np.int64)
+        starts[there], sizes[there] = self._starts[numbers[there]], self._sizes[numbers[there]]
+        width = int(self._rounded(np.array(max(int(sizes.max(initial=0)), 1))))
+        inputs, targets, _ = side_by_side(self.corpus, starts, sizes, np.ones(len(numbers), np.int64), width)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     def _rounded(self, lengths: np.ndarray) -> np.ndarray:
         return np.minimum(-(-lengths // _MULTIPLE) * _MULTIPLE, self.context)

@@ -1,5 +1,6 @@
 """Rows, orders and augmentations of TokenData under Lightning's own Trainer: resumed, dealt out, refused, said."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from lit_gpt.data import (
     BPEDropout,
     Byte,
     Curriculum,
+    JsonLines,
     MaskTokens,
     Packed,
     Prompts,
     RandomCrops,
     ReplaceTokens,
+    Seq2Seq,
     Sequential,
     Shuffled,
     TextFiles,
@@ -24,7 +27,7 @@ from lit_gpt.data import (
     TokenData,
     Windows,
 )
-from lit_gpt.data.datasets import IGNORED
+from lit_gpt.data.datasets import IGNORED, document_stretches
 from lit_gpt.errors import UserError
 
 
@@ -170,3 +173,39 @@ def test_the_position_of_batches_by_tokens_is_counted_in_batches(text: Path) -> 
     assert given.position() == (0, per_epoch - 1)
     (last,) = list(given.train_dataloader())
     assert torch.equal(last.inputs, whole[-1])
+
+
+@pytest.mark.parametrize("split_by", ["document", "position", "hash"])
+@pytest.mark.parametrize("rows", [Packed, Prompts])
+def test_every_document_of_every_split_begins_with_the_separator(rows: Any, split_by: Any, text: Path) -> None:
+    given = data(text, rows=rows, tokenizer=lambda: BPE(vocab_size=300), split_by=split_by, test_fraction=0.2)
+    for split in ("train", "val", "test"):
+        corpus = given.corpus(split)
+        starts, ends = document_stretches(corpus)
+        ids, separator = corpus.ids[:], given.tokenizer.bos
+        first = 1 if split_by == "position" and split != "train" else 0  # which begins in a document's middle
+        assert (ids[starts[first:]] == separator).all()
+        inner = [ids[start + 1 : end - 1] for start, end in zip(starts[first:], ends, strict=False)]
+        assert not any((one == separator).any() for one in inner)
+
+
+@pytest.mark.parametrize("rows", [Windows, Packed, Prompts])
+def test_of_records_only_the_answers_are_learnt_and_their_bytes_counted(rows: Any, tmp_path: Path) -> None:
+    file, answers = tmp_path / "records.jsonl", [f"die Antwort {number} ist größer" for number in range(60)]
+    records = [{"source": f"Frage {7 * number}?", "target": answer} for number, answer in enumerate(answers)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    given = TokenData(
+        JsonLines(str(file), field=None),
+        lambda: Byte(bos="<s>", eos="</s>"),
+        form=Seq2Seq,
+        rows=rows,
+        context=96,
+        batch_size=3,
+        seed=1,
+    )
+    learnt = [t for batch in given.train_dataloader() for t in batch.targets.flatten().tolist() if t >= 0]
+    validated = [t for batch in given.val_dataloader()[0] for t in batch.targets.flatten().tolist() if t >= 0]
+    text = bytes(id for id in learnt + validated if id < 256).decode()
+    assert sorted(text) == sorted("".join(answers))
+    assert given.bytes_scored() == sum(id < 256 for id in validated)
+    assert given.batches_per_epoch() > 2
