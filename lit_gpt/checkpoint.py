@@ -25,6 +25,7 @@ from lit_gpt.nn import Init, Scaling
 from lit_gpt.trust import trusted_by_user
 
 if TYPE_CHECKING:
+    from lit_gpt.data.forms import Form
     from lit_gpt.data.tokenizers import Tokenizer
 
 TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
@@ -54,6 +55,28 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
         position.reset_buffers(device=torch.device(device))
     net.to(device)
     return net.eval(), Tokenizer.restore(checkpoint.get("tokenizer") or {}, trust)
+
+
+def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ()) -> Form:
+    """How the documents were laid out that a run or a checkpoint was trained on, ready for its tokenizer.
+
+    Args:
+        path: As of `load`, which has checked the file.
+        tokenizer: What `load` returned.
+        trust: As of `load`.
+    """
+    from lit_gpt.data.chat_templates import Template
+    from lit_gpt.data.forms import Form, PlainText
+
+    file = find(path)
+    checkpoint = read(file, verify=False)
+    config = checkpoint.get("form")
+    if config is None:  # imported, or trained on text alone
+        return PlainText()
+    made = _make(config, file, (*TRUSTED, *trust, *trusted_by_user()), (Form, Template))()
+    if not isinstance(made, Form):
+        raise UserError(f"{file} holds a {type(made).__name__}, not a form")
+    return made.for_tokenizer(tokenizer)
 
 
 def find(path: str | Path) -> Path:
@@ -169,21 +192,22 @@ def load_weights(net: GPT, weights: dict[str, torch.Tensor], file: Path) -> None
             parameter.data = parameter.data.clone()
 
 
-def _make(config: Any, file: Path, trusted: Sequence[str]) -> Any:
+def _make(config: Any, file: Path, trusted: Sequence[str], kinds: tuple[type, ...] = PARTS) -> Any:
     """Plain data back to factories: ``{"class_path", "init_args"}`` becomes a callable, lists and values stay."""
     if isinstance(config, list):
-        return [_make(item, file, trusted) for item in config]
+        return [_make(item, file, trusted, kinds) for item in config]
     if not isinstance(config, dict) or "class_path" not in config:
         return config
-    arguments = {name: _make(value, file, trusted) for name, value in (config.get("init_args") or {}).items()}
-    return functools.partial(import_class(config["class_path"], file, trusted), **arguments)
+    given = config.get("init_args") or {}
+    arguments = {name: _make(value, file, trusted, kinds) for name, value in given.items()}
+    return functools.partial(import_class(config["class_path"], file, trusted, kinds), **arguments)
 
 
-def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED) -> Any:
+def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED, kinds: tuple[type, ...] = PARTS) -> Any:
     """The class of a dotted path that stands in a file, if its package is trusted.
 
     Raises:
-        UserError: Its package is not trusted, there is no such class, or it is none that a net is made of.
+        UserError: Its package is not trusted, there is no such class, or it is of none of these kinds.
     """
     module, _, name = class_path.rpartition(".")
     if module.partition(".")[0] not in trusted:
@@ -197,6 +221,7 @@ def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED) 
     except (ImportError, AttributeError) as error:
         raise UserError(f"{file} names the class {class_path}, which cannot be imported: {error}") from error
     # torch has functions and classes that run a command or fetch code when they are called: a net needs none of them.
-    if module.partition(".")[0] in TRUSTED and not (isinstance(found, type) and issubclass(found, PARTS)):
-        raise UserError(f"{file} names {class_path}, which is no part of a net")
+    if module.partition(".")[0] in TRUSTED and not (isinstance(found, type) and issubclass(found, kinds)):
+        what = "a net" if kinds == PARTS else "a form"
+        raise UserError(f"{file} names {class_path}, which is no part of {what}")
     return found

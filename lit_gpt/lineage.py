@@ -204,16 +204,23 @@ class Ancestor:
         tokenizer = self.tokenizer_object()
         old = set(range(tokenizer.vocab_size)) - tokenizer.unused_ids
         new = tokenizer.add_tokens(data.add_tokens) if data.add_tokens else {}
-        if new and not may_grow:
-            raise UserError(
-                f"data.add_tokens: {self.path} was trained without {' '.join(new)}; "
-                f"to train on with new tokens, start a new run with --model.init_from {self.path}"
-            )
+        self._refuse_new(new, may_grow, "data.add_tokens")
         data.adopt(tokenizer)
+        data.recipe()  # gives the tokenizer the special tokens that form and source ask for
+        special = {tokenizer.token(id): id for id in sorted(tokenizer.special_ids - old) if id not in new.values()}
+        self._refuse_new(special, may_grow, "data.form or data.source")
+        new |= special
         size = self.vocab_size
         if may_grow and max(tokenizer.vocab_size, data.asked_vocab_size or 0) > size:
             size = data.rows_for(tokenizer)
         return Vocabulary(size, new, sorted(old))
+
+    def _refuse_new(self, new: dict[str, int], may_grow: bool, key: str) -> None:
+        if new and not may_grow:
+            raise UserError(
+                f"{key}: {self.path} was trained without {' '.join(new)}; "
+                f"to train on with new tokens, start a new run with --model.init_from {self.path}"
+            )
 
 
 _STRETCHED = re.compile(r"model\.net\.position(\.\d+)?\.(base|scaling)(\.|$)")

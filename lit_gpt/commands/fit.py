@@ -3,6 +3,8 @@
 Knows the order of a run from the first word typed to the last line printed; how things are built is `lit_gpt.cli`.
 """
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,7 @@ def train(cli: Any) -> None:
         return
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     if any((place.folder / rundir.CHECKPOINTS).glob("*.ckpt")):
-        print(f"next:\n{next_commands(place.folder, cli.model.config)}\n")
+        print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.form))}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
 
@@ -135,14 +137,23 @@ def measure_start(trainer: Any, model: Any, data: Any) -> None:
         print(f"before the first step  {shown}", flush=True)
 
 
-def next_commands(folder: Path, config: dict[str, Any]) -> str:
+def asked(form: Any) -> str:
+    """The words of `lit-gpt generate` that give it something to go on from, in the form that the net has learnt."""
+    from lit_gpt.data.chat import Chat
+
+    if form.example is None:
+        return '--prompt "..."'
+    return '--chat "..."' if isinstance(form, Chat) else f"--record {shlex.quote(json.dumps(form.example))}"
+
+
+def next_commands(folder: Path, config: dict[str, Any], prompt: str = '--prompt "..."') -> str:
     """What to type after a run, one command a line; packages of the user's are named, so that they are trusted."""
     own = sorted(packages([config.get("model"), config.get("data")]) - {"lit_gpt", "torch"})
     trust = f"LIT_GPT_TRUST={','.join(own)} " if own else ""
     return "\n".join(
         f"  {command}"
         for command in (
-            f'{trust}lit-gpt generate {folder} --prompt "..."',
+            f"{trust}lit-gpt generate {folder} {prompt}",
             f"{trust}lit-gpt validate {folder}",
             f"tensorboard --logdir {folder}",
         )

@@ -4,6 +4,7 @@ Knows the arguments, where text comes from and goes to; the writing itself is `l
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import IO, Any
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
+_LIKE = """'{"source": "..."}'"""
 EXAMPLE = """example:
   lit-gpt generate runs/quickstart --prompt "def main(" --max_new_tokens 100 --temperature 0.8 --top_k 50 --seed 1
   lit-gpt generate runs/quickstart --prompt_file draft.txt --stop $'\\n\\n' > continuation.txt
+  lit-gpt generate runs/translator --record '{"source": "Good morning"}' --temperature 0
+  lit-gpt generate runs/assistant --chat "What is a prime number?"
 
+A record is laid out as those were that the run was trained on (data.form); nothing in it is taken for a special token.
 The prompt and the text go to standard output, the summary to standard error."""
 
 
@@ -33,6 +38,11 @@ def parser() -> Parser:
     text = made.add_mutually_exclusive_group()
     text.add_argument("--prompt", metavar="TEXT", help="what to go on from; - reads standard input (default: nothing)")
     text.add_argument("--prompt_file", metavar="FILE", help="a UTF-8 file to go on from, taken as it stands")
+    text.add_argument(
+        "--record", metavar="JSON",
+        help="a record without its answer, for a run trained on such; - reads it from standard input",
+    )  # fmt: skip
+    text.add_argument("--chat", metavar="TEXT", help="what a user says, for a run trained on conversations")
     add("--max_new_tokens", type=int, default=200, metavar="N", help="tokens at most (default: 200)")
     add(
         "--temperature", type=float, default=0.8, metavar="X",
@@ -53,8 +63,8 @@ def parser() -> Parser:
         help="cpu, cuda, cuda:1, mps, or auto: a GPU where there is one (default: auto)",
     )  # fmt: skip
     add(
-        "--echo", action=argparse.BooleanOptionalAction, default=True,
-        help="print the prompt ahead of the text (default: yes)",
+        "--echo", action=argparse.BooleanOptionalAction,
+        help="print the prompt ahead of the text (default: yes, but only the answer to --record and --chat)",
     )  # fmt: skip
     return made
 
@@ -64,14 +74,21 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.samples < 1:
         raise UserError(f"--samples is {arguments.samples}; give at least 1")
-    prompt = read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
+    asks = arguments.record is not None or arguments.chat is not None
+    given = read_record(arguments.record, sys.stdin) if arguments.record is not None else arguments.chat
+    text = "" if asks else read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
     # torch takes a second to import: after the arguments are known to be right
-    from lit_gpt.checkpoint import load
+    from lit_gpt.checkpoint import load, load_form
     from lit_gpt.generate.writer import Writer
 
     net, tokenizer = load(arguments.run, device=find_device(arguments.device))
-    steps = Writer(net, tokenizer).stream_batch(
-        [prompt] * arguments.samples,
+    form, prompt = load_form(arguments.run, tokenizer), text
+    if asks:
+        form, record = asking(form, tokenizer, given, arguments.run)
+        text = "".join(span.text for span in form.question(record))
+    writer = Writer(net, tokenizer, form)
+    steps = writer.stream_batch(
+        [writer.question(record) if asks else prompt] * arguments.samples,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
@@ -81,7 +98,8 @@ def main(argv: list[str]) -> int:
         seed=arguments.seed,
         stop=arguments.stop,
     )
-    show(steps, prompt if arguments.echo else "", arguments.samples, sys.stdout, sys.stderr)
+    echo = arguments.echo if arguments.echo is not None else not asks
+    show(steps, text if echo else "", arguments.samples, sys.stdout, sys.stderr)
     return 0
 
 
@@ -89,6 +107,48 @@ def read_prompt(prompt: str | None, file: str | None, stdin: IO[str]) -> str:
     """Return the prompt's text as it stands, from the argument, a file or standard input."""
     if file is None and prompt != "-":
         return prompt or ""
+    return _read(file, stdin)
+
+
+def read_record(typed: str, stdin: IO[str]) -> dict[str, Any]:
+    """Return the record that was typed, or that standard input holds."""
+    try:
+        record = json.loads(_read(None, stdin) if typed == "-" else typed)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--record is no JSON: {error}; give one such as {_LIKE}") from None
+    if not isinstance(record, dict):
+        raise UserError(f"--record is JSON but no record; give one such as {_LIKE}")
+    return record
+
+
+def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> tuple[Any, dict[str, Any]]:
+    """Return the form that asks, and the record; the chat template that came with a tokenizer serves for conversations.
+
+    Args:
+        form: of the run.
+        tokenizer: of the run.
+        given: a record, or what a user says.
+        run: its name, for errors.
+    """
+    from lit_gpt.data.chat import Chat
+    from lit_gpt.data.jinja_template import Jinja
+
+    talks = isinstance(given, str) or {"messages", "conversations"} & given.keys()
+    if form.example is None and talks and getattr(tokenizer, "chat_template", None):
+        form = Chat(template=Jinja).for_tokenizer(tokenizer)
+    if form.example is None:
+        raise UserError(f"{run} was trained on plain text, which asks for no answer; give --prompt")
+    if isinstance(given, dict):
+        return form, given
+    if not isinstance(form, Chat):
+        kind, like = type(form).__name__, json.dumps(form.example)
+        raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{like}'")
+    return form, {form.field: [{"role": "user", "content": given}]}
+
+
+def _read(file: str | None, stdin: IO[str]) -> str:
     where = "standard input" if file is None else file
     # through the bytes, so that line ends stay and the machine's locale plays no part
     try:

@@ -51,8 +51,15 @@ class Chat(Form):
 
     @property
     def stops(self) -> list[str]:
-        """Names of the special tokens that end an answer, for whoever lets the model write one."""
         return self._template.stops
+
+    @property
+    def stop_texts(self) -> list[str]:
+        return self._template.stop_texts
+
+    @property
+    def example(self) -> dict[str, Any]:
+        return {self.field: [{"role": "user", "content": "..."}]}
 
     def for_tokenizer(self, tokenizer: "Tokenizer") -> "Form":
         """With the tokenizer's own template where none was given; what is put around a document is not doubled."""
@@ -74,12 +81,17 @@ class Chat(Form):
         answers = [number for number, one in enumerate(messages) if one["role"] == "assistant"]
         if not answers:
             raise UserError(f"field {self.field!r} has no message of the assistant, so there is no answer to learn")
-        others = {"tools": record["tools"]} if record.get("tools") else {}
-        return self._stripped(joined(self._template.spans(messages, others)))
+        return self._stripped(joined(self._template.spans(messages, _others(record))))
 
-    def prompt(self, messages: list[Message]) -> list[Span]:
-        """A conversation up to where the assistant's next answer begins, for whoever lets the model write it."""
-        return self._stripped(joined(self._template.spans(checked(messages), {}, ask=True)), ends=False)
+    def question(self, content: Content) -> list[Span]:
+        """A conversation up to where the assistant's last answer begins, whether or not it is there."""
+        record = record_of(content, self)
+        messages = messages_of(record, self.field)
+        if messages[-1]["role"] == "assistant":
+            messages = messages[:-1]
+        if not messages:
+            raise UserError(f"field {self.field!r} has an answer alone; give the messages ahead of it")
+        return self._stripped(joined(self._template.spans(messages, _others(record), ask=True)), ends=False)
 
     def _stripped(self, spans: list[Span], ends: bool = True) -> list[Span]:
         """Without a bos ahead and an eos at the end, which the preparation puts there itself."""
@@ -97,6 +109,11 @@ class Chat(Form):
             ):
                 spans = spans[:last]
         return spans
+
+
+def _others(record: dict[str, Any]) -> dict[str, Any]:
+    """Fields besides the messages that a template may know."""
+    return {"tools": record["tools"]} if record.get("tools") else {}
 
 
 def messages_of(record: dict[str, Any], field: str) -> list[Message]:

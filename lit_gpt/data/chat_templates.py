@@ -38,6 +38,11 @@ class Template:
         """Names of the special tokens that end an answer."""
         raise NotImplementedError
 
+    @property
+    def stop_texts(self) -> list[str]:
+        """Texts that end an answer, where no special token does."""
+        return []
+
     def for_tokenizer(self, tokenizer: "Tokenizer") -> "Template":
         """The template with what it takes from the tokenizer."""
         return self
@@ -82,6 +87,11 @@ class Turns(Template):
     def stops(self) -> list[str]:
         """The first special token after an answer."""
         return [span.text for span in self._marker(self.after, "assistant", False) if span.special][:1]
+
+    @property
+    def stop_texts(self) -> list[str]:
+        """The marker after an answer, where it is plain text."""
+        return [] if self.stops else [self.after.replace("{role}", self.roles.get("assistant", "assistant"))]
 
     def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
         """Marker, message, marker, for each turn."""

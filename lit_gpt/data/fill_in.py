@@ -4,9 +4,11 @@ Knows: where a text is cut, in which order its parts stand. Does not know: ids, 
 """
 
 import hashlib
+from typing import Any
 
 from lit_gpt.data.documents import Content, Span
 from lit_gpt.data.forms import Form
+from lit_gpt.data.records import record_of, text_field
 from lit_gpt.errors import UserError
 
 
@@ -70,6 +72,17 @@ class FillInTheMiddle(Form):
         else:
             spans = [prefix, Span(before), suffix, Span(after), gap, Span(middle)]
         return [span for span in spans if span.text]
+
+    @property
+    def example(self) -> dict[str, Any]:
+        return {"before": "...", "after": "..."}
+
+    def question(self, content: Content) -> list[Span]:
+        """What stands before and after a gap that shall be filled: a record with the fields `before` and `after`."""
+        record = record_of(content, self)
+        before, after = (text_field(record, name) for name in ("before", "after"))
+        prefix, gap, suffix = (Span(name, special=True) for name in (self.prefix, self.middle, self.suffix))
+        return [span for span in [prefix, Span(before), suffix, Span(after), gap] if span.text]
 
     def _drawn(self, number: int) -> list[float]:
         """Four numbers from 0 up to 1, the same on every machine and in every version of Python."""

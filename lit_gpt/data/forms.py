@@ -1,4 +1,5 @@
-"""How a document becomes a row of spans: what is text, what is a special token, what of it is learnt.
+"""How a document becomes a row of spans: what is text, what is a special token, what of it is learnt; what asks for an
+answer.
 
 Knows: texts, records, their fields. Does not know: ids, splits, windows.
 """
@@ -32,6 +33,21 @@ class Form:
         """Names of the special tokens that the tokenizer has to have."""
         return []
 
+    @property
+    def example(self) -> dict[str, Any] | None:
+        """The fields that `question` needs of a record, with dots for their texts; None where nothing can be asked."""
+        return None
+
+    @property
+    def stops(self) -> list[str]:
+        """Names of the special tokens that end an answer, besides those that end every text."""
+        return []
+
+    @property
+    def stop_texts(self) -> list[str]:
+        """Texts that end an answer, where no special token does."""
+        return []
+
     def for_tokenizer(self, tokenizer: "Tokenizer") -> "Form":
         """The form with what it takes from the tokenizer, such as a template of conversations; itself by default."""
         return self
@@ -47,6 +63,14 @@ class Form:
             UserError: a field is missing or of another type; without the place, which is put ahead of it.
         """
         raise NotImplementedError
+
+    def question(self, content: Content) -> list[Span]:
+        """What stands ahead of a record's answer, for whoever lets a model write it; the answer itself may be missing.
+
+        Raises:
+            UserError: a field is missing or of another type, or nothing can be asked in this form.
+        """
+        raise UserError(f"{type(self).__name__} asks for no answer; give a text to go on from")
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides the spans."""

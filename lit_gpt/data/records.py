@@ -6,13 +6,20 @@ Every span is encoded by itself, so the border between what is read and what is 
 is when a model is given a question and writes the answer.
 """
 
+import copy
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lit_gpt.data.chat_templates import role_names
 from lit_gpt.data.documents import Content, Span
 from lit_gpt.data.forms import Form
 from lit_gpt.errors import UserError
 
+if TYPE_CHECKING:
+    from lit_gpt.data.tokenizer import Tokenizer
+
+#: What ends an answer where the tokenizer has no eos: without an end a model would write on for ever.
+END = "<|endoftext|>"
 _GAP = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 _WITH_CONTEXT = (
@@ -27,7 +34,41 @@ _WITHOUT_CONTEXT = (
 )
 
 
-class Instruction(Form):
+class Answered(Form):
+    """The base of forms with one answer. A subclass writes `question` and `reply`.
+
+    The tokenizer's eos ends the answer; one that has none gets the special token <|endoftext|> for it.
+    """
+
+    _end: str | None = None
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """What ends an answer, where the tokenizer itself has nothing for it."""
+        return self.stops
+
+    @property
+    def stops(self) -> list[str]:
+        return [self._end] if self._end else []
+
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> Form:
+        """With an end of answers where the tokenizer has none."""
+        made = copy.copy(self)
+        made._end = None if "eos" in role_names(tokenizer) else END
+        return made
+
+    def reply(self, record: dict[str, Any]) -> str:
+        """What is learnt of a record."""
+        raise NotImplementedError
+
+    def spans(self, content: Content, number: int) -> list[Span]:
+        """What asks for the answer, read; then the answer, learnt with its end."""
+        answer = Span(self.reply(record_of(content, self)))
+        end = [Span(self._end, special=True)] if self._end else []
+        return [*self.question(content), answer, *end]
+
+
+class Instruction(Answered):
     """A task, perhaps with a text that it is about, and its answer, as in Alpaca's records; only the answer is learnt.
 
     Args:
@@ -57,17 +98,23 @@ class Instruction(Form):
                 f" a {context!r}"
             )
 
-    def spans(self, content: Content, number: int) -> list[Span]:
-        """The task and its context, read; then the answer, learnt."""
+    @property
+    def example(self) -> dict[str, Any]:
+        return {self.prompt: "...", self.context: "..."}
+
+    def question(self, content: Content) -> list[Span]:
+        """The task and its context in their wording."""
         record = record_of(content, self)
-        answer = text_field(record, self.answer, empty="an answer to learn")
         context = text_field(record, self.context) if record.get(self.context) is not None else ""
         own = {"prompt": text_field(record, self.prompt, empty="a task"), "context": context}
         wording = self.wording if context.strip() or self.wording_alone is None else self.wording_alone
-        return [Span(filled(wording, {**record, **own}, "wording"), scored=False), Span(answer)]
+        return [Span(filled(wording, {**record, **own}, "wording"), scored=False)]
+
+    def reply(self, record: dict[str, Any]) -> str:
+        return text_field(record, self.answer, empty="an answer to learn")
 
 
-class Labelled(Form):
+class Labelled(Answered):
     """A text and its label, spelled as text after it; only the label is learnt.
 
     Args:
@@ -90,14 +137,18 @@ class Labelled(Form):
         if names is not None and not (names and all(isinstance(name, str) and name.strip() for name in names)):
             raise UserError(f"data.form.names is {names!r}; give one name for each label, such as [no, yes]")
 
-    def spans(self, content: Content, number: int) -> list[Span]:
-        """The text, read; then the label, learnt."""
+    @property
+    def example(self) -> dict[str, Any]:
+        return {self.text: "..."}
+
+    def question(self, content: Content) -> list[Span]:
+        """The text in its wording."""
         record = record_of(content, self)
         text = text_field(record, self.text, empty="a text")
-        return [
-            Span(filled(self.wording, {**record, "text": text}, "wording"), scored=False),
-            Span(f" {self._spelled(record)}"),
-        ]
+        return [Span(filled(self.wording, {**record, "text": text}, "wording"), scored=False)]
+
+    def reply(self, record: dict[str, Any]) -> str:
+        return f" {self._spelled(record)}"
 
     def _spelled(self, record: dict[str, Any]) -> str:
         label = field_of(record, self.label)
@@ -120,7 +171,7 @@ class Labelled(Form):
         return label
 
 
-class Seq2Seq(Form):
+class Seq2Seq(Answered):
     """A source and its target, such as a sentence and its translation; only the target is learnt.
 
     Args:
@@ -146,17 +197,22 @@ class Seq2Seq(Form):
 
     @property
     def special_tokens(self) -> list[str]:
-        """The separator, where it is a token."""
-        return [self.separator_token] if self.separator_token else []
+        """The separator, where it is a token, and what ends an answer."""
+        return [*([self.separator_token] if self.separator_token else []), *super().special_tokens]
 
-    def spans(self, content: Content, number: int) -> list[Span]:
-        """The source, read; the separator; the target, learnt."""
-        record = record_of(content, self)
-        source = text_field(record, self.source, empty="a source")
-        target = Span(text_field(record, self.target, empty="a target to learn"))
+    @property
+    def example(self) -> dict[str, Any]:
+        return {self.source: "..."}
+
+    def question(self, content: Content) -> list[Span]:
+        """The source and the separator."""
+        source = text_field(record_of(content, self), self.source, empty="a source")
         if self.separator_token is None:
-            return [Span(f"{source}{self.separator}", scored=False), target]
-        return [Span(source, scored=False), Span(self.separator_token, special=True, scored=False), target]
+            return [Span(f"{source}{self.separator}", scored=False)]
+        return [Span(source, scored=False), Span(self.separator_token, special=True, scored=False)]
+
+    def reply(self, record: dict[str, Any]) -> str:
+        return text_field(record, self.target, empty="a target to learn")
 
 
 def record_of(content: Content, form: Form) -> dict[str, Any]:

@@ -4,13 +4,16 @@ Knows a tokenizer and the engine; knows no files and no command line.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
+from lit_gpt.data.forms import Form
 from lit_gpt.data.tokenizers import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate
 from lit_gpt.generate.rules import Forbid, generation_rules
 from lit_gpt.model import GPT
+
+Prompt = str | Sequence[int]  # a text, or ids as they are
 
 
 class Options(TypedDict, total=False):
@@ -36,9 +39,11 @@ class Writer:
     Args:
         net: the model.
         tokenizer: the one it was trained with.
+        form: how the records were laid out that it was trained on, where it was; then `question` makes a prompt of a
+            record, and what ends an answer ends a text.
     """
 
-    def __init__(self, net: GPT, tokenizer: Tokenizer) -> None:
+    def __init__(self, net: GPT, tokenizer: Tokenizer, form: Form | None = None) -> None:
         if tokenizer.vocab_size > net.vocab_size:
             raise UserError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}: they do not belong together;"
@@ -46,20 +51,22 @@ class Writer:
             )
         self.net = net
         self.tokenizer = tokenizer
-        self.stop_ids = tokenizer.stop_ids
+        self.form = form
+        self.stop_ids = tokenizer.stop_ids | {tokenizer.special_id(name) for name in (form.stops if form else ())}
+        self.stop_texts = form.stop_texts if form else []
         never = {id for id in (tokenizer.pad, tokenizer.unk) if id is not None} - self.stop_ids
         self.forbid = Forbid(never | tokenizer.unused_ids | set(range(tokenizer.vocab_size, net.vocab_size)))
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
         """Yield the text that follows the prompt, piece by piece, as soon as each is certain; options as below."""
         steps = self.stream_batch([prompt], **options)
         return (piece for (piece,) in steps if piece)
 
-    def write(self, prompt: str, **options: Unpack[Options]) -> str:
+    def write(self, prompt: Prompt, **options: Unpack[Options]) -> str:
         """Return the whole text that follows the prompt; options as of `stream_batch`."""
         return "".join(self.stream(prompt, **options))
 
-    def batch(self, prompts: Sequence[str], **options: Unpack[Options]) -> list[str]:
+    def batch(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[str]:
         """Return the texts that follow many prompts, written side by side; options as of `stream_batch`."""
         texts = [""] * len(prompts)
         for step in self.stream_batch(prompts, **options) if prompts else ():
@@ -69,7 +76,7 @@ class Writer:
 
     def stream_batch(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         max_new_tokens: int = 200,
         temperature: float = 0.8,
         top_k: int | None = None,
@@ -84,7 +91,7 @@ class Writer:
         Pieces are whole characters. Equal prompts get different texts, for each row draws for itself.
 
         Args:
-            prompts: may be empty strings.
+            prompts: texts, which may be empty, or ids, as `question` makes them.
             max_new_tokens: at most; a text that outgrows the net's context goes on from the last half of it.
             temperature: 0 takes the likeliest token each time.
             top_k: see `rules.TopK`; None leaves it out, as for the two below.
@@ -98,11 +105,13 @@ class Writer:
             UserError: a prompt that the tokenizer or the net cannot take.
             ValueError: another option that cannot be.
         """
-        rows = [_Row(self.tokenizer, self.stop_ids, stop) for _ in prompts]
+        if isinstance(stop, str):
+            raise ValueError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
+        rows = [_Row(self.tokenizer, self.stop_ids, [*stop, *self.stop_texts]) for _ in prompts]
         finished: set[int] = set()
         steps = generate(
             self.net,
-            [self.encode(prompt) for prompt in prompts],
+            [self.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts],
             max_new_tokens=max_new_tokens,
             rules=[self.forbid, *generation_rules(temperature, top_k, top_p, min_p, repetition_penalty)],
             seed=seed,
@@ -117,17 +126,7 @@ class Writer:
         Raises:
             UserError: a character that the tokenizer does not know and has no unknown token for.
         """
-        tokenizer = self.tokenizer
-        try:
-            prompt.encode("utf-8")
-            ids = tokenizer.encode(prompt)
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"the prompt holds U+{ord(prompt[error.start]):04X} at position {error.start}, which is no character:"
-                " it was not read from UTF-8; convert it"
-            ) from None
-        except ValueError as error:
-            raise UserError(f"the prompt cannot be encoded: {error}") from None
+        tokenizer, ids = self.tokenizer, self._ids(prompt)
         if tokenizer.starts_with_bos and tokenizer.bos is not None:
             return [tokenizer.bos, *ids]
         if ids:
@@ -139,6 +138,33 @@ class Writer:
             return tokenizer.encode("\n")
         except ValueError:  # a vocabulary of characters without a newline
             return [0]
+
+    def question(self, record: str | dict[str, Any]) -> list[int]:
+        """Return the ids that ask for a record's answer, laid out as in training, so with BOS ahead where there is one.
+
+        What the record says is only ever text: no special token can be spelled in it.
+
+        Raises:
+            UserError: the form asks for nothing, a field is missing, or a character that the tokenizer does not know.
+        """
+        if self.form is None:
+            raise UserError("the net was trained on plain text, which asks for no answer; give a text to go on from")
+        ids = [] if self.tokenizer.bos is None else [self.tokenizer.bos]
+        for span in self.form.question(record):
+            ids += [self.tokenizer.special_id(span.text)] if span.special else self._ids(span.text)
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        try:
+            text.encode("utf-8")
+            return self.tokenizer.encode(text)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"the prompt holds U+{ord(text[error.start]):04X} at position {error.start}, which is no character:"
+                " it was not read from UTF-8; convert it"
+            ) from None
+        except ValueError as error:
+            raise UserError(f"the prompt cannot be encoded: {error}") from None
 
 
 def _pieces(

@@ -5,6 +5,7 @@ Knows objective, optimizer, schedule and metrics; does not know files, the bar o
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -267,6 +268,7 @@ class LitGPT(lightning.LightningModule):
         if isinstance(data, TokenData):  # for the manifest: which text and which ids the weights come from
             text = {split: data.corpus(split).fingerprint for split in ("train", "val")}
             checkpoint["fingerprints"] = {"tokenizer": data.tokenizer.fingerprint(), "text": text}
+            checkpoint["form"] = json.loads(json.dumps(data.form.configuration(), default=str))  # plain data alone
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}

@@ -1,17 +1,25 @@
 """Text written by the net as it learns. Knows the Writer and the loggers; does not touch the run's random state."""
 
+from typing import Any
+
+import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lit_gpt.data.module import TokenData
+from lit_gpt.data.splits import VAL
 from lit_gpt.generate.writer import Writer
 from lit_gpt.train.hooks import Lean
+
+_TRIED = 100  # records that are looked at for one that the net can read
 
 
 class SampleText(Lean):
     """Writes a sample into TensorBoard at each validation.
 
     Args:
-        prompt: What the text goes on from; empty for the start of a document.
+        prompt: What the text goes on from; empty for the start of a document, or for the question of the first
+            validation record where only answers are learnt.
         max_new_tokens: Tokens of a sample.
         temperature: 0 takes the likeliest token.
         top_k: Draw among so many likeliest tokens; None for all.
@@ -41,12 +49,28 @@ class SampleText(Lean):
                 logger.experiment.add_text("sample", shown, trainer.global_step)
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """One sample, prompt included."""
-        tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
-        return self.prompt + Writer(pl_module.net, tokenizer).write(  # type: ignore[arg-type]
-            self.prompt,
+        """One sample, prompt included; where only answers are learnt, that to a validation record."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        form = data.form if isinstance(data, TokenData) else None
+        read = [] if self.prompt or form is None else question(data)
+        writer = Writer(pl_module.net, data.tokenizer, form)  # type: ignore[arg-type]
+        text = writer.write(
+            read or self.prompt,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
             seed=self.seed,
         )
+        return (data.tokenizer.decode(read) if read else self.prompt) + text
+
+
+def question(data: TokenData) -> list[int]:
+    """What is read of the first validation record ahead of what is learnt; nothing where all is learnt."""
+    corpus = data.corpus(VAL)
+    for number in range(min(corpus.documents, _TRIED) if corpus.scored is not None else 0):
+        assert corpus.scored is not None
+        ids, start = corpus.document(number), int(corpus.offsets[number])
+        read = int(np.argmax(corpus.scored[start : start + len(ids)]))
+        if 0 < read < data.context:
+            return [int(id) for id in ids[:read]]
+    return []

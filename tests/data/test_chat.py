@@ -78,9 +78,21 @@ def test_the_prompt_of_an_answer_is_a_beginning_of_the_whole() -> None:
     for template in BUILT_IN:
         form = Chat(template=template)
         whole = text(form.spans({"messages": TURNS}, 0))
-        assert whole.startswith(asked := text(form.prompt(TURNS[:3])))
+        assert whole.startswith(asked := text(form.question({"messages": TURNS[:3]})))
         assert whole[len(asked) :].startswith("Now bye.")
-        assert not any(span.scored for span in form.prompt(TURNS[:1]))
+        assert form.question({"messages": TURNS}) == form.question({"messages": TURNS[:3]})
+        assert not any(span.scored for span in form.question({"messages": TURNS[:1]}))
+
+
+def test_an_answer_ends_where_the_marker_after_it_begins() -> None:
+    plain = Chat(template=lambda: Markers("{role}: ", "\n\n", special=[]))
+    assert (plain.stops, plain.stop_texts) == ([], ["\n\n"])
+    assert all(
+        (Chat(template=one).stops, Chat(template=one).stop_texts) == (Chat(template=one).stops[:1], [])
+        for one in BUILT_IN
+    )
+    with pytest.raises(UserError, match="an answer alone"):
+        plain.question({"messages": TURNS[1:2]})
 
 
 def test_the_records_of_share_gpt() -> None:

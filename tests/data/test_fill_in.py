@@ -98,3 +98,13 @@ def test_what_cannot_be_is_refused() -> None:
         FillInTheMiddle(middle=PREFIX)
     with pytest.raises(UserError, match="data.source.field"):
         FillInTheMiddle().spans({"content": "x"}, 0)
+
+
+def test_a_gap_in_a_record_is_asked_for_in_the_layout_of_training() -> None:
+    form, text = FillInTheMiddle(rate=1, spm_rate=0), "one two three"
+    before, after = (form.spans(text, 3)[place].text for place in (1, 3))
+    asks = form.question({"before": before, "after": after})
+    assert asks == form.spans(text, 3)[: len(asks)] and asks[-1] == Span(form.middle, special=True)
+    assert set(form.example) == {"before", "after"}
+    with pytest.raises(UserError, match="no field 'after'"):
+        form.question({"before": "a"})

@@ -63,7 +63,7 @@ def test_the_same_layout_in_jinja_and_as_markers_gives_the_same_spans(
     form = Chat(template=Jinja(template, names))
     spans = form.spans({"messages": TURNS}, 0)
     assert spans == Chat(template=same).spans({"messages": TURNS}, 0)
-    assert form.prompt(TURNS[:4]) == Chat(template=same).prompt(TURNS[:4])
+    assert form.question({"messages": TURNS[:4]}) == Chat(template=same).question({"messages": TURNS[:4]})
     assert form.stops == Chat(template=same).stops
     check_encodes(form, spans)
     assert pickle.loads(pickle.dumps(form)).spans({"messages": TURNS}, 0) == spans

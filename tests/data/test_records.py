@@ -10,7 +10,8 @@ from span_ids import check_encodes, scored_text, text
 
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms import Form, PlainText, joined
-from lit_gpt.data.records import Instruction, Labelled, Seq2Seq, filled
+from lit_gpt.data.records import END, Instruction, Labelled, Seq2Seq, filled
+from lit_gpt.data.tokenizers import Byte
 from lit_gpt.errors import UserError
 
 TASK = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
@@ -144,3 +145,41 @@ def test_neighbours_that_are_alike_are_joined() -> None:
     assert joined([a, b, Span(""), c, Span("c", special=True), c]) == [
         Span("ab", scored=False), c, Span("c", special=True), c
     ]  # fmt: skip
+
+
+FIELDS = [
+    (Instruction(), ("instruction", "input"), "output"),
+    (Instruction("q", "c", "a", "{c}|{q}|", "{q}|"), ("q", "c"), "a"),
+    (Labelled(), ("text",), "label"),
+    (Seq2Seq(), ("source",), "target"),
+    (Seq2Seq(separator_token="<sep>"), ("source",), "target"),
+]
+_said = st.text(min_size=1).filter(lambda said: said.strip())
+
+
+@given(st.data())
+@pytest.mark.parametrize(("form", "asked", "answer"), FIELDS)
+def test_a_question_is_all_that_stands_ahead_of_the_answer(
+    form: Form, asked: tuple[str, ...], answer: str, data: st.DataObject
+) -> None:
+    record = {name: data.draw(_said) for name in (*asked, answer)}
+    spans = form.spans(record, 0)
+    without = {name: record[name] for name in asked}
+    assert form.question(without) == form.question(record) == [span for span in spans if not span.scored]
+    assert set(form.example or {}) == set(asked)
+    with pytest.raises(UserError, match=f"no field '{asked[0]}'"):
+        form.question({answer: "b"})
+
+
+@pytest.mark.parametrize("form", [form for form, _, _ in FIELDS])
+def test_an_answer_has_an_end_whatever_the_tokenizer(form: Form) -> None:
+    record = {"instruction": "a", "q": "a", "text": "a", "source": "a", "label": "b", "target": "b"}
+    record |= {"output": "b", "a": "b"}
+    ended = form.for_tokenizer(Byte())
+    assert ended.stops == [END] and END in ended.special_tokens
+    assert ended.spans(record, 0) == [*form.spans(record, 0), Span(END, special=True)]
+    check_encodes(ended, ended.spans(record, 0))
+    # eos ends a document anyway, so nothing is put ahead of it.
+    own = ended.for_tokenizer(Byte(eos="</s>"))
+    assert own.stops == [] and END not in own.special_tokens and own.spans(record, 0) == form.spans(record, 0)
+    assert form.configuration() == ended.configuration()
