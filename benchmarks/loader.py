@@ -18,10 +18,10 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from lit_gpt.data import Byte, Corpus, Shuffled, Windows, write_corpus
-from lit_gpt.data.columns import BLOCK
+from lit_gpt.data.corpus.columns import BLOCK
 from lit_gpt.data.folders import read_manifest, write_json
-from lit_gpt.data.loading import Ordered, load
-from lit_gpt.data.samplers import RankBatches
+from lit_gpt.data.orders.loading import Ordered, load
+from lit_gpt.data.orders.samplers import RankBatches
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from lit_gpt.data import BPE, Packed, Rows, Shuffled, TextFiles, Windows, write_corpus
-from lit_gpt.data.loading import Ordered
-from lit_gpt.data.packing import best_fit
-from lit_gpt.data.samplers import Slots
+from lit_gpt.data.orders.loading import Ordered
+from lit_gpt.data.orders.samplers import Slots
+from lit_gpt.data.rows.packing import best_fit
 
 ROWS = 32
 

@@ -33,7 +33,7 @@ LEFT_OUT = 20  # first steps of a turn: allocation, caches
 def make_data(folder: Path, net: dict[str, int], batch_size: int) -> Any:
     """Random crops of characters, as nanoGPT takes them; the text is this machine's own standard library."""
     from lit_gpt.data import RandomCrops, TextFiles, TokenData
-    from lit_gpt.data.tokenizers import Char
+    from lit_gpt.data.tokenizers.byte_and_char import Char
 
     text = "".join(p.read_text(errors="ignore") for p in sorted(Path(statistics.__file__).parent.glob("a*.py")))
     (folder / "text.txt").write_text("".join(c for c in text if c.isascii()))

@@ -26,7 +26,7 @@ from lit_gpt.trust import trusted_by_user
 
 if TYPE_CHECKING:
     from lit_gpt.data.forms import Form
-    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
 PARTS = (nn.Module, Init, Scaling)  # what those classes must be, as they are called with what the file says
@@ -44,7 +44,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
         UserError: The file is missing, damaged, not a checkpoint of this project, or names a class of a package
             that is not trusted.
     """
-    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
     file = find(path)
     checkpoint = read(file)

@@ -181,7 +181,7 @@ class Ancestor:
         Raises:
             UserError: it has more ids than the net has rows for.
         """
-        from lit_gpt.data.tokenizers import Tokenizer
+        from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.restore(self.tokenizer)
         if tokenizer.vocab_size > self.vocab_size:

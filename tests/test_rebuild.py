@@ -12,8 +12,8 @@ import torch
 
 from lit_gpt import checkpoint
 from lit_gpt.cli import build
-from lit_gpt.data.samplers import Order
-from lit_gpt.data.tokenizers import Tokenizer
+from lit_gpt.data.orders.samplers import Order
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.nn import Activation, Attention, Block, FeedForward, Init, Norm, Position
 from lit_gpt.train.objectives import Objective
@@ -132,7 +132,9 @@ def test_a_class_from_outside_comes_back_when_it_is_trusted(
     sys.modules.pop("my_lab")
 
 
-@pytest.mark.parametrize("class_path", ["torch.utils.collect_env.run", "lit_gpt.data.tokenizers.Byte", "torch.Tensor"])
+@pytest.mark.parametrize(
+    "class_path", ["torch.utils.collect_env.run", "lit_gpt.data.tokenizers.byte_and_char.Byte", "torch.Tensor"]
+)
 def test_a_file_cannot_have_anything_but_parts_of_a_net_called(class_path: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     inner = {"class_path": class_path, "init_args": {"command": f"touch {mark}"}}
@@ -146,7 +148,9 @@ def test_a_tokenizer_from_outside_comes_back_when_it_is_trusted(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, file = trained(["--data.tokenizer=Byte"], tmp_path, text_file)
-    (tmp_path / "my_words.py").write_text("from lit_gpt.data.tokenizers import Byte\n\n\nclass Mine(Byte):\n    pass\n")
+    (tmp_path / "my_words.py").write_text(
+        "from lit_gpt.data.tokenizers.byte_and_char import Byte\n\n\nclass Mine(Byte):\n    pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     saved = torch.load(file, weights_only=True)
     saved["tokenizer"]["class_path"] = "my_words.Mine"

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 
     from lit_gpt import checkpoint
     from lit_gpt.data.progress import Progress
-    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
     from lit_gpt.hub.outgoing import choose, write_folder
 
     file = checkpoint.find(arguments.run)

@@ -96,7 +96,7 @@ def _of_folder(path: str) -> Subject:
 
 
 def _tokenizer(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
     if not state:
         return None

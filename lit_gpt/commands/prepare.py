@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lit_gpt.data.packets import FORCED
+from lit_gpt.data.corpus.packets import FORCED
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, with_text_files
 
@@ -80,7 +80,7 @@ def _left_out(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _verify(folder: str) -> int:
-    from lit_gpt.data.preparation import open_prepared
+    from lit_gpt.data.corpus.preparation import open_prepared
 
     prepared = open_prepared(folder)
     prepared.verify()
@@ -91,10 +91,10 @@ def _verify(folder: str) -> int:
 
 
 def _engine(name: str, workers: int | None) -> Any:
-    from lit_gpt.data.engines import Processes
+    from lit_gpt.data.corpus.engines import Processes
 
     if name == "ray":
-        from lit_gpt.data.ray_engine import Ray
+        from lit_gpt.data.corpus.ray_engine import Ray
 
         return Ray(workers)
     return None if workers is None else Processes(workers)

@@ -1,6 +1,6 @@
 """Show what a prepared text is made of: tokens and how often they occur, lengths, overlap with the training text.
 
-Knows what is shown and how; every number comes from `lit_gpt.data.statistics`, figures from `stats_figures`.
+Knows what is shown and how; every number comes from `lit_gpt.data.corpus.statistics`, figures from `stats_figures`.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from lit_gpt.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lit_gpt.data.preparation import Prepared
-    from lit_gpt.data.statistics import Statistics
+    from lit_gpt.data.corpus.preparation import Prepared
+    from lit_gpt.data.corpus.statistics import Statistics
 
 NOTES = """example:
   lit-gpt stats runs/quickstart
@@ -69,8 +69,8 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name} is {getattr(arguments, name)}; give at least 1")
     if arguments.plot is not None:
         _check_plot(Path(arguments.plot))
+    from lit_gpt.data.corpus.statistics import statistics
     from lit_gpt.data.progress import Progress
-    from lit_gpt.data.statistics import statistics
 
     prepared = prepared_of(arguments.corpus)
     corpora, tokenizer = prepared.corpora, prepared.tokenizer
@@ -105,7 +105,7 @@ def prepared_of(path: str) -> "Prepared":
     Raises:
         UserError: it is neither.
     """
-    from lit_gpt.data.preparation import open_prepared
+    from lit_gpt.data.corpus.preparation import open_prepared
 
     folder = Path(path)
     if (folder / "config.yaml").is_file() and (folder / "run.json").is_file():

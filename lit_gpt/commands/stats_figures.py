@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gpt.data.statistics import Statistics
-    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.data.corpus.statistics import Statistics
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _INCHES = (6.4, 4.4)
 _POINTS = 2000  # of a curve; more are not seen

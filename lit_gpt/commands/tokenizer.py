@@ -1,6 +1,6 @@
 """Train a tokenizer by itself, encode and decode with one, and count what one makes of texts.
 
-Knows arguments and what is shown; the numbers come from `lit_gpt.data.fertility`.
+Knows arguments and what is shown; the numbers come from `lit_gpt.data.tokenizers.fertility`.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from lit_gpt.errors import UserError
 from lit_gpt.settings import nearest
 
 if TYPE_CHECKING:
-    from lit_gpt.data.fertility import Counts
-    from lit_gpt.data.tokenizers import Tokenizer
+    from lit_gpt.data.tokenizers.fertility import Counts
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _TRAIN = """usage: lit-gpt tokenizer train --out FILE [--config FILE] [--data.KEY VALUE ...]
 
@@ -99,7 +99,7 @@ def _parser(action: str, description: str, epilog: str | None = None) -> Parser:
 
 
 def _load(path: str) -> "Tokenizer":
-    from lit_gpt.data.tokenizers import Saved
+    from lit_gpt.data.tokenizers.saved import Saved
 
     tokenizer: Tokenizer = Saved(path)
     return tokenizer
@@ -119,7 +119,7 @@ def train(argv: list[str]) -> int:
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     from lit_gpt.commands.prepare import _data
-    from lit_gpt.data.learning import train_tokenizer
+    from lit_gpt.data.corpus.learning import train_tokenizer
     from lit_gpt.settings import Typed
 
     recipe = _data(Typed(words)).recipe()
@@ -231,9 +231,9 @@ def stats(argv: list[str]) -> int:
         raise UserError(f"--top is {arguments.top}; give at least 1")
     if arguments.plot is not None and Path(arguments.plot).suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"--plot {arguments.plot} is of no known kind; name a .png, .svg or .pdf")
-    from lit_gpt.data.fertility import count
     from lit_gpt.data.progress import Progress
-    from lit_gpt.data.text_files import TextFiles
+    from lit_gpt.data.sources.text_files import TextFiles
+    from lit_gpt.data.tokenizers.fertility import count
 
     texts = dict(_named(word) for word in arguments.text)
     if len(texts) < len(arguments.text):

@@ -14,7 +14,7 @@ from lit_gpt.data.records import field_of, record_of
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gpt.data.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 #: Who speaks, as ShareGPT's records call them.
 _SHARE_GPT = {"human": "user", "gpt": "assistant", "bot": "assistant", "function_response": "tool"}

@@ -16,7 +16,7 @@ from lit_gpt.data.documents import Span
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gpt.data.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 Message = dict[str, Any]  # role and content are texts; a template of Jinja may know further fields
 

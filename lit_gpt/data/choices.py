@@ -3,36 +3,38 @@
 Knows their names alone.
 """
 
-from lit_gpt.data.augment import MaskTokens, ReplaceTokens
-from lit_gpt.data.bpe_dropout import BPEDropout
+from lit_gpt.data.augment.augment import MaskTokens, ReplaceTokens
+from lit_gpt.data.augment.bpe_dropout import BPEDropout
 from lit_gpt.data.chat import Chat
 from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
-from lit_gpt.data.csv_files import Csv
-from lit_gpt.data.curriculum import ByLength, ByScore, Curriculum
-from lit_gpt.data.datasets import Windows
-from lit_gpt.data.download import Download
-from lit_gpt.data.duplicates import ExactDuplicates, NearDuplicates
 from lit_gpt.data.fill_in import FillInTheMiddle
-from lit_gpt.data.filters import Length
+from lit_gpt.data.filters.duplicates import ExactDuplicates, NearDuplicates
+from lit_gpt.data.filters.filter import Length
+from lit_gpt.data.filters.language import Language
 from lit_gpt.data.forms import PlainText
-from lit_gpt.data.hub_dataset import HubDataset
 from lit_gpt.data.jinja_template import Jinja
-from lit_gpt.data.json_lines import JsonLines
-from lit_gpt.data.language import Language
-from lit_gpt.data.mixture import Mixture
-from lit_gpt.data.packing import Packed
-from lit_gpt.data.parquet import Parquet
-from lit_gpt.data.pretrained import Pretrained
-from lit_gpt.data.prompts import Prompts
+from lit_gpt.data.orders.curriculum import ByLength, ByScore, Curriculum
+from lit_gpt.data.orders.samplers import RandomCrops, Sequential, Shuffled
+from lit_gpt.data.orders.token_budget import TokenBudget
 from lit_gpt.data.records import Instruction, Labelled, Seq2Seq
-from lit_gpt.data.samplers import RandomCrops, Sequential, Shuffled
-from lit_gpt.data.sentence_piece import SentencePiece
-from lit_gpt.data.sources import StandardLibrary
-from lit_gpt.data.text_files import TextFiles
-from lit_gpt.data.tiktoken_ import Tiktoken
-from lit_gpt.data.token_budget import TokenBudget
-from lit_gpt.data.tokenizers import BPE, Byte, Char, Saved
-from lit_gpt.data.word_piece import WordPiece
+from lit_gpt.data.rows.datasets import Windows
+from lit_gpt.data.rows.packing import Packed
+from lit_gpt.data.rows.prompts import Prompts
+from lit_gpt.data.sources.csv_files import Csv
+from lit_gpt.data.sources.download import Download
+from lit_gpt.data.sources.hub_dataset import HubDataset
+from lit_gpt.data.sources.json_lines import JsonLines
+from lit_gpt.data.sources.mixture import Mixture
+from lit_gpt.data.sources.parquet import Parquet
+from lit_gpt.data.sources.standard_library import StandardLibrary
+from lit_gpt.data.sources.text_files import TextFiles
+from lit_gpt.data.tokenizers.bpe import BPE
+from lit_gpt.data.tokenizers.byte_and_char import Byte, Char
+from lit_gpt.data.tokenizers.pretrained import Pretrained
+from lit_gpt.data.tokenizers.saved import Saved
+from lit_gpt.data.tokenizers.sentence_piece import SentencePiece
+from lit_gpt.data.tokenizers.tiktoken_ import Tiktoken
+from lit_gpt.data.tokenizers.word_piece import WordPiece
 
 __all__ = [
     "BPE",

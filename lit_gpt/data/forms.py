@@ -11,7 +11,7 @@ from lit_gpt.data.documents import Content, Span
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gpt.data.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
 class Form:

@@ -18,7 +18,7 @@ from lit_gpt.data.documents import Span
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gpt.data.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 #: A template may make a special token of a role: <|user|>. A record has no say in which.
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")

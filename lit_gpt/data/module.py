@@ -15,21 +15,23 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from lit_gpt.data import choices as choices
-from lit_gpt.data.augment import Augment
-from lit_gpt.data.corpus import Corpus
-from lit_gpt.data.datasets import Batch, Rows, Windows
-from lit_gpt.data.engines import Engine
-from lit_gpt.data.filters import Filter
+from lit_gpt.data.augment.augment import Augment
+from lit_gpt.data.corpus.corpus import Corpus
+from lit_gpt.data.corpus.engines import Engine
+from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
+from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.forms import Form, PlainText
-from lit_gpt.data.loading import BatchLoader, Ordered, load
-from lit_gpt.data.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
+from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
+from lit_gpt.data.orders.token_budget import TokenBudget
 from lit_gpt.data.progress import say
-from lit_gpt.data.samplers import Order, RankBatches, Sequential, Shuffled, Slots
-from lit_gpt.data.showing import shown
-from lit_gpt.data.sources import Source, StandardLibrary
-from lit_gpt.data.splits import TEST, TRAIN, VAL, Fractions, SplitBy
-from lit_gpt.data.token_budget import TokenBudget
-from lit_gpt.data.tokenizers import BPE, Tokenizer
+from lit_gpt.data.rows.datasets import Batch, Rows, Windows
+from lit_gpt.data.rows.showing import shown
+from lit_gpt.data.sources.source import Source
+from lit_gpt.data.sources.standard_library import StandardLibrary
+from lit_gpt.data.tokenizers.bpe import BPE
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
 __all__ = ["Batch", "TokenData"]

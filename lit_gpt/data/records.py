@@ -16,7 +16,7 @@ from lit_gpt.data.forms import Form
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_gpt.data.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 #: What ends an answer where the tokenizer has no eos: without an end a model would write on for ever.
 END = "<|endoftext|>"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
 from lit_gpt.data.forms import Form
-from lit_gpt.data.tokenizers import Tokenizer
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate
 from lit_gpt.generate.rules import Forbid, generation_rules

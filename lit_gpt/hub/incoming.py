@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lit_gpt.data.pretrained import Pretrained
+from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError
 from lit_gpt.hub import plan
 from lit_gpt.hub.families import recognise

@@ -16,7 +16,7 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lit_gpt.data.hub_folder import read_otherwise
+from lit_gpt.data.tokenizers.hub_folder import read_otherwise
 from lit_gpt.errors import UserError
 from lit_gpt.hub import plan
 from lit_gpt.hub.families import ARCHITECTURES, family_of

@@ -6,8 +6,8 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lit_gpt.data.corpus.splits import VAL
 from lit_gpt.data.module import TokenData
-from lit_gpt.data.splits import VAL
 from lit_gpt.generate.writer import Writer
 from lit_gpt.train.hooks import Lean
 

@@ -97,7 +97,7 @@ def _mean(rows: Tensor) -> Tensor:
 
 def _known_ids(state: Any, rows: int) -> list[int]:
     """Ids of a checkpoint's tokenizer, all rows where it has none."""
-    from lit_gpt.data.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
     if state is None:
         return list(range(rows))

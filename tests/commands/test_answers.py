@@ -105,7 +105,7 @@ def chat_run() -> Path:
 
 
 def made_run(name: str, form: Any) -> Path:
-    from lit_gpt.data.tokenizers import Byte
+    from lit_gpt.data.tokenizers.byte_and_char import Byte
     from lit_gpt.model import GPT
 
     folder = Path("runs", name, "checkpoints")
@@ -152,7 +152,7 @@ def test_what_a_user_says_is_never_a_special_token(chat_run: Path) -> None:
         (["PLAIN", "--chat", "a"], "plain text, which asks for no answer; give --prompt"),
         (["PLAIN", "--record", '{"source": "a"}'], "plain text, which asks for no answer; give --prompt"),
         (["BAD", "--chat", "a"], "names the class os.system, which is code outside lit_gpt"),
-        (["NO_FORM", "--chat", "a"], "names lit_gpt.data.tokenizers.Byte, which is no part of a form"),
+        (["NO_FORM", "--chat", "a"], "names lit_gpt.data.tokenizers.byte_and_char.Byte, which is no part of a form"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: Any) -> None:
@@ -164,7 +164,7 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: Any) -
     else:
         run = made_run("one", PlainText())
         values = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-        path = {"BAD": "os.system", "NO_FORM": "lit_gpt.data.tokenizers.Byte"}[name]
+        path = {"BAD": "os.system", "NO_FORM": "lit_gpt.data.tokenizers.byte_and_char.Byte"}[name]
         torch.save({**values, "form": {"class_path": path, "init_args": {}}}, run / "checkpoints" / "best.ckpt")
     assert main(["generate", str(run), *arguments[1:]]) == 2
     shown = capfd.readouterr()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lit_gpt.__main__ import main
-from lit_gpt.data.tokenizers import Byte
+from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.generate.writer import Writer
 from lit_gpt.model import GPT
 

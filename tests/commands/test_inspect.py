@@ -18,7 +18,7 @@ from lit_gpt import checkpoint, cost, manifest, nn
 from lit_gpt.__main__ import main
 from lit_gpt.commands.anatomy import Part, anatomy, options, spans
 from lit_gpt.commands.inspect import NOTES
-from lit_gpt.data.tokenizers import Byte
+from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.model import GPT
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.summary import rows

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.datasets import IGNORED, Rows
+from lit_gpt.data.rows.datasets import IGNORED, Rows
 
 
 class InMemory(np.ndarray):

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms import Form
-from lit_gpt.data.tokenizer import Tokenizer
-from lit_gpt.data.tokenizers import BPE, Byte
+from lit_gpt.data.tokenizers.bpe import BPE
+from lit_gpt.data.tokenizers.byte_and_char import Byte
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 CORPUS = ["the user asks and the assistant answers: im_start user im_end <|im_end|> assistant\n"] * 30
 

@@ -14,7 +14,7 @@ import pytest
 
 from lit_gpt.data import Csv, HubDataset, JsonLines, Mixture, Parquet, Source, StandardLibrary, TextFiles
 from lit_gpt.data.documents import whole
-from lit_gpt.data.record_files import RecordFiles
+from lit_gpt.data.sources.record_files import RecordFiles
 from lit_gpt.errors import UserError
 
 TEXTS = ["one\r\n\0 床前 😀", "", "two " * 1000, "three"]

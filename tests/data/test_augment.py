@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lit_gpt.data import Batch, Byte, Char, MaskTokens, ReplaceTokens
-from lit_gpt.data.augment import learnt_lengths, uniform
-from lit_gpt.data.datasets import IGNORED
+from lit_gpt.data.augment.augment import learnt_lengths, uniform
+from lit_gpt.data.rows.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.__main__ import main
-from lit_gpt.data.columns import BLOCK
+from lit_gpt.data.corpus.columns import BLOCK
 
 
 @pytest.fixture

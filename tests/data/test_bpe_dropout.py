@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lit_gpt.data import BPE, Batch, BPEDropout, Byte, Corpus, Packed, Prompts, StandardLibrary, Windows, write_corpus
-from lit_gpt.data.bpe_dropout import Merges
-from lit_gpt.data.datasets import IGNORED
+from lit_gpt.data.augment.bpe_dropout import Merges
+from lit_gpt.data.rows.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 

@@ -15,9 +15,9 @@ from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 from lit_gpt.data.chat import Chat
 from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
 from lit_gpt.data.documents import Span
-from lit_gpt.data.filters import Filter
+from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.forms import Form
-from lit_gpt.data.tokenizers import Byte
+from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 
 TURNS = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data.columns import BLOCK, Column, ColumnWriter
+from lit_gpt.data.corpus.columns import BLOCK, Column, ColumnWriter
 from lit_gpt.errors import UserError
 
 

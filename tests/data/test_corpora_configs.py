@@ -16,10 +16,10 @@ from text_server import TextServer
 
 import lit_gpt.data
 from lit_gpt.__main__ import main
-from lit_gpt.data import transfer
-from lit_gpt.data.archives import is_archive
-from lit_gpt.data.download import Download
-from lit_gpt.data.remote_file import RemoteFile
+from lit_gpt.data.sources import transfer
+from lit_gpt.data.sources.archives import is_archive
+from lit_gpt.data.sources.download import Download
+from lit_gpt.data.sources.remote_file import RemoteFile
 from lit_gpt.settings import load_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Corpus, write_corpus
-from lit_gpt.data.corpus import dtype_for
+from lit_gpt.data.corpus.corpus import dtype_for
 from lit_gpt.errors import UserError
 
 
@@ -67,7 +67,7 @@ def test_ids_never_wrap(tmp_path: Path) -> None:
 
 
 def test_many_documents_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_gpt.data.packets.PACKET", 10)
+    monkeypatch.setattr("lit_gpt.data.corpus.packets.PACKET", 10)
     texts = [f"document {number}" for number in range(50)]
     corpus = write_corpus(tmp_path / "c", texts, Byte())
     assert bytes(corpus.ids.astype(np.uint8)).decode() == "".join(texts)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from text_server import TextServer
 
-from lit_gpt.data import transfer
-from lit_gpt.data.checksums import digest
-from lit_gpt.data.download import Download
-from lit_gpt.data.remote_file import RemoteFile
-from lit_gpt.data.text_files import TextFiles
+from lit_gpt.data.sources import transfer
+from lit_gpt.data.sources.checksums import digest
+from lit_gpt.data.sources.download import Download
+from lit_gpt.data.sources.remote_file import RemoteFile
+from lit_gpt.data.sources.text_files import TextFiles
 from lit_gpt.errors import UserError
 
 TEXT = "".join(f"line {number} of a text\n" for number in range(40_000))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_gpt.data.duplicates import ExactDuplicates, NearDuplicates, bands, shingles
+from lit_gpt.data.filters.duplicates import ExactDuplicates, NearDuplicates, bands, shingles
 from lit_gpt.errors import UserError
 
 WORDS = [first + second for first in "b d f g k l m n p r s t v z".split() for second in "a e i o u ay ow".split()]
@@ -139,7 +139,7 @@ class TestNearDuplicates:
 
     def test_other_processes_find_the_same(self) -> None:
         code = (
-            "import random; from lit_gpt.data.duplicates import NearDuplicates; d = random.Random(5);"
+            "import random; from lit_gpt.data.filters.duplicates import NearDuplicates; d = random.Random(5);"
             "n = NearDuplicates(0.5, 2);"
             "print([n.keeps(' '.join(d.choices('abcdefg', k=8))) for _ in range(400)])"
         )

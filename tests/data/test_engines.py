@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.data import BPE, Char, TextFiles, Tokenizer
-from lit_gpt.data import packets as packets_module
-from lit_gpt.data.engines import Engine, InProcess, Processes
+from lit_gpt.data.corpus import packets as packets_module
+from lit_gpt.data.corpus.engines import Engine, InProcess, Processes
+from lit_gpt.data.corpus.preparation import Recipe, open_prepared, prepare
+from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.folders import cache_folder
-from lit_gpt.data.preparation import Recipe, open_prepared, prepare
-from lit_gpt.data.splits import Fractions
 from lit_gpt.errors import UserError
 
 
@@ -83,7 +83,7 @@ def test_a_ray_cluster_gives_the_same_corpus_and_tells_of_mistakes(
 ) -> None:
     import ray
 
-    from lit_gpt.data.ray_engine import Ray
+    from lit_gpt.data.corpus.ray_engine import Ray
 
     text = made_text(tmp_path / "text", 60)
     wanted = prepare(recipe(text, trained), tmp_path / "wanted")
@@ -104,10 +104,11 @@ def test_a_ray_cluster_gives_the_same_corpus_and_tells_of_mistakes(
 STOPPED = """
 import sys
 from pathlib import Path
-from lit_gpt.data import TextFiles, Tokenizer, packets
-from lit_gpt.data.engines import InProcess, Processes
-from lit_gpt.data.preparation import Recipe, prepare
-from lit_gpt.data.splits import Fractions
+from lit_gpt.data import TextFiles, Tokenizer
+from lit_gpt.data.corpus import packets
+from lit_gpt.data.corpus.engines import InProcess, Processes
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.splits import Fractions
 text, tokenizer, folder, workers = sys.argv[1:]
 packets.PACKET = 4000
 engine = Processes(int(workers)) if int(workers) else InProcess()
@@ -202,9 +203,9 @@ def test_after_a_full_disk_it_goes_on_where_it_was(
 OWN = """
 import os, signal, sys
 from lit_gpt.data import BPE, TextFiles
-from lit_gpt.data.engines import Processes
-from lit_gpt.data.preparation import Recipe, prepare
-from lit_gpt.data.splits import Fractions
+from lit_gpt.data.corpus.engines import Processes
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.splits import Fractions
 class Own(BPE):
     def encode_arrays(self, texts):
         if sys.argv[2] == "kill" and os.environ.get("RAYON_NUM_THREADS") == "1":

@@ -8,7 +8,7 @@ from all_tokenizers import TEXTS, trained
 
 from lit_gpt.data import BPE, Byte, Source, Tokenizer, WordPiece
 from lit_gpt.data.documents import Passage
-from lit_gpt.data.fertility import count
+from lit_gpt.data.tokenizers.fertility import count
 from lit_gpt.errors import UserError
 
 
@@ -28,8 +28,8 @@ class Stretches(Source):
 @pytest.mark.parametrize("tokenizer", [trained(BPE(vocab_size=300)), trained(WordPiece(vocab_size=200)), Byte()])
 def test_a_text_in_stretches_counts_as_the_whole(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = count(tokenizer, Stretches(TEXTS, 10_000))
-    monkeypatch.setattr("lit_gpt.data.fertility._PIECE", 50)
-    monkeypatch.setattr("lit_gpt.data.fertility._TAIL", 40)
+    monkeypatch.setattr("lit_gpt.data.tokenizers.fertility._PIECE", 50)
+    monkeypatch.setattr("lit_gpt.data.tokenizers.fertility._TAIL", 40)
     steps: list[int] = []
     parts = count(tokenizer, Stretches(TEXTS, 7), steps.append)
     assert len(steps) > 3 * len(TEXTS) and sum(steps) == whole.characters

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_gpt.data.filters import Length
-from lit_gpt.data.language import Language
+from lit_gpt.data.filters.filter import Length
+from lit_gpt.data.filters.language import Language
 from lit_gpt.errors import UserError
 
 TEXTS = {

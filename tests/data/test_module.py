@@ -21,7 +21,7 @@ from lit_gpt.data import (
     TextFiles,
     TokenData,
 )
-from lit_gpt.data.datasets import IGNORED
+from lit_gpt.data.rows.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data.opening import byte_blocks, byte_lines, text_blocks, text_lines
+from lit_gpt.data.sources.opening import byte_blocks, byte_lines, text_blocks, text_lines
 from lit_gpt.errors import UserError
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {

@@ -27,9 +27,9 @@ from lit_gpt.data import (
     TokenBudget,
     Windows,
 )
-from lit_gpt.data.datasets import IGNORED
-from lit_gpt.data.loading import Ordered, load
-from lit_gpt.data.samplers import NOTHING, RankBatches, Slots
+from lit_gpt.data.orders.loading import Ordered, load
+from lit_gpt.data.orders.samplers import NOTHING, RankBatches, Slots
+from lit_gpt.data.rows.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 Found = dict[tuple[int, int], tuple[bytes, bytes]]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Packed, TextFiles, Tokenizer, Windows, write_corpus
-from lit_gpt.data.datasets import IGNORED
-from lit_gpt.data.packing import best_fit
+from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.rows.packing import best_fit
 from lit_gpt.model import GPT
 from lit_gpt.nn import ALiBi, Learned, RoPE, SelfAttention
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Mixture, TextFiles, Tokenizer, Windows
-from lit_gpt.data.preparation import Prepared, Recipe, cache_folder, prepare
-from lit_gpt.data.splits import Fractions, SplitBy
+from lit_gpt.data.corpus.preparation import Prepared, Recipe, cache_folder, prepare
+from lit_gpt.data.corpus.splits import Fractions, SplitBy
 from lit_gpt.errors import UserError
 
 
@@ -233,8 +233,8 @@ AS_NOBODY = """
 import os, sys
 import filelock
 from lit_gpt.data import Byte, TextFiles
-from lit_gpt.data.preparation import Recipe, prepare
-from lit_gpt.data.splits import Fractions
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.errors import UserError
 if os.getuid() == 0:  # root may write everywhere
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

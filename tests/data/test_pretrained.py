@@ -24,8 +24,8 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import models
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, Tokenizer
-from lit_gpt.data.byte_level import cut
-from lit_gpt.data.long_text import for_later_parts
+from lit_gpt.data.tokenizers.byte_level import cut
+from lit_gpt.data.tokenizers.long_text import for_later_parts
 from lit_gpt.errors import UserError
 
 
@@ -222,8 +222,8 @@ def test_parts_of_a_long_text_are_encoded_as_the_whole(
         cuts += len(parts) - 1
         return parts
 
-    monkeypatch.setattr("lit_gpt.data.byte_level._PART", 3)
-    monkeypatch.setattr("lit_gpt.data.in_parts.cut", counted)
+    monkeypatch.setattr("lit_gpt.data.tokenizers.byte_level._PART", 3)
+    monkeypatch.setattr("lit_gpt.data.tokenizers.in_parts.cut", counted)
     assert tokenizer.encode_batch(texts) == wanted
     proven = for_later_parts(tokenizer._inner) is not None
     assert proven == (cuts > 300)

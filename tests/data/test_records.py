@@ -11,7 +11,7 @@ from span_ids import check_encodes, scored_text, text
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms import Form, PlainText, joined
 from lit_gpt.data.records import END, Instruction, Labelled, Seq2Seq, filled
-from lit_gpt.data.tokenizers import Byte
+from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 
 TASK = {"instruction": "Add.", "input": "2 and 3", "output": "5"}

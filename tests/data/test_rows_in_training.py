@@ -27,7 +27,7 @@ from lit_gpt.data import (
     TokenData,
     Windows,
 )
-from lit_gpt.data.datasets import IGNORED, document_stretches
+from lit_gpt.data.rows.datasets import IGNORED, document_stretches
 from lit_gpt.errors import UserError
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import Order, RandomCrops, Sequential, Shuffled
-from lit_gpt.data.samplers import NOTHING, RankBatches, Slots, permuted
+from lit_gpt.data.orders.samplers import NOTHING, RankBatches, Slots, permuted
 
 ORDERS = st.sampled_from([Shuffled, RandomCrops, Sequential])
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy, split_passages
 from lit_gpt.data.documents import Passage
-from lit_gpt.data.splits import Fractions, Part, SplitBy, split_passages
 from lit_gpt.errors import UserError
 
 DOCUMENTS = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=40)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import statistics as module
-from lit_gpt.data.corpus import Corpus, write_corpus
-from lit_gpt.data.statistics import Statistics, statistics
-from lit_gpt.data.tokenizers import Byte
+from lit_gpt.data.corpus import statistics as module
+from lit_gpt.data.corpus.corpus import Corpus, write_corpus
+from lit_gpt.data.corpus.statistics import Statistics, statistics
+from lit_gpt.data.tokenizers.byte_and_char import Byte
 
 SMALL = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

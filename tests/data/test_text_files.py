@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import TextFiles
-from lit_gpt.data import opening as opening_module
-from lit_gpt.data import text_files as text_files_module
+from lit_gpt.data.sources import opening as opening_module
+from lit_gpt.data.sources import text_files as text_files_module
 
 TEXT = st.text(st.sampled_from("ab\n-\r é字🙂\0"), max_size=60)
 
 
-@given(st.lists(TEXT.filter(bool), min_size=1, max_size=4), st.sampled_from([None, "\n", "\n\n", "-a-", "aab"]), st.data())
+@given(
+    st.lists(TEXT.filter(bool), min_size=1, max_size=4), st.sampled_from([None, "\n", "\n\n", "-a-", "aab"]), st.data()
+)
 @settings(max_examples=150, deadline=None)
 def test_documents_are_those_of_the_whole_text(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], separator: str | None, data: st.DataObject
@@ -36,16 +38,16 @@ def test_documents_are_those_of_the_whole_text(
 
 
 def test_compressed_files_are_read_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("eins\r\nzwei\n".encode()))
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"eins\r\nzwei\n"))
     assert list(TextFiles(str(tmp_path))) == ["eins\r\nzwei\n"]
 
 
 LONG_LINE = """
 import resource, sys
 from lit_gpt.data import BPE, TextFiles
-from lit_gpt.data.engines import InProcess
-from lit_gpt.data.preparation import Recipe, prepare
-from lit_gpt.data.splits import Fractions
+from lit_gpt.data.corpus.engines import InProcess
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.splits import Fractions
 tokenizer = BPE(vocab_size=300)
 tokenizer.train(["the cat sat on the mat"])
 prepared = prepare(Recipe(TextFiles(sys.argv[1]), tokenizer, Fractions(0.1, 0.0)), sys.argv[2], InProcess())

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import Saved, Tiktoken, Tokenizer
-from lit_gpt.data.patterns import PATTERNS
-from lit_gpt.data.tiktoken_ import _LIKE
+from lit_gpt.data.tokenizers.patterns import PATTERNS
+from lit_gpt.data.tokenizers.tiktoken_ import _LIKE
 from lit_gpt.errors import UserError
 
 # As the library has them, where it has the ranks.

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, SentencePiece, Tiktoken, Tokenizer, WordPiece
-from lit_gpt.data.byte_level import cut
-from lit_gpt.data.patterns import PATTERNS
+from lit_gpt.data.tokenizers.byte_level import cut
+from lit_gpt.data.tokenizers.patterns import PATTERNS
 from lit_gpt.errors import UserError
 
 EVERY = all_kinds(Path(tempfile.mkdtemp()))
@@ -118,7 +118,7 @@ def test_parts_of_a_text_are_encoded_as_the_whole(pattern: str, text: str) -> No
     tokenizer = BY_PATTERN[pattern]
     assert tokenizer.place is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lit_gpt.data.byte_level._PART", 1)
+        patch.setattr("lit_gpt.data.tokenizers.byte_level._PART", 1)
         parts = list(cut(text, tokenizer.place))
         in_parts = tokenizer.encode(text)
     whole = tokenizer._inner.encode(text, add_special_tokens=False).ids
@@ -291,7 +291,7 @@ def test_a_class_from_elsewhere_is_not_imported_on_a_files_word(monkeypatch: pyt
     with pytest.raises(UserError, match="cannot be imported"):
         Tokenizer.restore({**stranger, "class_path": "no_such_package.Tokenizer"})
     with pytest.raises(UserError, match="not a tokenizer class"):
-        Tokenizer.restore({"class_path": "lit_gpt.data.corpus.Corpus", "init_args": {}, "learned": {}})
+        Tokenizer.restore({"class_path": "lit_gpt.data.corpus.corpus.Corpus", "init_args": {}, "learned": {}})
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:

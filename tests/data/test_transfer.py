@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from text_server import TextServer
 
-from lit_gpt.data import transfer as module
-from lit_gpt.data.transfer import note_of, transfer
+from lit_gpt.data.sources import transfer as module
+from lit_gpt.data.sources.transfer import note_of, transfer
 from lit_gpt.errors import UserError
 
 TEXT = bytes(range(256)) * 4000  # 1 MB, several blocks

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data.tokenizers import BPE, Byte, Char, Tokenizer
+from lit_gpt.data.tokenizers.bpe import BPE
+from lit_gpt.data.tokenizers.byte_and_char import Byte, Char
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.generate import writer as module
 from lit_gpt.generate.writer import StopStrings, Writer

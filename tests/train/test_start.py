@@ -68,7 +68,7 @@ def made_elsewhere(place: Path, spare: int = 0, dtype: torch.dtype = torch.bfloa
         "state_dict": {f"net.{name}": tensor for name, tensor in made.state_dict().items()},
         "config": {
             "model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": sizes}},
-            "data": {"tokenizer": {"class_path": "lit_gpt.data.pretrained.Pretrained", "init_args": {}}},
+            "data": {"tokenizer": {"class_path": "lit_gpt.data.tokenizers.pretrained.Pretrained", "init_args": {}}},
         },
         "tokenizer": tokenizer.state(),
         "global_step": 0,

@@ -1,0 +1,1 @@
+"""What is changed at random in training batches."""

@@ -1,0 +1,237 @@
+"""One text as token ids on disk, and its way back as memory maps.
+
+Knows: files, dtypes, document offsets, manifests. Does not know: where text comes from, splits, batches.
+
+A corpus is a folder of columns (see `columns`): `ids` (uint16 or uint32, by the size of the vocabulary), `offsets`
+(int64, one more than there are documents: document d is ids[offsets[d]:offsets[d + 1]], special tokens included),
+`bytes` (int64, UTF-8 bytes of what is learnt of each document), where something of the text is only read and not learnt
+`scored` (uint8 per token), and `manifest.json`, written last.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lit_gpt.data.corpus.columns import Column, ColumnWriter
+from lit_gpt.data.corpus.encoding import Encoded, Encoder
+from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
+from lit_gpt.data.documents import Passage
+from lit_gpt.data.folders import StagedFolder, read_manifest, sync_folder, write_json
+from lit_gpt.data.forms import PlainText
+from lit_gpt.data.progress import Progress
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+FORM, VERSION = "lit_gpt corpus", 2
+COLUMNS: dict[str, np.dtype[Any]] = {"offsets": np.dtype("<i8"), "bytes": np.dtype("<i8"), "scored": np.dtype("u1")}
+_READ = 1 << 22  # bytes that `verify` reads at a time
+
+
+def dtype_for(vocab_size: int) -> np.dtype[Any]:
+    """The smallest of uint16 and uint32 that holds every id."""
+    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+
+
+class CorpusWriter:
+    """Writes a corpus from encoded text; memory holds one stretch of it at a time.
+
+    Args:
+        folder: A new folder that only this writer uses.
+        tokenizer: The tokenizer that encoded it.
+        masked: Some of the text may be only read: keep which.
+    """
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, masked: bool = False) -> None:
+        folder.mkdir(parents=True)
+        self.folder, self.tokenizer = folder, tokenizer
+        self._columns = {"ids": ColumnWriter(folder / "ids.bin", dtype_for(tokenizer.vocab_size))}
+        for name, dtype in COLUMNS.items():
+            if masked or name != "scored":
+                self._columns[name] = ColumnWriter(folder / f"{name}.bin", dtype)
+        self._columns["offsets"].write(np.zeros(1, np.int64))
+        self._open = (0, 0)  # tokens and bytes of the document that may go on
+        self.tokens = self.documents = self.bytes = self.characters = self.longest = 0
+        self.largest_id = -1
+
+    def add(self, encoded: Encoded) -> None:
+        """Appends a stretch of the text."""
+        self._columns["ids"].write(encoded.ids)
+        if "scored" in self._columns:
+            scored = np.ones(len(encoded.ids), np.uint8) if encoded.scored is None else encoded.scored
+            self._columns["scored"].write(scored)
+        self.tokens += len(encoded.ids)
+        self.characters += encoded.characters
+        self.largest_id = max(self.largest_id, encoded.largest_id)
+        starts = np.flatnonzero(encoded.opens)  # pieces that begin a document
+        tokens, sizes = _by_document(encoded.lengths, starts), _by_document(encoded.bytes, starts)
+        # What comes before the first start belongs to the document that is open.
+        self._open = (self._open[0] + int(tokens[0]), self._open[1] + int(sizes[0]))
+        if len(starts):
+            ended = [[self._open[0], *tokens[1:-1]], [self._open[1], *sizes[1:-1]]]
+            first = 0 if self.documents else 1  # nothing is open before the first document
+            self._close_documents(np.array(ended[0][first:], np.int64), np.array(ended[1][first:], np.int64))
+            self._open = (int(tokens[-1]), int(sizes[-1]))
+            self.documents += len(starts)
+
+    def _close_documents(self, tokens: np.ndarray, sizes: np.ndarray) -> None:
+        self._columns["bytes"].write(sizes)
+        ends = int(self._ended) + np.cumsum(tokens)
+        self._columns["offsets"].write(ends)
+        self._ended = int(ends[-1]) if len(ends) else self._ended
+        self.bytes += int(sizes.sum())
+        self.longest = max(self.longest, int(tokens.max(initial=0)))
+
+    _ended = 0  # tokens of all documents that are closed
+
+    def close(self) -> dict[str, Any]:
+        """Finishes the files, then writes the manifest, and returns it."""
+        if self.documents:
+            self._close_documents(np.array(self._open[:1], np.int64), np.array(self._open[1:], np.int64))
+        files: dict[str, Any] = {}
+        for column in self._columns.values():
+            files |= column.close()
+        manifest = {
+            "format": FORM,
+            "version": VERSION,
+            "tokens": self.tokens,
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "characters": self.characters,
+            "longest": self.longest,
+            "dtype": self._columns["ids"].dtype.name,
+            "vocab_size": self.tokenizer.vocab_size,
+            "largest_id": self.largest_id,
+            "bos": self.tokenizer.bos,
+            "eos": self.tokenizer.eos,
+            "tokenizer": self.tokenizer.fingerprint(),
+            "files": files,
+        }
+        write_json(self.folder / "manifest.json", manifest)
+        sync_folder(self.folder)
+        return manifest
+
+    def abandon(self) -> None:
+        """Closes the files of a corpus that will not be finished."""
+        for column in self._columns.values():
+            column.abandon()
+
+
+def write_corpus(folder: str | Path, documents: Iterable[str], tokenizer: Tokenizer) -> "Corpus":
+    """Encodes documents into a new corpus folder, which appears whole or not at all.
+
+    Raises:
+        UserError: the folder exists already, or may not be written.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder} exists already; give another folder for the corpus, or remove it")
+    encoder = Encoder(tokenizer, PlainText())
+    pieces = Pieces(tokenizer).of(as_parts("", (Passage(text) for text in documents)))
+    with StagedFolder(folder) as staged:
+        writer = CorpusWriter(staged / "corpus", tokenizer)
+        try:
+            for packet in packets(pieces, staged):
+                for encoded in encoder.encode(packet.pieces).values():
+                    writer.add(encoded)
+            writer.close()
+        finally:
+            writer.abandon()
+        (staged / "corpus").rename(folder)
+    sync_folder(folder.parent)
+    return Corpus(folder)
+
+
+class Corpus:
+    """A finished corpus: `ids`, `offsets`, `document_bytes` and perhaps `scored` as columns, counts in `manifest`.
+
+    It may be sent to another process, which maps the same files again and makes sure that they are still the same.
+
+    Args:
+        folder: Where the corpus lies.
+        vocab_size: Ids at and past this are refused; by default the vocabulary that it was written with.
+
+    Raises:
+        UserError: no corpus there, one of another version, truncated files, ids past the vocabulary.
+    """
+
+    def __init__(self, folder: str | Path, vocab_size: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder / "manifest.json", FORM, VERSION)
+        for name, facts in self.manifest["files"].items():
+            path = self.folder / name
+            # A file that is shorter than its map ends the process by SIGBUS when it is read: find out now.
+            actual = path.stat().st_size if path.exists() else -1
+            if actual != facts["bytes"]:
+                state = "is missing" if actual < 0 else f"has {actual} bytes instead of {facts['bytes']} bytes"
+                raise UserError(f"corpus file {path} {state}; remove {self.folder} and prepare again")
+        self.vocab_size = self.manifest["vocab_size"] if vocab_size is None else vocab_size
+        if self.manifest["largest_id"] >= self.vocab_size:
+            raise UserError(
+                f"corpus {self.folder} holds token id {self.manifest['largest_id']}, past the vocabulary of"
+                f" {self.vocab_size}; use the tokenizer and the vocab_size that it was prepared with"
+            )
+        self.ids = Column(self.folder / "ids.bin", dtype_for(self.manifest["vocab_size"]))
+        self.offsets = Column(self.folder / "offsets.bin", COLUMNS["offsets"])
+        self.document_bytes = Column(self.folder / "bytes.bin", COLUMNS["bytes"])
+        masked = "scored.bin" in self.manifest["files"]
+        self.scored = Column(self.folder / "scored.bin", COLUMNS["scored"]) if masked else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return self.manifest["documents"]
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of the text that is learnt, special tokens left out."""
+        return self.manifest["bytes"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever an id does."""
+        return str(self.manifest["files"]["ids.bin"]["sha256"][:32])
+
+    def document(self, number: int) -> np.ndarray:
+        """Ids of one document, special tokens included. Shape (T,)."""
+        return self.ids[int(self.offsets[number]) : int(self.offsets[number + 1])]
+
+    def verify(self, progress: Progress) -> None:
+        """Reads every byte and compares it with what was written.
+
+        Raises:
+            UserError: a file was changed.
+        """
+        for name, facts in self.manifest["files"].items():
+            digest = hashlib.sha256()
+            with (self.folder / name).open("rb") as file:
+                while block := file.read(_READ):
+                    digest.update(block)
+                    progress.advance(len(block))
+            if digest.hexdigest() != facts["sha256"]:
+                raise UserError(
+                    f"{self.folder / name} was changed after it was written (its sha256 differs);"
+                    f" remove {self.folder} and prepare again"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "vocab_size": self.vocab_size, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"], state["vocab_size"])  # type: ignore[misc]
+        if self.manifest != state["manifest"]:
+            raise UserError(
+                f"corpus {self.folder} was rebuilt while it was in use; start again, or give a data.folder of its own"
+            )
+
+
+def _by_document(counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Sums of the pieces before the first start, then of each document. Shape (starts + 1,)."""
+    sums = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+    edges = np.concatenate(([0], starts, [len(counts)]))
+    return np.diff(sums[edges])

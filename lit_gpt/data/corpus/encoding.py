@@ -1,0 +1,223 @@
+"""Pieces of documents to ids: what each process that tokenizes does, with no need to ask another.
+
+Knows: pieces, forms, tokenizers, arrays; the files in which finished stretches wait. Does not know: where text comes
+from, how splits are made, who encodes what. Imports no torch: a process for it has to be cheap.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_gpt.data.documents import Content, Span, text_of
+from lit_gpt.data.forms import Form
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+_TOGETHER = 1 << 18  # characters: the tokenizers library holds some 100 bytes a token until a call is done
+
+
+class Piece(NamedTuple):
+    """A document, or a part of one, on its way to one split.
+
+    number: which document of its text. opens: a document of the split begins here. begins, ends: the text's own
+    document does so here; it may be cut by the border of two splits. leads: `bos` goes ahead. tag: name of a special
+    token that goes ahead. where: its place, for errors.
+    """
+
+    split: str
+    content: Content
+    number: int = 0
+    opens: bool = True
+    begins: bool = True
+    ends: bool = True
+    leads: bool = True
+    tag: str | None = None
+    where: str = ""
+
+
+class Encoded(NamedTuple):
+    """A stretch of one split: P pieces, N tokens.
+
+    ids: (N,). scored: (N,) uint8, or None where all is learnt. lengths: (P,) tokens. opens: (P,) bool. bytes: (P,)
+    UTF-8 bytes of what is learnt.
+    """
+
+    ids: np.ndarray
+    scored: np.ndarray | None
+    lengths: np.ndarray
+    opens: np.ndarray
+    bytes: np.ndarray
+    characters: int
+    largest_id: int
+
+
+class Encoder:
+    """Makes ids of pieces.
+
+    Args:
+        tokenizer: A trained one; documents get its `bos` and `eos` where it has them.
+        form: How documents are laid out.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
+        self.tokenizer, self.form = tokenizer, form
+        self._special = {name: tokenizer.special_id(name) for name in form.special_tokens}
+
+    def encode(self, pieces: Sequence[Piece]) -> dict[str, Encoded]:
+        """The ids of pieces, by split; within one, in the order given.
+
+        Raises:
+            UserError: a piece that cannot be encoded, with its place.
+        """
+        laid_out = [self._laid_out(piece) for piece in pieces]
+        texts = [span.text for spans in laid_out for span in spans if not span.special]
+        arrays = iter(self._arrays(texts, pieces, laid_out))
+        parts: dict[str, _Parts] = {}
+        for piece, spans in zip(pieces, laid_out, strict=True):
+            part = parts.setdefault(piece.split, _Parts())
+            part.add(piece, self._framed(piece, spans, arrays), spans)
+        return {split: part.joined(self.tokenizer) for split, part in parts.items()}
+
+    def _laid_out(self, piece: Piece) -> list[Span]:
+        try:
+            return self.form.spans(piece.content, piece.number)
+        except UserError as fault:
+            raise _placed(piece, fault) from None
+
+    def _arrays(self, texts: list[str], pieces: Sequence[Piece], laid_out: list[list[Span]]) -> Iterator[np.ndarray]:
+        try:
+            for batch in _batches(texts):
+                yield from self.tokenizer.encode_arrays(batch)
+        except (UserError, UnicodeEncodeError, TypeError) as fault:
+            self._find(pieces, laid_out)
+            raise fault
+
+    def _find(self, pieces: Sequence[Piece], laid_out: list[list[Span]]) -> None:
+        """Raises for the first piece that cannot be encoded."""
+        for piece, spans in zip(pieces, laid_out, strict=True):
+            try:
+                self.tokenizer.encode_arrays([span.text for span in spans if not span.special])
+            except (UserError, UnicodeEncodeError, TypeError) as fault:
+                if not isinstance(fault, UserError):
+                    fault = UserError(
+                        "the text holds half a surrogate pair (U+D800 to U+DFFF), which is no character; repair the"
+                        " document or leave it out"
+                    )
+                raise _placed(piece, fault) from None
+
+    def _framed(
+        self, piece: Piece, spans: list[Span], arrays: Iterator[np.ndarray]
+    ) -> list[tuple[np.ndarray | list[int], bool]]:
+        """Stretches of ids with whether they are learnt, special tokens put around them."""
+        masked = not all(span.scored for span in spans)
+        framed: list[tuple[np.ndarray | list[int], bool]] = []
+        if piece.leads and self.tokenizer.bos is not None:
+            framed.append(([self.tokenizer.bos], not masked))
+        if piece.tag is not None and piece.begins:
+            framed.append(([self.tokenizer.special_id(piece.tag)], not masked))
+        for span in spans:
+            framed.append(([self._special[span.text]] if span.special else next(arrays), span.scored))
+        if piece.ends and self.tokenizer.eos is not None:
+            # What ends the answer is learnt with it; after a question it is not.
+            framed.append(([self.tokenizer.eos], not spans or spans[-1].scored))
+        return framed
+
+
+class _Parts:
+    """The growing arrays of one split."""
+
+    def __init__(self) -> None:
+        self.ids: list[np.ndarray | list[int]] = []
+        self.scored: list[tuple[int, bool]] = []
+        self.lengths: list[int] = []
+        self.opens: list[bool] = []
+        self.bytes: list[int] = []
+        self.characters = 0
+
+    def add(self, piece: Piece, framed: list[tuple[np.ndarray | list[int], bool]], spans: list[Span]) -> None:
+        self.ids += [ids for ids, _ in framed]
+        self.scored += [(len(ids), scored) for ids, scored in framed]
+        self.lengths.append(sum(len(ids) for ids, _ in framed))
+        self.opens.append(piece.opens)
+        learnt = (span.text for span in spans if span.scored and not span.special)
+        self.bytes.append(sum(len(text.encode("utf-8", "surrogatepass")) for text in learnt))
+        self.characters += len(text_of(piece.content))
+
+    def joined(self, tokenizer: Tokenizer) -> Encoded:
+        ids = np.concatenate([np.asarray(part, np.int64) for part in self.ids]) if self.ids else np.empty(0, np.int64)
+        least, most = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
+        if least < 0 or most >= tokenizer.vocab_size:
+            raise UserError(
+                f"token id {least if least < 0 else most} is past the vocabulary of {tokenizer.vocab_size};"
+                f" {type(tokenizer).__name__} must say its true vocab_size"
+            )
+        scored = None
+        if not all(learnt for _, learnt in self.scored):
+            counts, learnt_of = zip(*self.scored, strict=True)
+            scored = np.repeat(np.array(learnt_of, np.uint8), counts)
+        lengths, sizes = np.array(self.lengths, np.int64), np.array(self.bytes, np.int64)
+        return Encoded(ids, scored, lengths, np.array(self.opens, bool), sizes, self.characters, most)
+
+
+def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
+    """Writes a finished stretch of the text; it appears under its name whole or not at all."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, np.ndarray] = {}
+    for split, one in encoded.items():
+        ids = one.ids.astype(np.uint16 if one.largest_id < 1 << 16 else np.uint32)
+        arrays[f"{split} ids"], arrays[f"{split} lengths"] = ids, one.lengths
+        arrays[f"{split} opens"], arrays[f"{split} bytes"] = one.opens, one.bytes
+        arrays[f"{split} counts"] = np.array([one.characters, one.largest_id], np.int64)
+        if one.scored is not None:
+            arrays[f"{split} scored"] = one.scored
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(arrays, staged)
+        handle = os.open(staged, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def read_shard(path: Path) -> dict[str, Encoded]:
+    """What `write_shard` wrote."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path)
+    splits = [name.removesuffix(" ids") for name in arrays if name.endswith(" ids")]
+    return {
+        split: Encoded(
+            arrays[f"{split} ids"],
+            arrays.get(f"{split} scored"),
+            arrays[f"{split} lengths"],
+            arrays[f"{split} opens"],
+            arrays[f"{split} bytes"],
+            *arrays[f"{split} counts"].tolist(),
+        )
+        for split in splits
+    }
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= _TOGETHER:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _placed(piece: Piece, fault: UserError) -> UserError:
+    return UserError(f"{piece.where}: {fault}") if piece.where else fault

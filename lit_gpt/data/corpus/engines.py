@@ -1,0 +1,141 @@
+"""Who encodes: this process, several on this machine, or a cluster. All write the same shards, byte for byte.
+
+Knows: processes. Does not know: text, ids, files of corpora.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lit_gpt.data.corpus.encoding import Encoder, Piece, write_shard
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+_AHEAD = 2  # packets that wait for each process
+
+
+class Stopped(UserError):
+    """The work was ended from outside: what is done already is kept."""
+
+
+class Packet(NamedTuple):
+    """A stretch of the text that becomes one shard."""
+
+    pieces: list[Piece]
+    characters: int
+    shard: Path
+
+
+class Engine:
+    """The base of all engines. A subclass writes `run`."""
+
+    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+        """Writes the shard of each packet.
+
+        Args:
+            encoder: Makes ids of pieces.
+            packets: What is to be encoded; taken as it is needed.
+            done: Told the number of characters of each packet when its shard is there.
+        """
+        raise NotImplementedError
+
+
+class InProcess(Engine):
+    """Encodes in this process; the tokenizers library spreads what it can over the cores."""
+
+    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+        for packet in packets:
+            write_shard(packet.shard, encoder.encode(packet.pieces))
+            done(packet.characters)
+
+
+class Processes(Engine):
+    """Encodes in processes of this machine, by loky.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise UserError(f"{count} workers cannot encode anything; give at least 1")
+        self.count = count
+
+    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+        from loky import ProcessPoolExecutor
+        from loky.process_executor import TerminatedWorkerError
+
+        # One thread each: the processes are what fills the cores.
+        alone = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        begin = (packed(encoder), os.getpid())
+        executor = ProcessPoolExecutor(self.count, initializer=_begin, initargs=begin, env=alone)
+        waiting: deque[tuple[Any, int]] = deque()
+        try:
+            for packet in packets:
+                waiting.append((executor.submit(_shard, packet), packet.characters))
+                while len(waiting) >= self.count * (1 + _AHEAD) or (waiting and waiting[0][0].done()):
+                    future, characters = waiting.popleft()
+                    future.result()
+                    done(characters)
+            for future, characters in waiting:
+                future.result()
+                done(characters)
+        except TerminatedWorkerError:
+            raise Stopped(
+                "a process that tokenized was ended from outside (out of memory?); run the same again, it goes on where"
+                " it stopped, with fewer --workers if memory is short"
+            ) from None
+        finally:
+            executor.shutdown(wait=True, kill_workers=True)
+
+
+def packed(encoder: Encoder) -> bytes:
+    """What `unpacked` makes the same encoder from, in another process; classes of a script or notebook included."""
+    import cloudpickle
+
+    tokenizer = encoder.tokenizer
+    data: bytes = cloudpickle.dumps((type(tokenizer), tokenizer.state(), encoder.form))
+    return data
+
+
+def unpacked(data: bytes) -> Encoder:
+    """The encoder again.
+
+    Raises:
+        UserError: a class of it cannot be had here.
+    """
+    import cloudpickle
+
+    try:
+        # The class comes first and so is known by the time that the state names it.
+        _, state, form = cloudpickle.loads(data)
+        return Encoder(Tokenizer.restore(state), form)
+    except (ImportError, AttributeError, UserError) as fault:
+        raise UserError(
+            f"the tokenizer or form cannot be made in another process ({fault}); put its class into a module on"
+            " PYTHONPATH"
+        ) from None
+
+
+_encoder: Encoder | UserError | None = None
+_parent = 0
+
+
+def _begin(data: bytes, parent: int) -> None:
+    global _encoder, _parent
+    _parent = parent
+    try:
+        _encoder = unpacked(data)
+    except UserError as fault:  # told with the first packet: here it would only end the process
+        _encoder = fault
+
+
+def _shard(packet: Packet) -> None:
+    if isinstance(_encoder, UserError):
+        raise _encoder
+    assert _encoder is not None
+    encoded = _encoder.encode(packet.pieces)
+    if os.getppid() == _parent:  # else who wanted it is gone, and another may be at work in its place
+        write_shard(packet.shard, encoded)

@@ -1,0 +1,395 @@
+"""From sources to a folder of finished corpora, made once and found again.
+
+Knows: what decides the ids (text, filters, form, splits, tokenizer), where they are kept, how processes take turns, how
+work that was stopped goes on. Does not know: windows, batches, lightning.
+
+A prepared folder holds `manifest.json`, `tokenizer.json` and one corpus folder per text: `train`, `val`, `test` (where
+there is one) and `extra/<name>`. Shards of it are written into a working folder beside its place, which stays when the
+work is stopped; they are joined there and the result is renamed, all under a file lock.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.corpus.corpus import VERSION, Corpus, CorpusWriter
+from lit_gpt.data.corpus.encoding import Encoder, read_shard
+from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes, Stopped
+from lit_gpt.data.corpus.learning import train_tokenizer
+from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
+from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
+from lit_gpt.data.corpus.survey import Survey, staying, survey
+from lit_gpt.data.filters.filter import Filter
+from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, read_manifest, sync_folder, write_json
+from lit_gpt.data.forms import Form, PlainText
+from lit_gpt.data.progress import Progress, say
+from lit_gpt.data.sources.source import Source
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+_FORM = "lit_gpt prepared text"
+_SMALL = 1 << 24  # characters below which other processes cost more than they bring
+
+
+@dataclass
+class Recipe:
+    """All that decides which ids are written.
+
+    Args:
+        source: The main text.
+        tokenizer: Trained, or to be trained on the training split.
+        shares: Parts of the main text for validation and test.
+        split_by: See `split_passages`.
+        val_source: Validation text of its own; then nothing of the main text is taken for it.
+        test_source: Test text of its own.
+        extra_val: Further validation texts, by name.
+        form: How each document is laid out.
+        filters: What leaves documents out of the main text.
+    """
+
+    source: Source
+    tokenizer: Tokenizer
+    shares: Fractions
+    split_by: SplitBy | None = None
+    val_source: Source | None = None
+    test_source: Source | None = None
+    extra_val: dict[str, Source] = field(default_factory=dict)
+    form: Form = field(default_factory=PlainText)
+    filters: list[Filter] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.shares.check()
+        self.val_source = self.val_source or self.source.own_split(VAL)
+        self.test_source = self.test_source or self.source.own_split(TEST)
+        val = 0.0 if self.val_source else self.shares.val
+        self.shares = Fractions(val, 0.0 if self.test_source else self.shares.test)
+        if not val and not self.val_source:
+            raise UserError("val_fraction 0 leaves no validation text; give one above 0, or a val_source")
+        if self.source.repeats and (val or self.shares.test):
+            if self.split_by not in (None, "hash"):
+                raise UserError(
+                    f"split_by {self.split_by} would put documents that {type(self.source).__name__} reads again into"
+                    " training and validation; take split_by hash, or give a val_source"
+                )
+            self.split_by = "hash"
+        for name in self.extra_val:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+                raise UserError(
+                    f"extra_val has a text named {name!r}; use letters, digits, _ . and - (it names a metric)"
+                )
+            if name in (TRAIN, VAL, TEST):
+                raise UserError(f"extra_val has a text named {name!r}, as a split is; give it another name")
+        self.form = self.form.for_tokenizer(self.tokenizer)
+        wanted = [*self.form.special_tokens]
+        wanted += [name for source in (self.source, *self.own_texts().values()) for name in source.special_tokens]
+        self.tokenizer.with_special(wanted)
+
+    def own_texts(self) -> dict[str, Source]:
+        """The sources that are a split whole, by split."""
+        own = {
+            VAL: self.val_source,
+            TEST: self.test_source,
+            **{f"extra/{name}": s for name, s in self.extra_val.items()},
+        }
+        return {split: source for split, source in own.items() if source is not None}
+
+    def splits(self) -> list[str]:
+        """The splits that will be written, in order."""
+        return [
+            TRAIN,
+            VAL,
+            *([TEST] if self.shares.test or self.test_source else []),
+            *(f"extra/{n}" for n in self.extra_val),
+        ]
+
+    def surveys(self) -> dict[str, Survey]:
+        """What there is of each text: the main one under "", own ones under their splits."""
+        own = {split: survey(source) for split, source in self.own_texts().items()}
+        return {"": survey(self.source, self.filters), **own}
+
+    def parts(self, surveys: dict[str, Survey]) -> Iterator[Part]:
+        """All text, each part with its split; the main one first."""
+        yield from self.main_parts(surveys[""])
+        for split, source in self.own_texts().items():
+            yield from as_parts(split, staying(source, surveys[split], not self.form.divisible))
+
+    def main_parts(self, found: Survey) -> Iterator[Part]:
+        """The main text, each part with its split."""
+        divisible = self.form.divisible
+        passages = staying(self.source, found, not divisible)
+        return split_passages(passages, self.shares, self.split_by, found.characters, found.documents, divisible)
+
+    def identity(self, surveys: dict[str, Survey]) -> dict[str, Any]:
+        """What has to be equal for the ids to be equal, in parts that can be named when one has changed."""
+        tokenizer: Any = self.tokenizer.fingerprint() if self.tokenizer.trained else self.tokenizer.configuration()
+        by = resolve(self.split_by, surveys[""].documents)
+        identity = {
+            "version": VERSION,
+            "text": {split: survey.fingerprint for split, survey in surveys.items()},
+            "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by},
+            "form": self.form.configuration(),
+            "filters": [one.configuration() for one in self.filters],
+            "tokenizer": tokenizer,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))  # as it is read back
+        return plain
+
+
+@dataclass
+class Prepared:
+    """A finished folder, opened."""
+
+    folder: Path
+    tokenizer: Tokenizer
+    corpora: dict[str, Corpus]
+    manifest: dict[str, Any]
+    reused: bool
+
+    def verify(self) -> None:
+        """Reads every byte of the corpora and compares it with what was written.
+
+        Raises:
+            UserError: a file was changed.
+        """
+        size = sum(facts["bytes"] for one in self.corpora.values() for facts in one.manifest["files"].values())
+        with Progress("verifying", size, "bytes") as progress:
+            for corpus in self.corpora.values():
+                corpus.verify(progress)
+
+
+def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | None = None) -> Prepared:
+    """The corpora of a recipe: found where they are up to date, else made.
+
+    Only one process makes them; others that want the same wait for it. What was stopped, even by SIGKILL, goes on
+    where it was.
+
+    Args:
+        recipe: What is wanted.
+        folder: Where; by default under the cache, in a folder named by the fingerprint of the recipe.
+        engine: Who encodes; by default this process for small texts and one process for each core for others.
+    """
+    surveys = recipe.surveys()
+    identity = recipe.identity(surveys)
+    target = _place(identity) if folder is None else Path(folder).expanduser()
+    found = _open(target, identity)
+    if found is None and folder is None and recipe.tokenizer.trained:
+        # The corpus on which this tokenizer was trained, perhaps: it lies where its arguments alone tell.
+        found = _open(_place({**identity, "tokenizer": recipe.tokenizer.configuration()}), identity)
+    if found:
+        return found
+    make_folder(target.absolute().parent)
+    with _locked(target):
+        found = _open(target, identity)
+        if found:
+            return found
+        _tell_why(target, identity)
+        with disk_faults(target), _working_folder(target.absolute(), identity) as working:
+            _build(recipe, surveys, identity, working, engine or _engine_for(surveys))
+            if target.exists():
+                # Processes that have the old files mapped keep them until they end.
+                target.rename(working / "old")
+            (working / "new").rename(target)
+        sync_folder(target.absolute().parent)
+        made = _open(target, identity)
+        assert made is not None
+        made.reused = False
+        return made
+
+
+def _engine_for(surveys: dict[str, Survey]) -> Engine:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    characters = sum(found.characters for found in surveys.values())
+    return InProcess() if characters < _SMALL else Processes(cores)
+
+
+def _place(identity: dict[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / "corpora" / key
+
+
+def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any], working: Path, engine: Engine) -> None:
+    total = sum(found.characters for found in surveys.values())
+    tokenizer = _trained(recipe, surveys, working)
+    pieces, shards, count = Pieces(tokenizer), working / "shards", 0
+    shards.mkdir(exist_ok=True)
+    with Progress("tokenizing", total) as progress:
+
+        def missing() -> Iterator[Packet]:
+            nonlocal count
+            for packet in packets(pieces.of(recipe.parts(surveys)), shards):
+                count += 1
+                if packet.shard.exists():
+                    progress.advance(packet.characters)
+                else:
+                    yield packet
+
+        engine.run(Encoder(tokenizer, recipe.form), missing(), progress.advance)
+    corpora = _joined(recipe, tokenizer, working, [shards / f"{number:08}.safetensors" for number in range(count)])
+    for split, counts in corpora.items():
+        if not counts["characters"]:
+            _refuse_empty(split, recipe, surveys[""])
+    tokenizer.save(working / "new" / "tokenizer.json")
+    sources = {
+        "": recipe.source.describe(),
+        **{split: source.describe() for split, source in recipe.own_texts().items()},
+    }
+    content = {
+        "format": _FORM,
+        "version": VERSION,
+        "identity": identity,
+        "tokenizer": tokenizer.fingerprint(),
+        "sources": sources,
+        "splits": list(corpora),
+        "dropped": {split: found.dropped for split, found in surveys.items() if found.dropped},
+        "dropped_characters": sum(found.dropped_characters for found in surveys.values()),
+        "cut": pieces.forced,
+        "notes": [note for source in (recipe.source, *recipe.own_texts().values()) for note in source.notes()],
+    }
+    write_json(working / "new" / "manifest.json", content)
+    sync_folder(working / "new")
+
+
+def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Tokenizer:
+    tokenizer, kept = recipe.tokenizer, working / "tokenizer.json"
+    if tokenizer.trained:
+        return tokenizer
+    if kept.exists():
+        return Tokenizer.load(kept)
+    train_tokenizer(recipe, surveys)
+    draft = working / "tokenizer.draft"
+    tokenizer.save(draft)
+    draft.replace(kept)
+    return tokenizer
+
+
+def _joined(recipe: Recipe, tokenizer: Tokenizer, working: Path, shards: list[Path]) -> dict[str, Any]:
+    """Makes one corpus for each split of the shards, and returns their manifests."""
+    new = working / "new"
+    shutil.rmtree(new, ignore_errors=True)  # of a joining that was stopped
+    new.mkdir()
+    masked = not recipe.form.divisible
+    writers = {split: CorpusWriter(new / split, tokenizer, masked) for split in recipe.splits()}
+    try:
+        with Progress("joining shards", len(shards), "shards") as progress:
+            for shard in shards:
+                for split, encoded in read_shard(shard).items():
+                    writers[split].add(encoded)
+                progress.advance(1)
+        return {split: writer.close() for split, writer in writers.items()}
+    finally:
+        for writer in writers.values():
+            writer.abandon()
+
+
+def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
+    word = {TRAIN: "training", VAL: "validation", TEST: "test"}.get(split, split)
+    if split in recipe.own_texts():
+        raise UserError(f"{word} text {recipe.own_texts()[split].describe()} is empty; give one with text")
+    raise UserError(
+        f"the {word} split is empty: its fraction of {main.documents} document(s) with {main.characters} characters is"
+        " none; raise the fraction, split by position, or give a source of its own"
+    )
+
+
+def open_prepared(folder: str | Path) -> Prepared:
+    """A prepared folder as it lies there, whatever it was made of.
+
+    Raises:
+        UserError: it is none, is of another version, or is damaged.
+    """
+    target = Path(folder).expanduser()
+    manifest = read_manifest(target / "manifest.json", _FORM, VERSION)
+    found = _open(target, manifest["identity"])
+    if found is None:
+        raise UserError(f"{target} is not whole: parts that its manifest names are missing; prepare it again")
+    return found
+
+
+def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
+    """The folder's content if it is that of the recipe, None if it has to be made."""
+    if not target.exists():
+        return None
+    if not target.is_dir():
+        raise UserError(f"data.folder {target} is a file; give a folder")
+    if not (target / "manifest.json").exists():
+        if any(target.iterdir()):
+            raise UserError(f"data.folder {target} holds other files and no corpus; give a new or an empty folder")
+        return None
+    manifest = read_manifest(target / "manifest.json", _FORM, VERSION)
+    # A trained tokenizer is asked for by its fingerprint, one to be trained by its arguments.
+    if identity not in (manifest["identity"], {**manifest["identity"], "tokenizer": manifest["tokenizer"]}):
+        return None
+    if not all((target / part).exists() for part in ("tokenizer.json", *manifest["splits"])):
+        return None  # removed by hand, as is advised where a part is damaged
+    try:
+        tokenizer = Tokenizer.load(target / "tokenizer.json")
+    except UserError as fault:
+        raise UserError(f"{fault}; or remove {target} and prepare again") from None
+    fingerprint = tokenizer.fingerprint()
+    corpora = {split: Corpus(target / split, tokenizer.vocab_size) for split in manifest["splits"]}
+    for split, corpus in corpora.items():
+        if not corpus.manifest["tokenizer"] == manifest["tokenizer"] == fingerprint:
+            raise UserError(
+                f"{target / split} was written with another tokenizer than {target / 'tokenizer.json'}; remove {target}"
+            )
+    return Prepared(target, tokenizer, corpora, manifest, reused=True)
+
+
+def _tell_why(target: Path, identity: dict[str, Any]) -> None:
+    if (target / "manifest.json").exists():
+        old = read_manifest(target / "manifest.json", _FORM, VERSION)["identity"]
+        changed = [part for part in identity if old.get(part) != identity[part]]
+        why = f"{' and '.join(changed)} changed" if changed else "parts are missing"
+        say(f"{target}: {why}, preparing it again")
+
+
+@contextmanager
+def _working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """The folder beside the target in which it is made.
+
+    Shards that were written for the same recipe are still there; all is removed at the end, unless the work is stopped
+    or the disk is full.
+    """
+    working = target.with_name(f".{target.name}.preparing")
+    try:
+        same = json.loads((working / "recipe.json").read_text()) == identity
+    except (OSError, ValueError):
+        same = False
+    if same:
+        say(f"{target}: going on with what was prepared before it was stopped")
+    else:
+        shutil.rmtree(working, ignore_errors=True)
+        make_folder(working)
+        write_json(working / "recipe.draft", identity)
+        (working / "recipe.draft").replace(working / "recipe.json")
+    try:
+        yield working
+    except UserError as fault:
+        if not isinstance(fault, Stopped):
+            shutil.rmtree(working, ignore_errors=True)
+        raise
+    shutil.rmtree(working, ignore_errors=True)
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(target.absolute().parent / f".{target.name}.lock")
+    with disk_faults(target):
+        try:
+            lock.acquire(timeout=2)
+        except Timeout:
+            say(f"waiting for another process that prepares {target}")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,90 @@
+"""The engine for more than one machine: Ray Data hands packets to the processes of a cluster.
+
+Knows: Ray. Does not know: text, splits, files of corpora.
+"""
+
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.corpus.encoding import Encoder, write_shard
+from lit_gpt.data.corpus.engines import Engine, Packet, packed, unpacked
+from lit_gpt.errors import UserError
+
+_ROUND = 16  # packets for each process between two looks at how far it is; what is read ahead lies in Ray's store
+
+
+class Ray(Engine):
+    """Encodes on a Ray cluster: that of RAY_ADDRESS, or one that is started on this machine.
+
+    This process reads the text; the others encode it and write the shards, so the folder has to lie where all machines
+    of the cluster see it under one path.
+
+    Args:
+        workers: Processes that encode; by default one for each core of the cluster.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
+
+    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+        ray = _imported()
+        started = not ray.is_initialized()
+        if started:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        try:
+            self._run(encoder, packets, done)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+
+        DataContext.get_current().enable_progress_bars = False  # the preparation has its own
+        for name in ("ray.data", "ray._private"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        workers = self.workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        while some := list(islice(packets, _ROUND * workers)):
+            # In a file of the shared folder: an argument of its size would be lost with the machine that keeps it.
+            kept = some[0].shard.with_name("encoder.pickle")
+            if not kept.exists():
+                kept.write_bytes(packed(encoder))
+            rows = [{"packet": pickle.dumps(packet), "characters": packet.characters} for packet in some]
+            encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Shards,
+                fn_constructor_args=(str(kept),),
+                compute=ActorPoolStrategy(size=min(workers, len(rows))),
+            )
+            for row in encoded.iter_rows():
+                if row["fault"]:
+                    raise UserError(row["fault"])
+                done(int(row["characters"]))
+
+
+class _Shards:
+    """Lives in each process of the cluster and writes the shard of each packet that it is given."""
+
+    def __init__(self, encoder: str) -> None:
+        self.encoder = unpacked(Path(encoder).read_bytes())
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        packet: Packet = pickle.loads(row["packet"])
+        try:
+            write_shard(packet.shard, self.encoder.encode(packet.pieces))
+        except UserError as fault:
+            return {"characters": packet.characters, "fault": str(fault)}
+        return {"characters": packet.characters, "fault": ""}
+
+
+def _imported() -> Any:
+    try:
+        import ray
+        import ray.data  # its own dependencies may be missing where Ray is there
+    except ImportError as fault:
+        raise UserError(f"--engine ray needs Ray ({fault}); pip install 'lit-gpt[ray]'") from None
+    return ray

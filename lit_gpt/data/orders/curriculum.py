@@ -1,0 +1,151 @@
+"""Curriculum: rows from easy to hard at first, and short before long.
+
+Knows: numbers for documents and rows. Does not know: text, tensors.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lit_gpt.data.orders.samplers import Order, mixed, permuted
+from lit_gpt.data.rows.datasets import Rows
+from lit_gpt.errors import UserError
+
+
+class Difficulty(ABC):
+    """The base of what makes a row hard. A subclass writes `of_documents`."""
+
+    def __call__(self) -> "Difficulty":
+        """Itself, so that a made object may stand where a class to be made is expected."""
+        return self
+
+    @abstractmethod
+    def of_documents(self, rows: Rows) -> np.ndarray:
+        """A number for each document of the corpus, larger for harder ones."""
+
+
+class ByLength(Difficulty):
+    """A document is the harder the more tokens it has."""
+
+    def of_documents(self, rows: Rows) -> np.ndarray:
+        return np.diff(np.asarray(rows.corpus.offsets)).astype(np.float64)
+
+
+class ByScore(Difficulty):
+    """A document is as hard as a file says.
+
+    Args:
+        path: A number for each document of the training split, in its order: text with one a line, or .npy.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def of_documents(self, rows: Rows) -> np.ndarray:
+        file, wanted = Path(self.path).expanduser(), len(rows.corpus.offsets) - 1
+        try:
+            scores = np.load(file, allow_pickle=False) if file.suffix == ".npy" else _lines(file)
+        except (OSError, ValueError) as fault:
+            raise UserError(f"the scores {file} of ByScore cannot be read ({fault})") from None
+        if scores.shape != (wanted,):
+            raise UserError(
+                f"{file} of ByScore holds {scores.size} scores, the training text has {wanted} documents; give one each"
+            )
+        if not np.issubdtype(scores.dtype, np.number) or not np.isfinite(scores).all():
+            raise UserError(f"{file} of ByScore holds what is no finite number; give a number for each document")
+        return scores.astype(np.float64)
+
+
+class Curriculum(Order):
+    """Rows from easy to hard in the first epochs, in bands that are shuffled inside; each once an epoch, as always.
+
+    Bengio et al. 2009, "Curriculum learning". With a start_context the rows are also cut down, at first into many
+    short ones of as many tokens together, then into fewer and longer ones: sequence length warm-up, Li et al. 2021
+    (arXiv:2108.06084). Nothing is left out by it; a batch has the context of its first slot.
+
+    Args:
+        by: What makes a document hard; a row is as hard as its documents are in the mean. null shuffles from the
+            beginning.
+        epochs: Epochs in which easy rows come before hard ones; afterwards all are shuffled.
+        stages: Bands of an epoch.
+        start_context: Tokens of a row in the beginning; then twice as many, and so on up to the context, which is a
+            power of two times as many. null takes whole rows from the beginning.
+        grow_epochs: Epochs in which the context grows, in stages of equal length; may be a part of one.
+    """
+
+    def __init__(
+        self,
+        by: Callable[[], Difficulty] | None = ByLength,
+        epochs: int = 1,
+        stages: int = 8,
+        start_context: int | None = None,
+        grow_epochs: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("epochs", epochs), ("stages", stages), ("start_context", start_context)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value} of Curriculum is not a positive number; give at least 1")
+        if grow_epochs <= 0:
+            raise UserError(f"grow_epochs {grow_epochs} of Curriculum is not positive; give a number of epochs above 0")
+        self.by, self.epochs, self.stages = None if by is None else by(), epochs, stages
+        self.start_context, self.grow_epochs = start_context, grow_epochs
+        self._easiest_first = np.empty(0, np.int64)
+        self._contexts: list[int] = []
+        self._slots = 0
+
+    def open(self, rows: Rows) -> None:
+        super().open(rows)
+        self._slots = len(rows)
+        if self.by is not None:
+            harder = rows.averaged(self.by.of_documents(rows))
+            self._easiest_first = np.argsort(harder, kind="stable")
+        if self.start_context is not None:
+            self._contexts = self._growing(rows, self.start_context)
+
+    def _growing(self, rows: Rows, context: int) -> list[int]:
+        if rows.lengths() is not None:
+            raise UserError(
+                f"start_context of Curriculum needs rows of one length, {type(rows).__name__} has others; leave it out"
+            )
+        contexts = [context]
+        while contexts[-1] < rows.context:
+            contexts.append(2 * contexts[-1])
+        if contexts[-1] != rows.context:
+            halves = [rows.context >> power for power in (1, 2, 3) if rows.context % (1 << power) == 0]
+            would_do = " or ".join(map(str, halves)) or f"{rows.context}, or another data.context"
+            raise UserError(
+                f"start_context {context} of Curriculum, doubled again and again, does not reach the context of"
+                f" {rows.context}; give {would_do}"
+            )
+        return contexts
+
+    def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
+        if self.by is None or epoch >= self.epochs:
+            return permuted(slots, count, mixed(seed, epoch)).astype(np.int64)
+        edges = np.arange(self.stages + 1, dtype=np.int64) * count // self.stages
+        places = slots.astype(np.int64)
+        bands = np.searchsorted(edges, places, side="right") - 1
+        numbers = np.empty_like(places)
+        for band in np.unique(bands).tolist():
+            inside, first, last = bands == band, int(edges[band]), int(edges[band + 1])
+            shuffled = permuted((places[inside] - first).astype(np.uint64), last - first, mixed(seed, epoch, 1 + band))
+            numbers[inside] = self._easiest_first[first + shuffled.astype(np.int64)]
+        return numbers
+
+    def context_at(self, epoch: int, slot: int) -> int | None:
+        if not self._contexts:
+            return None
+        done = (epoch + slot / max(self._slots, 1)) / self.grow_epochs
+        return self._contexts[min(int(done * len(self._contexts)), len(self._contexts) - 1)]
+
+
+def _lines(file: Path) -> np.ndarray:
+    scores = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            scores.append(float(line))
+        except ValueError:
+            raise UserError(f"{file}:{number} of ByScore is no number: {line[:40]!r}") from None
+    return np.array(scores)

@@ -1,0 +1,109 @@
+"""Rows, an order and what is changed at random, as a loader of whole batches.
+
+Knows: rows, orders, augmentations, ranks. Does not know: where rows come from, how far training has come.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lit_gpt.data.augment.augment import Augment
+from lit_gpt.data.orders.samplers import Order, RankBatches, Slots, hashed, mixed
+from lit_gpt.data.rows.datasets import Batch, Rows
+
+_CHANGES = 0xA06  # keeps keys of augmentations apart from those of orders
+
+
+class Ordered(Dataset[Batch]):
+    """Rows in an order: asked for slots of an epoch, it gives their batch.
+
+    Workers hold copies of it; nothing that it gives depends on what was asked before.
+
+    Args:
+        rows: What is drawn from.
+        order: Which row stands at which slot.
+        seed: Of the order.
+        epoch_size: Slots in an epoch; by default one for each row.
+        augment: What is changed in each batch, in turn.
+    """
+
+    def __init__(
+        self, rows: Rows, order: Order, seed: int = 0, epoch_size: int | None = None, augment: Sequence[Augment] = ()
+    ) -> None:
+        self.rows, self.order, self.seed, self.augment = rows, order, seed, augment
+        self.epoch_size = order.slots(len(rows)) if epoch_size is None else epoch_size
+
+    def __len__(self) -> int:
+        return self.epoch_size
+
+    def __getitem__(self, slots: Slots) -> Batch:
+        return self.__getitems__(slots)
+
+    def __getitems__(self, slots: Slots) -> Batch:
+        """A whole batch in one go: joining rows one by one costs more than reading them."""
+        batch = self.rows.batch(self.order.numbers(self.seed, slots, self.epoch_size, len(self.rows)))
+        for number, augment in enumerate(self.augment):
+            batch = augment.apply(batch, self._keys(slots, len(batch.inputs), number))
+        context = self.order.context_at(slots.epoch, slots.places[0])
+        return batch if context in (None, self.rows.context) else _cut_down(batch, context)
+
+    def _keys(self, slots: Slots, rows: int, augment: int) -> np.ndarray:
+        """A key for each row, by its slot alone. (B,) uint64."""
+        if self.order.whole_batches:
+            key = mixed(self.seed, slots.epoch, _CHANGES, augment, slots.places[0])
+            return hashed(np.arange(rows, dtype=np.uint64), key)
+        places = np.array(slots.places, dtype=np.uint64)
+        return hashed(places, mixed(self.seed, slots.epoch, _CHANGES, augment))
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A loader of whole batches; TokenData keeps its position, so the state that Lightning asks for is empty."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is in TokenData's state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take."""
+
+
+def load(ordered: Ordered, batches: RankBatches, num_workers: int = 0) -> BatchLoader:
+    """A loader of one rank's batches.
+
+    Args:
+        ordered: The rows in their order.
+        batches: Which slots are a batch.
+        num_workers: Processes that read ahead.
+    """
+    if num_workers:
+        # Workers are forked and do not tokenize; unsaid, the tokenizers library warns about the fork.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return BatchLoader(
+        ordered,
+        batch_sampler=batches,  # type: ignore[arg-type]  # Slots, not lists
+        collate_fn=_as_it_is,  # type: ignore[arg-type]  # of the whole batch
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # Each new iterator draws a number; from the global generator it would shift dropout at an epoch's end, and a
+        # run resumed there would differ.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def _cut_down(batch: Batch, context: int) -> Batch:
+    """The same tokens in more and shorter rows: (B, T) -> (B T / context, context)."""
+    inputs, targets, segments, task = batch
+    shorter = (-1, context)
+    return Batch(
+        inputs.reshape(shorter), targets.reshape(shorter), None if segments is None else segments.reshape(shorter), task
+    )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """The collate function of whole batches: there is nothing left to join."""
+    return batch

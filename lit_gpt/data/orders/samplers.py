@@ -1,0 +1,212 @@
+"""In which order rows are taken: a pure function of (seed, epoch, slot).
+
+Knows: numbers only. Does not know: text, files, tensors. Windows are the commonest rows; see `datasets`.
+
+The slots of an epoch are numbered through for all ranks together: slot s belongs to rank s mod world, and batch b of a
+rank holds the slots from b x batch_size x world + rank, step world. So any number of ranks and workers sees the same
+global sequence. Every batch of every rank has its full size: slots past the end of an epoch hold nothing (rows in
+which no target is scored), or a further crop where the order is endless.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from lit_gpt.data.rows.datasets import Rows
+
+NOTHING = -1  # the window number of an empty slot
+_BLOCK = 4096  # slots that are worked out together: numpy's cost per call is shared among them
+_ROUNDS = 8
+
+
+class Slots(NamedTuple):
+    """One rank's batch: its places in an epoch, `range(first, past the last, world)`."""
+
+    epoch: int
+    places: range
+
+
+class Order:
+    """The base of all orders. A subclass writes `block`."""
+
+    #: Windows begin at every token, instead of touching each other.
+    every_start = False
+    #: There is something at the slots past the end of an epoch too.
+    endless = False
+    #: A slot holds a whole batch, of as many rows as the order says, instead of one row.
+    whole_batches = False
+
+    def __init__(self) -> None:
+        self._key: tuple[int, ...] = ()
+        self._blocks: dict[int, np.ndarray] = {}
+
+    def __call__(self) -> "Order":
+        """Itself, so that a made order may stand where a class to be made is expected."""
+        return self
+
+    def open(self, rows: "Rows") -> None:
+        """Looks once at the rows that will be taken, where the order depends on what they are."""
+        self._key = ()
+
+    def slots(self, rows: int) -> int:
+        """Slots in an epoch of so many rows."""
+        return rows
+
+    def context_at(self, epoch: int, slot: int) -> int | None:
+        """Tokens that a row is cut down to at a slot, in as many rows more; None for none."""
+        return None
+
+    def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
+        """Numbers of windows, below count, for consecutive slots (uint64) of one epoch."""
+        raise NotImplementedError
+
+    def numbers(self, seed: int, slots: Slots, epoch_size: int, count: int) -> np.ndarray:
+        """Numbers of windows for one batch, int64; NOTHING for empty slots.
+
+        Args:
+            seed: Of the order.
+            slots: Which batch.
+            epoch_size: Slots in an epoch.
+            count: Windows there are to choose from.
+        """
+        places = slots.places
+        key = (seed, slots.epoch, epoch_size, count)
+        if key != self._key:
+            self._key, self._blocks = key, {}
+        first, last = places[0] // _BLOCK, places[-1] // _BLOCK
+        blocks = [self._block_of(number) for number in range(first, last + 1)]
+        whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        offset = first * _BLOCK
+        return whole[places.start - offset : places[-1] + 1 - offset : places.step]
+
+    def _block_of(self, number: int) -> np.ndarray:
+        if number not in self._blocks:
+            seed, epoch, epoch_size, count = self._key
+            slots = np.arange(number * _BLOCK, (number + 1) * _BLOCK, dtype=np.uint64)
+            inside = _BLOCK if self.endless else min(max(epoch_size - number * _BLOCK, 0), _BLOCK)
+            numbers = np.full(_BLOCK, NOTHING, dtype=np.int64)
+            numbers[:inside] = self.block(seed, epoch, slots[:inside], count)
+            # A batch reaches over its neighbours only; blocks further back are not asked for again.
+            self._blocks = {known: kept for known, kept in self._blocks.items() if known >= number - 8}
+            self._blocks[number] = numbers
+        return self._blocks[number]
+
+
+class Sequential(Order):
+    """Windows as they follow each other in the text, the same in every epoch."""
+
+    def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
+        return slots.astype(np.int64)
+
+
+class Shuffled(Order):
+    """Each window once an epoch, in an order of its own each epoch.
+
+    A keyed permutation (a Feistel network with cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary finite
+    domains"): any slot is found without a list of all, so that it costs the same for ten windows and for a billion.
+    """
+
+    def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
+        return permuted(slots, count, mixed(seed, epoch)).astype(np.int64)
+
+
+class RandomCrops(Order):
+    """Windows that begin anywhere, drawn with replacement, as in nanoGPT; an epoch has as many as cover the text."""
+
+    every_start = True
+    endless = True
+
+    def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
+        # The remainder of 64 random bits: for a text of 10^12 tokens the bias is below 10^-7.
+        return (hashed(slots, mixed(seed, epoch, 1)) % np.uint64(count)).astype(np.int64)
+
+
+class RankBatches(Sampler[Slots]):
+    """The batches of one rank, epoch by epoch.
+
+    The length is that of a whole epoch, also where the first one is begun in its middle.
+
+    Args:
+        epoch_size: Slots in an epoch.
+        batch_size: Rows in a batch of one rank.
+        world: Number of ranks.
+        rank: Which of them this is.
+        start: Epoch and slot at which to begin.
+        frozen: Take the same epoch again and again (to overfit some batches).
+    """
+
+    def __init__(
+        self,
+        epoch_size: int,
+        batch_size: int,
+        world: int = 1,
+        rank: int = 0,
+        start: tuple[int, int] = (0, 0),
+        frozen: bool = False,
+    ) -> None:
+        self.epoch_size, self.batch_size, self.world, self.rank = epoch_size, batch_size, world, rank
+        self.start, self.frozen = start, frozen
+        self._epoch: int | None = None
+
+    @property
+    def sampler(self) -> "RankBatches":
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Names the epoch of the next iteration."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.epoch_size // (self.batch_size * self.world))
+
+    def __iter__(self) -> Iterator[Slots]:
+        started, slot = self.start
+        epoch = started if self._epoch is None else self._epoch
+        first = slot if epoch == started else 0
+        size = self.batch_size * self.world
+        for at in range(first, self.epoch_size, size):
+            yield Slots(0 if self.frozen else epoch, range(at + self.rank, at + size, self.world))
+
+
+def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:
+    """Where each place (uint64, below count) goes in a permutation of count places."""
+    # A rectangle of rows x columns that holds count places and few more, so that the walk is short.
+    rows = max(int(np.ceil(np.sqrt(count))), 1)
+    columns = -(-count // rows)
+    keys = [mixed(key, number) for number in range(_ROUNDS)]
+    result = places.astype(np.uint64)
+    walking = np.arange(len(result))
+    while len(walking):
+        row, column = np.divmod(result[walking], np.uint64(columns))
+        for number, round_key in enumerate(keys):
+            if number % 2 == 0:
+                row = (row + hashed(column, round_key) % np.uint64(rows)) % np.uint64(rows)
+            else:
+                column = (column + hashed(row, round_key) % np.uint64(columns)) % np.uint64(columns)
+        result[walking] = row * np.uint64(columns) + column
+        walking = walking[result[walking] >= count]
+    return result
+
+
+@lru_cache(4096)
+def mixed(*numbers: int) -> int:
+    """A 64-bit key from several numbers."""
+    key = 0
+    for number in numbers:
+        key = int(hashed(np.array([number & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64), key)[0])
+    return key
+
+
+def hashed(values: np.ndarray, key: int) -> np.ndarray:
+    """64 random-looking bits per value: the finalizer of splitmix64 (Steele, Lea, Flood 2014), twice for the key."""
+    for offset in (key, 0x9E3779B97F4A7C15):
+        values = values + np.uint64(offset)
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        values = values ^ (values >> np.uint64(31))
+    return values

@@ -1,0 +1,1 @@
+"""How a corpus is cut into rows: windows, packed documents, prompts."""

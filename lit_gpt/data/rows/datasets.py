@@ -1,0 +1,280 @@
+"""Rows of ids out of a corpus.
+
+Knows: corpora, windows, shapes, which targets are scored. Does not know: files, orders, training.
+B is the batch, T the context.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lit_gpt.data.corpus.columns import Column
+from lit_gpt.data.corpus.corpus import Corpus
+from lit_gpt.data.orders.samplers import NOTHING
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+IGNORED = -100  # a target that is not scored; what cross-entropy leaves out by default
+_READ = 1 << 20  # tokens that are looked at together
+
+
+class Batch(NamedTuple):
+    """What the net is shown and what it should say.
+
+    inputs: (B, T) int64. targets: (B, T) int64, -100 where nothing is scored. segments: (B, T) int64 or None, tokens
+    see their own segment only. task: which task a batch is of, or None.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    segments: Tensor | None = None
+    task: Tensor | None = None
+
+
+class Rows(Dataset[Batch], ABC):
+    """The base of all ways to cut a corpus into rows. A subclass sets `count` and writes what is abstract.
+
+    Args:
+        corpus: Where the ids are.
+        context: Tokens that the net sees at once.
+    """
+
+    count = 0
+
+    def __init__(self, corpus: Corpus, context: int) -> None:
+        self.corpus, self.context = corpus, context
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Batch:
+        """One row, as a batch without its first axis."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        inputs, targets, segments, _ = self.batch(np.array([number % len(self)]))
+        return Batch(inputs[0], targets[0], None if segments is None else segments[0])
+
+    @abstractmethod
+    def batch(self, numbers: np.ndarray) -> Batch:
+        """Several rows at once; the number NOTHING gives an empty row, in which nothing is scored."""
+
+    def lengths(self) -> np.ndarray | None:
+        """Tokens of each row, where they differ; None where all rows have the context's."""
+        return None
+
+    def widths(self) -> np.ndarray | None:
+        """How wide a batch of rows as long as each row is; None where all are as wide as the context."""
+        return None
+
+    @abstractmethod
+    def averaged(self, values: np.ndarray) -> np.ndarray:
+        """What documents have, one number each, as a mean over the targets of each row."""
+
+    def every_start(self) -> "Rows":
+        """Rows that begin at each token, for orders that draw them so."""
+        raise UserError(f"{type(self).__name__} has no rows that begin anywhere; take Shuffled, or data.rows Windows")
+
+    def shortage(self) -> str | None:
+        """What is missing where there is too little text for these rows, with what would do."""
+        return None if len(self) else "has no token that could be predicted; give more of it"
+
+    def notes(self) -> list[str]:
+        """What was cut, dropped or filled up, counted; a line each."""
+        return []
+
+    @abstractmethod
+    def scored_bytes(self, tokenizer: Tokenizer) -> int:
+        """UTF-8 bytes of the text whose tokens are targets in one pass over all rows."""
+
+
+class Windows(Rows):
+    """Stretches of context + 1 ids, one every `stride` tokens: the first T are inputs, the last T are targets.
+
+    With the default stride, the context, windows touch: each token but the first of the corpus is a target exactly
+    once. The last window may be short; it is filled up with targets of -100. With a stride, such as 1, only whole
+    windows count, and where they overlap a token is a target more than once.
+
+    Args:
+        corpus: Where the ids are.
+        context: Tokens that the net sees at once.
+        stride: Tokens between the starts of windows.
+    """
+
+    def __init__(self, corpus: Corpus, context: int, stride: int | None = None) -> None:
+        super().__init__(corpus, context)
+        if stride is not None and stride < 1:
+            raise UserError(f"stride {stride} of Windows is not a positive number; leave it out for windows that touch")
+        self.given_stride, self.stride = stride, stride or context
+        scored = max(len(corpus) - 1, 0)
+        self.count = -(-scored // context) if stride is None else max(scored - context, -1) // self.stride + 1
+
+    def batch(self, numbers: np.ndarray) -> Batch:
+        ids, context = self.corpus.ids, self.context
+        rows = np.zeros((len(numbers), context + 1), dtype=np.int64)  # (B, T + 1)
+        whole = True
+        for row, number in zip(rows, numbers.tolist(), strict=True):
+            start = number * self.stride
+            if number != NOTHING and start + context < len(ids):
+                row[:] = ids[start : start + context + 1]
+            else:
+                whole = False
+                part = ids[start:] if number != NOTHING else ids[:0]
+                row[: len(part)] = part
+        tokens = torch.from_numpy(rows)
+        targets = tokens[:, 1:].clone()  # of their own: marking them must not mark the inputs
+        if not whole:
+            self._leave_out(targets, numbers)
+        if self.corpus.scored is not None:
+            self._mask(targets.numpy(), numbers)
+        return Batch(tokens[:, :-1].contiguous(), targets)
+
+    def _leave_out(self, targets: Tensor, numbers: np.ndarray) -> None:
+        for row, number in zip(targets, numbers.tolist(), strict=True):
+            scored = len(self.corpus) - 1 - number * self.stride if number != NOTHING else 0
+            row[max(scored, 0) :] = IGNORED
+
+    def _mask(self, targets: np.ndarray, numbers: np.ndarray) -> None:
+        assert self.corpus.scored is not None
+        for row, number in zip(targets, numbers.tolist(), strict=True):
+            if number != NOTHING:
+                start = number * self.stride + 1
+                scored = self.corpus.scored[start : start + self.context]
+                row[: len(scored)][scored == 0] = IGNORED
+
+    def averaged(self, values: np.ndarray) -> np.ndarray:
+        starts = np.arange(len(self), dtype=np.int64) * self.stride + 1
+        return sums_over(self.corpus, values, starts, starts + self.context) / self.context
+
+    def every_start(self) -> "Windows":
+        if self.given_stride is not None:
+            raise UserError(
+                f"stride {self.given_stride} of Windows has no meaning in an order that draws starts itself"
+            )
+        return Windows(self.corpus, self.context, 1)
+
+    def shortage(self) -> str | None:
+        if len(self.corpus) > self.context:
+            return None
+        return (
+            f"has {len(self.corpus)} tokens, a context of {self.context} needs {self.context + 1};"
+            " give more text or a smaller data.context"
+        )
+
+    def scored_bytes(self, tokenizer: Tokenizer) -> int:
+        if self.given_stride is None:
+            return self.corpus.bytes - TextBytes(tokenizer).at(self.corpus, np.zeros(1, np.int64))
+        count, starts = TextBytes(tokenizer), (row * self.stride + 1 for row in range(len(self)))
+        return sum(count.between(self.corpus, start, start + self.context) for start in starts)
+
+
+def document_stretches(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """Where each document begins and ends, for rows of whole documents. (D,), (D,) int64.
+
+    A separator that is both bos and eos stands once between two documents and is counted to the one that it ends. The
+    next begins with the same one, so that every document begins as the first does, and as a prompt will. Each token
+    but the first of each stretch is a target of it.
+    """
+    offsets = np.array(corpus.offsets[:], dtype=np.int64)
+    starts, bos = offsets[:-1].copy(), corpus.manifest.get("bos")
+    if bos is not None and bos == corpus.manifest.get("eos"):
+        starts[1:] = np.maximum(starts[1:] - 1, 0)
+    return starts, offsets[1:]
+
+
+def side_by_side(
+    corpus: Corpus, starts: np.ndarray, sizes: np.ndarray, counts: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of stretches of the text; each token's target is the next one of the text.
+
+    Args:
+        corpus: The text.
+        starts: First input of each stretch. (P,)
+        sizes: Its inputs. (P,)
+        counts: Stretches of each row, at least one, if an empty one. (B,)
+        width: Places of a row; what its stretches leave empty has targets of -100.
+
+    Returns:
+        Inputs, targets, and the number of each place's stretch in its row; empty places have the next one. (B, width)
+    """
+    one = np.zeros(1, np.int64)  # behind all, so that the last has a next one; also makes what is read int64
+    lasts = np.cumsum(counts) - 1
+    firsts = lasts - counts + 1
+    ends = np.add.reduceat(sizes, firsts)
+    wide = sizes.copy()
+    wide[lasts] += width - ends  # until empty places are cleared, they show what follows the row's last stretch
+    read = np.concatenate([*corpus.ids.stretches(starts, starts + sizes + 1), one])
+    shift = (np.cumsum(sizes + 1) - sizes - 1) - (np.cumsum(wide) - wide)
+    index = np.minimum(np.arange(len(counts) * width) + np.repeat(shift, wide), len(read) - 2)
+    inputs, targets = read[index], read[1:][index]
+    if corpus.scored is not None:
+        scored = np.concatenate([*corpus.scored.stretches(starts, starts + sizes + 1), one])
+        np.copyto(targets, IGNORED, where=scored[1:][index] == 0)
+    numbers = np.repeat(np.arange(len(sizes)) - np.repeat(firsts, counts), wide)
+    shape = (len(counts), width)
+    inputs, targets, numbers = inputs.reshape(shape), targets.reshape(shape), numbers.reshape(shape)
+    if (ends < width).any():
+        empty = np.arange(width) >= ends[:, None]
+        np.copyto(inputs, 0, where=empty)
+        np.copyto(targets, IGNORED, where=empty)
+        np.copyto(numbers, counts[:, None], where=empty)
+    return inputs, targets, numbers
+
+
+def sums_over(corpus: Corpus, values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Sums over the tokens from each start to each end of what their documents have."""
+    offsets = np.asarray(corpus.offsets)
+    before = np.concatenate(([0.0], np.cumsum(values * np.diff(offsets))))
+
+    def until(places: np.ndarray) -> np.ndarray:
+        places = np.clip(places, 0, offsets[-1])
+        document = np.clip(np.searchsorted(offsets, places, side="right") - 1, 0, len(values) - 1)
+        return before[document] + values[document] * (places - offsets[document])
+
+    return until(ends) - until(starts)
+
+
+def at_places(column: Column, places: np.ndarray) -> np.ndarray:
+    """A column's values at sorted places, read stretch by stretch."""
+    found = [column[:0]]
+    for start in range(0, len(column), _READ):
+        first, last = np.searchsorted(places, (start, start + _READ))
+        if first < last:
+            found.append(column[start : start + _READ][places[first:last] - start])
+    return np.concatenate(found)
+
+
+class TextBytes:
+    """Counts the UTF-8 bytes of the scored text that tokens stand for.
+
+    Args:
+        tokenizer: The one that made them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer, lengths = tokenizer, tokenizer.byte_lengths()
+        self._lengths = None if lengths is None else np.array(lengths, np.int64)
+
+    def between(self, corpus: Corpus, start: int, stop: int) -> int:
+        """Those of a stretch of tokens."""
+        ids = np.asarray(corpus.ids[start:stop])
+        if corpus.scored is not None:
+            ids = ids[corpus.scored[start:stop] != 0]
+        return self._joined(ids.tolist()) if self._lengths is None else int(self._lengths[ids].sum())
+
+    def at(self, corpus: Corpus, places: np.ndarray) -> int:
+        """Those of single tokens, at sorted places."""
+        places = places[places < len(corpus)]
+        ids = at_places(corpus.ids, places)
+        if corpus.scored is not None:
+            ids = ids[at_places(corpus.scored, places) != 0]
+        if self._lengths is not None:
+            return int(self._lengths[ids].sum())
+        kinds, counts = np.unique(ids, return_counts=True)
+        return sum(self._joined([kind]) * count for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True))
+
+    def _joined(self, ids: list[int]) -> int:
+        return len(self.tokenizer.decode(ids).encode("utf-8", "surrogatepass"))

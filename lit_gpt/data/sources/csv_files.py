@@ -1,0 +1,71 @@
+"""Documents from files of comma-separated values.
+
+Knows: CSV with a header line. Does not know: how files are found or decompressed.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.sources.opening import text_lines
+from lit_gpt.data.sources.record_files import RecordFiles, no_field
+from lit_gpt.errors import UserError
+
+
+class Csv(RecordFiles):
+    """Files of values with a header line (.csv, .tsv), also compressed (.gz, .bz2, .xz, .zst); each row is a record.
+
+    Values may be quoted, and hold line breaks then. Of a folder, files with these endings are read, through all its
+    subfolders in the order of names; blank lines are passed over.
+
+    Args:
+        paths: A file, a folder or a glob (`data/**/*.csv`), or a list of them, read in the order given.
+        field: The column that holds the text; null gives a data.form whole records.
+        delimiter: The character between values, \\t for a tab; by default a comma, in files named .tsv a tab.
+    """
+
+    endings = (".csv", ".tsv")
+
+    def __init__(self, paths: str | list[str], field: str | None = "text", delimiter: str | None = None) -> None:
+        super().__init__(paths, field)
+        # A command line has no other way of typing a tab.
+        self.delimiter = None if delimiter is None else delimiter.replace("\\t", "\t")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise UserError(f"delimiter {delimiter!r} of Csv is not one character between values; give , or ; or \\t")
+
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        csv.field_size_limit(2**31 - 1)  # for the whole process: its default, 128 KiB, refuses a long document
+        delimiter = self.delimiter or ("\t" if ".tsv" in (suffix.lower() for suffix in path.suffixes) else ",")
+        rows = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
+        names: list[str] | None = None
+        while True:
+            where = f"{path}:{rows.line_num + 1}"
+            try:
+                row = next(rows, None)
+            except csv.Error as fault:
+                raise UserError(
+                    f"{where} is no row of CSV ({fault}); quote values that hold quotes or line breaks, and double the"
+                    " quotes in them"
+                ) from None
+            if row is None:
+                return
+            if not row:  # a blank line
+                continue
+            if names is None:
+                names = self._header(row, where)
+            elif len(row) != len(names):
+                raise UserError(
+                    f"{where} has {len(row)} value(s) and the header has {len(names)}; quote values that hold"
+                    f" {delimiter!r} or line breaks, or give the delimiter"
+                )
+            else:
+                yield where, dict(zip(names, row, strict=True))
+
+    def _header(self, names: list[str], where: str) -> list[str]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"{where}: the header has {twice[0]!r} twice; give each column a name of its own")
+        if self.field is not None and self.field not in names:
+            raise no_field(self.field, names, where)
+        return names

@@ -1,0 +1,51 @@
+"""Documents from files with a JSON record on each line.
+
+Knows: JSON, lines. Does not know: how files are found or decompressed.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.sources.opening import byte_lines, not_utf8
+from lit_gpt.data.sources.record_files import RecordFiles, check_unicode
+from lit_gpt.errors import UserError
+
+
+class JsonLines(RecordFiles):
+    """Files with a JSON record on each line (.jsonl, .ndjson), also compressed (.gz, .bz2, .xz, .zst).
+
+    Of a folder, files with these endings are read, through all its subfolders in the order of names; blank lines are
+    passed over.
+
+    Args:
+        paths: A file, a folder or a glob (`data/**/*.jsonl.zst`), or a list of them, read in the order given.
+        field: The field that holds the text, meta.body for one inside another; null gives a data.form whole records.
+    """
+
+    endings = (".jsonl", ".ndjson")
+
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, offset, line in byte_lines(path):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                record = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as fault:
+                raise not_utf8(path, line[fault.start], offset + fault.start, number) from None
+            except (ValueError, RecursionError) as fault:
+                what = f"{fault.msg}, column {fault.colno}" if isinstance(fault, json.JSONDecodeError) else str(fault)
+                raise UserError(
+                    f"{where} (byte {offset}) is no JSON record: {what}; each line has to be one whole record"
+                ) from None
+            if not isinstance(record, dict):
+                raise UserError(
+                    f"{where} (byte {offset}) is JSON but no record ({type(record).__name__}); each line has to be one"
+                    ' record, such as {"text": "..."}'
+                )
+            # Only an escape can spell half a surrogate pair; most lines have none.
+            if b"\\ud" in line or b"\\uD" in line:
+                check_unicode(record, f"{where} (byte {offset})")
+            yield where, record

@@ -1,0 +1,104 @@
+"""What sources of records have in common: the field that holds the text, files with one record after the other.
+
+Knows: records, their fields, where they stand. Does not know: how a kind of file is parsed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.documents import Passage, text_of
+from lit_gpt.data.sources.finding import find_files, stat_signature
+from lit_gpt.data.sources.source import Source
+from lit_gpt.errors import UserError
+
+
+class RecordFiles(Source, ABC):
+    """The base of sources that read files of records.
+
+    Args:
+        paths: A file, a folder or a glob, or a list of them, read in the order given.
+        field: The field that holds the text, meta.body for one inside another; null gives a data.form whole records.
+    """
+
+    #: What the names of files in a folder end in.
+    endings: tuple[str, ...] = ()
+
+    def __init__(self, paths: str | list[str], field: str | None = "text") -> None:
+        self.paths, self.field = paths, field
+        check_field(field)
+
+    @abstractmethod
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The records of a file, each with its place."""
+
+    def passages(self) -> Iterator[Passage]:
+        for path in self.files():
+            for where, record in self.records(path):
+                yield Passage(record if self.field is None else text_in(record, self.field, where), where=where)
+
+    def signature(self) -> str | None:
+        arguments = {key: value for key, value in vars(self).items() if key != "paths"}
+        return stat_signature(self.files(), f"{type(self).__qualname__} {sorted(arguments.items())}")
+
+    def files(self) -> list[Path]:
+        """The files that will be read, in order, each once."""
+        return find_files(self.paths, type(self).__name__, self.endings)
+
+
+def check_field(field: str | None) -> None:
+    """Refuses the empty name of a field."""
+    if field is not None and not field.strip():
+        raise UserError("field is empty; name the field that holds the text, or give null for whole records")
+
+
+def text_in(record: dict[str, Any], field: str, where: str) -> str:
+    """The text that a field of a record holds.
+
+    Args:
+        record: The record.
+        field: Its name; a.b is the field b of the record a, unless a field is so called.
+        where: Place of the record, for errors.
+
+    Raises:
+        UserError: the field is missing, or holds something else than text.
+    """
+    value: Any = record
+    for name in [field] if field in record else field.split("."):
+        if not isinstance(value, dict) or name not in value:
+            raise no_field(field, record, where)
+        value = value[name]
+    if not isinstance(value, str):
+        raise UserError(
+            f"{where}: field {field!r} holds {_kind(value)} and no text; name a field of text, or leave out such"
+            " records; field null gives whole records to a data.form"
+        )
+    return value
+
+
+def no_field(field: str, record: Any, where: str) -> UserError:
+    """The error that says which fields there are instead."""
+    has = ", ".join(map(str, list(record)[:20])) or "none"
+    return UserError(
+        f"{where}: there is no field {field!r}; the fields are: {has}; name the one with the text (field), or give"
+        " field null and a data.form that takes whole records"
+    )
+
+
+def check_unicode(record: dict[str, Any], where: str) -> None:
+    """Refuses half a surrogate pair, which no encoding of Unicode can hold."""
+    try:
+        text_of(record).encode("utf-8")
+    except UnicodeEncodeError as fault:
+        raise UserError(
+            f"{where}: the record holds \\u{ord(fault.object[fault.start]):04x}, half of a surrogate pair and no"
+            " character; mend or leave out the record"
+        ) from None
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", dict: "a record"}
+    return names.get(type(value), f"a {type(value).__name__}")

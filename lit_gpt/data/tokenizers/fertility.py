@@ -1,0 +1,77 @@
+"""What a tokenizer makes of a text, in numbers: tokens for its bytes, characters and words, and how often each occurs.
+
+Knows: sources, tokenizers. Does not know: how it is shown.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_gpt.data.sources.source import Source
+from lit_gpt.data.tokenizers.patterns import ANYWHERE, BEFORE_A_SPACE_LINE_OR_MARK
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+_PIECE = 1 << 20  # characters that are counted at once
+_TAIL = 1 << 16  # characters at their end in which a place to cut is looked for
+# Chinese and Japanese are written without spaces: each character counts as a word, as fertility is usually told.
+_ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+
+
+@dataclass
+class Counts:
+    """Of one text: UTF-8 bytes, characters, words, and how often each id occurs (vocab_size,)."""
+
+    bytes: int
+    characters: int
+    words: int
+    frequencies: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """All ids together."""
+        return int(self.frequencies.sum())
+
+
+def count(tokenizer: Tokenizer, source: Source, advance: Callable[[int], None] = lambda amount: None) -> Counts:
+    """Counts of a source of plain text, read as a stream.
+
+    Args:
+        tokenizer: Trained.
+        source: Of texts.
+        advance: Told how many characters more are done.
+
+    Raises:
+        UserError: a document is a record, or the tokenizer cannot encode a character.
+    """
+    found = Counts(0, 0, 0, np.zeros(tokenizer.vocab_size, dtype=np.int64))
+    for piece in _pieces(tokenizer, source):
+        (ids,) = tokenizer.encode_arrays([piece])
+        found.frequencies += np.bincount(ids, minlength=tokenizer.vocab_size)
+        found.bytes += len(piece.encode())
+        found.characters += len(piece)
+        found.words += sum(1 for _ in _WORD.finditer(piece))
+        advance(len(piece))
+    return found
+
+
+def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[str]:
+    """Documents; of a long one parts that are encoded as in the whole, where the tokenizer has such places."""
+    # Where a tokenizer may be cut anywhere, words may not.
+    place = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.place is ANYWHERE else tokenizer.place
+    held = ""
+    for passage in source.passages():
+        if not isinstance(passage.content, str):
+            raise UserError(f"{passage.where} is a record, not a text; give files of plain text")
+        held += passage.content
+        if passage.ends:
+            yield held
+            held = ""
+        elif place is not None and len(held) > _PIECE:
+            *_, last = [0, *(found.start() for found in place.finditer(held, len(held) - _TAIL))]
+            if last:
+                yield held[:last]
+                held = held[last:]

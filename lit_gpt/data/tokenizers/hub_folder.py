@@ -1,0 +1,214 @@
+"""A tokenizer's folder of the Hugging Face world as plain data: files, the pipeline they mean, ids of special tokens.
+
+Knows: which files there are and what they say. No code that lies in a folder is run or imported, whatever its settings
+name. Does not know: how ids are made here.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.progress import say
+from lit_gpt.data.tokenizers.hub_classes import built_anew, ruling_class, text_of
+from lit_gpt.data.tokenizers.hub_form import as_json, bos_ahead
+from lit_gpt.errors import UserError
+
+MAIN, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+ROLES = ("bos", "eos", "pad", "unk")
+_ADDED = "added_tokens.json"
+_PROPERTIES = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transformers: bool = True) -> dict[str, Any]:
+    """What `Pretrained` is restored from.
+
+    Args:
+        folder: Where the files lie.
+        config: What config.json says; read from the folder by default.
+        as_transformers: See `Pretrained`.
+
+    Raises:
+        UserError: a file is missing or is not what its name says.
+    """
+    files = {name: text for name in (MAIN, SETTINGS, SPECIAL, TEMPLATE, GENERATION) if (text := _text(folder / name))}
+    settings, special, generation = (parsed(files, folder, name) for name in (SETTINGS, SPECIAL, GENERATION))
+    config = parsed({"config.json": _text(folder / "config.json")}, folder, "config.json") if config is None else config
+    named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    if MAIN in files:
+        content = parsed(files, folder, MAIN)
+        if not isinstance(content.get("model"), dict) or "added_tokens" not in content:
+            raise UserError(f"{folder / MAIN} is not of the tokenizers library: it has no model; give another folder")
+        name = ruling_class(named, config.get("model_type"), '"ByteLevel"' in _head(content))
+        name = name if as_transformers and content["model"].get("type", "BPE") == "BPE" else None
+    else:
+        content = _from_vocabulary(folder)
+        name = ruling_class(named, config.get("model_type"), True) or "GPT2Tokenizer"
+    made = _made(content, folder)  # says what is wrong with the file itself
+    added = _added_tokens(folder, settings, content)
+    if name is not None:
+        built = built_anew(name, content, settings)
+        inner = _made(built, folder)
+        _add(inner, added)
+        if MAIN in files and _changed(made, inner):
+            say(f"{folder / MAIN} is read as transformers reads it: {name} splits text in its own way")
+    else:
+        inner = made
+        _add(inner, [token for token in added if inner.token_to_id(token["content"]) is None])
+    roles = _roles(inner, settings, special, generation, config)
+    pipeline = without_vocabulary(inner)
+    if MAIN not in files:
+        if settings.get("add_bos_token") and "bos" in roles:
+            pipeline["post_processor"] = bos_ahead(inner.id_to_token(roles["bos"]), roles["bos"])
+        files[MAIN] = as_json(with_vocabulary(pipeline, content))
+    same = name is None and len(pipeline["added_tokens"]) == len(content["added_tokens"])
+    return {
+        "files": files,
+        "pipeline": None if same else pipeline,
+        "roles": roles,
+        "stop": _stop(inner, roles, generation, config),
+    }
+
+
+def read_otherwise(files: dict[str, str], model_type: str) -> str | None:
+    """The class of transformers that would make other ids of these files beside a model of this type; None: none.
+
+    Args:
+        files: Names and texts, as of `Tokenizer.hub_files`.
+        model_type: That of the config.json beside them.
+    """
+    settings, content = parsed(files, None, SETTINGS), json.loads(files[MAIN])
+    name = ruling_class(settings.get("tokenizer_class"), model_type, '"ByteLevel"' in _head(content))
+    if name is None:
+        return None
+    if content["model"].get("type") != "BPE":
+        return name
+    folder = Path(MAIN)
+    made, built = _made(content, folder), _made(built_anew(name, content, settings), folder)
+    flags = [{key: value or None for key, value in without_vocabulary(one)["model"].items()} for one in (made, built)]
+    return name if _changed(made, built) or flags[0] != flags[1] else None
+
+
+def parsed(files: dict[str, str], folder: Path | None, name: str) -> dict[str, Any]:
+    """The values of a JSON file, none where it is missing.
+
+    Raises:
+        UserError: it is not JSON.
+    """
+    try:
+        content = json.loads(files.get(name) or "{}")
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+    except ValueError as fault:
+        raise UserError(f"{name if folder is None else folder / name} is damaged ({fault}); get it again") from None
+    return content
+
+
+def without_vocabulary(inner: Any) -> dict[str, Any]:
+    """All of a tokenizer's JSON but what makes it large."""
+    content: dict[str, Any] = json.loads(inner.to_str())
+    content["model"] = {key: value for key, value in content["model"].items() if key not in ("vocab", "merges")}
+    return content
+
+
+def with_vocabulary(pipeline: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline with the vocabulary of another tokenizer's JSON."""
+    return {**pipeline, "model": {**content["model"], **pipeline["model"]}}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{file} cannot be read ({fault}); get it again") from None
+
+
+def _head(content: dict[str, Any]) -> str:
+    return json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
+
+
+def _from_vocabulary(folder: Path) -> dict[str, Any]:
+    """GPT-2's two files as one tokenizer.json, with nothing but the vocabulary in it yet."""
+    vocab, merges = _text(folder / "vocab.json"), _text(folder / "merges.txt")
+    if not vocab or not merges:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}; give one with a {MAIN}")
+        if (folder / "tokenizer.model").exists():
+            raise UserError(
+                f"{folder} has a tokenizer.model of SentencePiece alone; give a folder that holds its {MAIN} too"
+            )
+        raise UserError(f"{folder} holds no tokenizer; give a folder with a {MAIN}, or with vocab.json and merges.txt")
+    lines = [line for line in merges.split("\n") if line and not line.startswith("#version")]
+    model = {"type": "BPE", "vocab": parsed({"vocab.json": vocab}, folder, "vocab.json"), "merges": lines}
+    keys = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    return {"version": "1.0", **dict.fromkeys(keys), "added_tokens": [], "model": model}
+
+
+def _made(content: dict[str, Any], folder: Path) -> Any:
+    from tokenizers import Tokenizer as Inner
+
+    try:
+        return Inner.from_str(json.dumps(content))
+    except Exception as fault:  # the library raises nothing more special
+        raise UserError(f"the tokenizer in {folder} cannot be used: {fault}; get it again") from None
+
+
+def _added_tokens(folder: Path, settings: dict[str, Any], content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Tokens outside the model's vocabulary, in the order of their ids; the settings go before tokenizer.json."""
+    by_id: dict[int, dict[str, Any]] = {}
+    listed = settings.get("added_tokens_decoder")
+    if isinstance(listed, dict):
+        by_id = {int(id): token for id, token in listed.items() if text_of(token)}
+    else:
+        for text, id in parsed({_ADDED: _text(folder / _ADDED)}, folder, _ADDED).items():
+            by_id[int(id)] = {"content": text, "normalized": True}
+        for token in content["added_tokens"]:
+            by_id[int(token["id"])] = token
+    return [by_id[id] for id in sorted(by_id)]
+
+
+def _add(inner: Any, added: list[dict[str, Any]]) -> None:
+    from tokenizers import AddedToken
+
+    for token in added:
+        properties = {key: bool(token[key]) for key in _PROPERTIES if key in token}
+        inner.add_tokens([AddedToken(token["content"], **properties)])
+
+
+def _changed(old: Any, new: Any) -> bool:
+    """Whether text is split otherwise than the file says."""
+    parts = [without_vocabulary(inner) for inner in (old, new)]
+    ways = [json.dumps([one[key] for key in ("normalizer", "pre_tokenizer")], sort_keys=True) for one in parts]
+    ways = [way.replace('"trim_offsets": false', '"trim_offsets": true') for way in ways]
+    return ways[0] != ways[1]
+
+
+def _roles(inner: Any, settings: Any, special: Any, generation: Any, config: Any) -> dict[str, int]:
+    """Ids of bos, eos, pad and unk, from the first place that names one that there is."""
+    highest = max(inner.get_vocab(with_added_tokens=True).values(), default=-1)
+    roles: dict[str, int] = {}
+    for role in ROLES:
+        texts = [text_of(place.get(f"{role}_token")) for place in (settings, special)]
+        found = [inner.token_to_id(text) for text in texts if text]
+        if not found:  # named nowhere: null in the settings means that there is none
+            found = [id for place in (config, generation) for id in _ids(place.get(f"{role}_token_id"))[:1]]
+            if f"{role}_token" in settings:
+                found = []
+        known = [id for id in found if id is not None and 0 <= id <= highest and inner.id_to_token(id) is not None]
+        if known:
+            roles[role] = known[0]
+    return roles
+
+
+def _stop(inner: Any, roles: dict[str, int], generation: Any, config: Any) -> list[int]:
+    """All ids that end a text."""
+    ids = _ids(generation.get("eos_token_id")) or _ids(config.get("eos_token_id"))
+    ids += [roles["eos"]] if "eos" in roles else []
+    return sorted({id for id in ids if id >= 0 and inner.id_to_token(id) is not None})
+
+
+def _ids(value: Any) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, int) and not isinstance(one, bool)]

@@ -1,0 +1,60 @@
+"""Texts to arrays of ids with the tokenizers library: in parts beside each other, in turns, so that memory stays small.
+
+Knows: the library's tokenizers, where text may be cut. Does not know: vocabularies, special tokens.
+"""
+
+import re
+from array import array
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lit_gpt.data.tokenizers.byte_level import cut
+
+_TURN = 1 << 18  # characters; what the library makes of them (ids, offsets, tokens' texts) takes some 50 MB
+
+
+def ids_in_parts(inner: Any, texts: list[str], place: re.Pattern[str] | None, later: Any = None) -> list[np.ndarray]:
+    """Ids of each text, int64.
+
+    Args:
+        inner: The library's tokenizer.
+        texts: Any.
+        place: Where they may be cut; None for nowhere.
+        later: The tokenizer of all parts of a text but the first; by default the same.
+    """
+    found: list[list[np.ndarray]] = [[] for _ in texts]
+    for turn in _turns(texts, place):
+        first = [one for one in turn if one.first or later is None]
+        _encode(inner, first, found)
+        if len(first) < len(turn):
+            _encode(later, [one for one in turn if not one.first], found)
+    return [np.concatenate(arrays).astype(np.int64) for arrays in found]
+
+
+class _Part(NamedTuple):
+    number: int  # of its text
+    first: bool
+    text: str
+
+
+def _encode(inner: Any, parts: list[_Part], found: list[list[np.ndarray]]) -> None:
+    encoded = inner.encode_batch_fast([part.text for part in parts], add_special_tokens=False)
+    for part, one in zip(parts, encoded, strict=True):
+        # by way of `array`, which reads a list of numbers three times as fast as numpy does
+        found[part.number].append(np.frombuffer(array("I", one.ids), dtype=np.uint32))
+
+
+def _turns(texts: list[str], place: re.Pattern[str] | None) -> Iterator[list[_Part]]:
+    turn: list[_Part] = []
+    size = 0
+    for number, text in enumerate(texts):
+        for order, part in enumerate([text] if place is None else cut(text, place)):
+            turn.append(_Part(number, order == 0, part))
+            size += len(part)
+            if size >= _TURN:
+                yield turn
+                turn, size = [], 0
+    if turn:
+        yield turn

@@ -1,0 +1,142 @@
+"""WordPiece: words in pieces of characters, as BERT has them.
+
+Knows: the tokenizers library's WordPiece. Does not know: where text comes from, files of ids, batches, models.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from lit_gpt.data.tokenizers.added import refuse_ordinary_words
+from lit_gpt.data.tokenizers.hub_form import files
+from lit_gpt.data.tokenizers.in_parts import ids_in_parts
+from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_LINE_OR_MARK
+from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.errors import UserError
+
+_CONTINUED = "##"
+
+
+class WordPiece(Tokenizer):
+    """Words in the longest pieces of characters that the vocabulary has, learned from the training text.
+
+    Schuster and Nakajima 2012; Devlin et al. 2018 (arXiv:1810.04805), by the tokenizers library. It is not lossless:
+    white space becomes one space, and a word that cannot be spelled, or is longer than 100 characters, becomes `unk`.
+    For text that has to come back as it was, take BPE or SentencePiece.
+
+    Args:
+        vocab_size: Ids to learn, special tokens included; a short text gives fewer.
+        separator: Special token between documents: it ends each and stands ahead of the first, and so serves as `bos`
+            and as `eos` unless these are given. null for none.
+        bos: Special token put ahead of every document; the separator by default.
+        eos: Special token put after every document; the separator by default.
+        pad: Special token for empty places; none by default.
+        unk: Special token for words that cannot be spelled; [UNK] by default.
+        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
+            for all of it.
+        normalize: Clean text as BERT's uncased models do: lower case, no accents, no control characters, Chinese
+            characters as words of their own.
+    """
+
+    place = BEFORE_A_SPACE_LINE_OR_MARK
+
+    def __init__(
+        self,
+        vocab_size: int = 4096,
+        separator: str | None = "<|endoftext|>",
+        bos: str | None = None,
+        eos: str | None = None,
+        pad: str | None = None,
+        unk: str | None = None,
+        special: list[str] | None = None,
+        learns_from: int | None = 200_000_000,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad, unk=unk or "[UNK]")
+        self._arguments = {
+            "vocab_size": vocab_size,
+            "separator": separator,
+            "bos": bos,
+            "eos": eos,
+            "pad": pad,
+            "unk": unk,
+            "normalize": normalize,
+        }
+        self.vocab_size = vocab_size
+        self._learn_from(learns_from)
+        self._refuse_too_few()
+        self._inner: Any = None
+
+    def _refuse_too_few(self) -> None:
+        least, given = 1 + len(self._special_texts()), self._arguments["vocab_size"]
+        if given < least:
+            raise UserError(f"vocab_size {given} of WordPiece leaves nothing beside its special tokens; raise it")
+
+    def train(self, texts: Iterable[str]) -> None:
+        from tokenizers import Tokenizer as Inner
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+        from lit_gpt.data.tokenizers.byte_level import cut
+
+        inner = Inner(models.WordPiece(unk_token=self._special_tokens["unk"], continuing_subword_prefix=_CONTINUED))
+        if self._arguments["normalize"]:
+            inner.normalizer = normalizers.BertNormalizer()
+        inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        inner.decoder = decoders.WordPiece(prefix=_CONTINUED)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=self._arguments["vocab_size"],
+            special_tokens=self._special_texts(),
+            continuing_subword_prefix=_CONTINUED,
+            show_progress=False,
+        )
+        inner.train_from_iterator((part for text in texts for part in cut(text, self.place)), trainer)
+        self._restore({"json": inner.to_str()})
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_arrays([text])[0].tolist()
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [ids.tolist() for ids in self.encode_arrays(texts)]
+
+    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
+        return ids_in_parts(self._trained_inner(), texts, self.place)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Words joined by single spaces, marks by none, as the library joins them; special tokens are left out."""
+        return super().decode(ids).removeprefix(" ")
+
+    def hub_files(self) -> dict[str, str]:
+        return files(self._trained_inner().to_str(), self._special_tokens, self.starts_with_bos)
+
+    def _trained_inner(self) -> Any:
+        if self._inner is None:
+            raise UserError("this WordPiece tokenizer has not been trained; train it on text or load a saved one")
+        return self._inner
+
+    def _grow(self, names: list[str]) -> None:
+        super()._grow(names)
+        if not self.trained:
+            self._refuse_too_few()
+
+    def _learned(self) -> dict[str, Any]:
+        return {"json": self._json} if self.trained else {}
+
+    def _restore(self, learned: dict[str, Any]) -> None:
+        from tokenizers import AddedToken
+        from tokenizers import Tokenizer as Inner
+
+        inner: Any = Inner.from_str(learned["json"])
+        inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in self._special_texts()])
+        refuse_ordinary_words(inner, (text for text in self._special_texts() if text != self._special_tokens["unk"]))
+        self._inner, self._json = inner, learned["json"]
+        special = {text: inner.token_to_id(text) for text in self._special_texts()}
+        # After a word: a space stands ahead of what begins one.
+        pieces = [
+            inner.decoder.decode(["x", inner.id_to_token(id)])[1:].encode() for id in range(inner.get_vocab_size())
+        ]
+        for id in special.values():
+            pieces[id] = b""
+        self._settle(pieces, special)
+        self._pieces[special[self._special_tokens["unk"]]] = " \N{REPLACEMENT CHARACTER}".encode()
