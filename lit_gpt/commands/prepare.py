@@ -55,8 +55,10 @@ def report(data: Any) -> Iterator[str]:
     yield from (f"  {'left out':10} {line}" for line in _left_out(prepared.manifest))
     yield from (f"  {'read':10} {line}" for line in prepared.manifest["notes"])
     batches = data.batches_per_epoch()
-    windows = f"{data.windows_per_epoch:,} windows of {data.context}"
-    yield f"  {'epoch':10} {windows}, {batches:,} batches of {data.batch_size}"
+    rows = data.rows("train")
+    kind = {"Windows": "windows", "Packed": "packed rows"}.get(type(rows).__name__, "rows")
+    size = "" if data.order.whole_batches else f" of {data.batch_size}"
+    yield f"  {'epoch':10} {len(rows):,} {kind} of {data.context}, {batches:,} batches{size}"
     yield from (f"  {'rows':10} {line}" for line in data.notes())
 
 

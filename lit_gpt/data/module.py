@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 
 from lit_gpt.data import choices as choices
@@ -32,6 +31,7 @@ from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.standard_library import StandardLibrary
 from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.training import limited_batches, ranks, trained_batches
 from lit_gpt.errors import UserError
 
 __all__ = ["Batch", "TokenData"]
@@ -59,7 +59,8 @@ class TokenData(LightningDataModule):
         test_fraction: Share of the text for testing, unless test_source is given.
         split_by: position: the first part of all characters is for training, the next for validation, the last for
             testing, and a document may be cut. document: whole documents, taken for each split evenly through the
-            text. By default document from 20 documents on, else position.
+            text. hash: whole documents, each by a hash of its text, so that it stays where it is when others come or
+            go. By default document from 20 documents on, else position.
         val_source: Validation text of its own.
         test_source: Test text of its own.
         extra_val: Further validation texts by name, each with a loss of its own.
@@ -96,9 +97,9 @@ class TokenData(LightningDataModule):
         num_workers: int = 0,
         add_tokens: list[str] | None = None,
         form: NewForm = PlainText,
-        filters: list[NewFilter] | None = None,
+        filters: list[NewFilter] | NewFilter | None = None,
         rows: NewRows = Windows,
-        augment: list[NewAugment] | None = None,
+        augment: list[NewAugment] | NewAugment | None = None,
     ) -> None:
         super().__init__()
         positive = {
@@ -119,8 +120,8 @@ class TokenData(LightningDataModule):
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
         self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
-        self._form, self._filters = form, filters or []
-        self._new_rows, self._augment = rows, [new() for new in augment or []]
+        self._form, self._filters = form, _listed(filters)
+        self._new_rows, self._augment = rows, [new() for new in _listed(augment)]
         self._rows: dict[str, Rows] = {}
         self._drawn: Rows | None = None
         self._seed = seed
@@ -317,23 +318,14 @@ class TokenData(LightningDataModule):
         return 1 if self.order.whole_batches else self.batch_size
 
     def _trained_batches(self) -> int:
-        return 0 if self.trainer is None else int(self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
+        return trained_batches(self.trainer)
 
     def _limited_batches(self) -> int:
         """Batches of a rank in an epoch, as the trainer limits it."""
-        whole = self.batches_per_epoch(self._ranks()[0])
-        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        return max(min(whole, limit) if isinstance(limit, int) else int(whole * limit), 1)
+        return limited_batches(self.batches_per_epoch(self._ranks()[0]), self.trainer)
 
     def _ranks(self) -> tuple[int, int]:
-        """Number of ranks that get different data, and which of them this is."""
-        if self.trainer is not None:
-            # Under tensor parallelism several processes share one batch: the strategy knows.
-            kwargs = self.trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
-            return kwargs["num_replicas"], kwargs["rank"]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_world_size(), torch.distributed.get_rank()
-        return 1, 0
+        return ranks(self.trainer)
 
     # -- what Lightning calls ----------------------------------------------------------------------------------------
 
@@ -398,3 +390,7 @@ class TokenData(LightningDataModule):
                 augment.open(self.tokenizer)
             self._drawn = drawn
         return self._drawn
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list) else [] if given is None else [given]

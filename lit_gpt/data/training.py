@@ -1,0 +1,30 @@
+"""What the data asks the trainer: which ranks there are, how far training has come, how it is limited.
+
+Knows: the names of a Lightning trainer's parts. Does not know: text, rows, orders; it does not import lightning.
+"""
+
+from typing import Any
+
+import torch
+
+
+def ranks(trainer: Any) -> tuple[int, int]:
+    """Number of ranks that get different data, and which of them this is."""
+    if trainer is not None:
+        # Under tensor parallelism several processes share one batch: the strategy knows.
+        kwargs = trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        return kwargs["num_replicas"], kwargs["rank"]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size(), torch.distributed.get_rank()
+    return 1, 0
+
+
+def trained_batches(trainer: Any) -> int:
+    """Batches of this rank that were trained on, in all epochs."""
+    return 0 if trainer is None else int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+
+
+def limited_batches(whole: int, trainer: Any) -> int:
+    """Batches of a rank in an epoch that has so many, as the trainer limits it."""
+    limit = 1.0 if trainer is None else trainer.limit_train_batches
+    return max(min(whole, limit) if isinstance(limit, int) else int(whole * limit), 1)
