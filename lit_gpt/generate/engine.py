@@ -30,7 +30,7 @@ def generate(
     *,
     max_new_tokens: int,
     rules: Sequence[Rule] = (),
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     stop_ids: Set[int] = frozenset(),
     window: int | None = None,
     finished: set[int] | None = None,
@@ -49,7 +49,8 @@ def generate(
         prompts: token ids, at least one a row; rows may differ in length.
         max_new_tokens: steps at most.
         rules: applied in order to the float logits (B, V).
-        seed: of the draws; None takes a fresh one. The global random state is neither read nor changed.
+        seed: of the draws, or one for each row, whose draws then depend on it alone; None takes a fresh one. The
+            global random state is neither read nor changed.
         stop_ids: ids that end a row.
         window: tokens a row looks back on at most; the net's context when None.
         finished: rows that the caller adds here while iterating are given up before the next step.
@@ -64,6 +65,8 @@ def generate(
         raise ValueError(f"window is {window}; give at least 1{most}")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; give 0 or more")
+    if isinstance(seed, Sequence) and len(seed) != len(prompts):
+        raise ValueError(f"seed has {len(seed)} numbers for {len(prompts)} prompts; give one for each, or one for all")
     if not prompts:
         raise ValueError("prompts is empty; give at least one list of token ids")
     for row, prompt in enumerate(prompts):
@@ -87,7 +90,7 @@ def _steps(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     rules: Sequence[Rule],
-    seed: int | None,
+    seed: int | Sequence[int] | None,
     stop_ids: Set[int],
     limit: int,
     finished: set[int],
@@ -189,16 +192,17 @@ class Draw:
 
     Args:
         rows: how many streams.
-        seed: of all of them; None takes a fresh one.
+        seed: of all of them, or one of each; None takes a fresh one.
         device: where the logits live.
     """
 
-    def __init__(self, rows: int, seed: int | None, device: torch.device) -> None:
+    def __init__(self, rows: int, seed: int | Sequence[int] | None, device: torch.device) -> None:
         base = secrets.randbits(63) if seed is None else seed
         self.streams = []
         for row in range(rows):
+            own = f"{base},{row}" if isinstance(base, int) else f"{base[row]},0"
             # Hashed, because torch keeps 32 bits of a CPU seed and neighbouring (seed, row) must not meet.
-            mixed = int.from_bytes(hashlib.blake2b(f"{base},{row}".encode(), digest_size=4).digest(), "little")
+            mixed = int.from_bytes(hashlib.blake2b(own.encode(), digest_size=4).digest(), "little")
             self.streams.append(torch.Generator(device).manual_seed(mixed))
         self.dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
 

@@ -25,7 +25,7 @@ class Options(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     repetition_penalty: float
-    seed: int | None
+    seed: int | Sequence[int] | None
     stop: Sequence[str]
 
 
@@ -83,7 +83,7 @@ class Writer:
         top_p: float | None = None,
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[list[str | None]]:
         """Yield one list a token: the next piece of each text, "" while none is certain, None once it has ended.
@@ -98,7 +98,7 @@ class Writer:
             top_p: see `rules.TopP`.
             min_p: see `rules.MinP`.
             repetition_penalty: see `rules.RepetitionPenalty`; 1 leaves it out.
-            seed: same seed, same text; None takes a fresh one.
+            seed: same seed, same text; one for each prompt may be given; None takes a fresh one.
             stop: strings that end a text; neither they nor what follows them is yielded.
 
         Raises:
