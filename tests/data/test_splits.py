@@ -1,14 +1,20 @@
 """Splits: nothing lost, nothing twice, fractions met."""
 
 import random
+import re
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lit_gpt.data import Byte
+from lit_gpt.data.corpus.encoding import Encoded, Encoder
+from lit_gpt.data.corpus.packets import Pieces
 from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy, split_passages
 from lit_gpt.data.documents import Passage
+from lit_gpt.data.forms import PlainText
 from lit_gpt.errors import UserError
 
 DOCUMENTS = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=40)
@@ -47,6 +53,30 @@ def test_every_character_is_in_one_split(
         inside = None if part.closes else part.split
     if by in ("document", "hash") or not divisible:
         assert sum(part.opens for part in parts) == len(documents)
+
+
+@given(DOCUMENTS, SHARES, st.sampled_from(WAYS), st.integers(1, 40), st.sampled_from(["", " "]))
+def test_a_last_stretch_without_text_still_ends_its_document(
+    documents: list[str], shares: tuple[float, float], by: SplitBy | None, most: int, place: str
+) -> None:
+    """As the stretches of a long file come where a document ends with a block of it."""
+    tokenizer = Byte(bos="<bos>", eos="<eos>")
+    tokenizer.place = re.compile(place)
+    found = []
+    for empty in (False, True):
+        passages = []
+        for document in documents:
+            cuts = [document[at : at + most] for at in range(0, len(document), most)] + [""] * empty
+            passages += [Passage(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
+        parts = split_passages(passages, Fractions(*shares), by, sum(map(len, documents)), len(documents))
+        encoded = Encoder(tokenizer, PlainText()).encode(list(Pieces(tokenizer).of(parts)))
+        found.append({split: (one.ids.tolist(), _by_opening(one)) for split, one in encoded.items()})
+    assert found[0] == found[1]
+
+
+def _by_opening(one: Encoded) -> list[int]:
+    """Tokens of each document."""
+    return [sum(some) for some in np.split(one.lengths, np.flatnonzero(one.opens))[1:]]
 
 
 @given(DOCUMENTS, SHARES, st.sampled_from(["document", "hash"]), st.integers(1, 40))

@@ -4,9 +4,12 @@ Knows: what decides each packet (the text, the splits, the tokenizer), and nothi
 however many processes encode them and however often the work was stopped. Does not know: processes, files.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lit_gpt.data.corpus.encoding import Piece
 from lit_gpt.data.corpus.engines import Packet
@@ -15,6 +18,7 @@ from lit_gpt.data.documents import Passage, text_of
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 PACKET = 1 << 22  # characters of a packet, at least
+_WEIGHT = 64  # characters that a piece counts for besides its own: many short ones take memory too
 FORCED = 1 << 18  # characters without a place to cut after which a text is cut all the same
 
 
@@ -79,9 +83,10 @@ class Pieces:
         """The last good place to cut a text, 0 if it is better held."""
         if place is None:
             return 0  # nothing is proven for this tokenizer: a document is held whole
-        reach = 256
-        while reach < 2 * len(text):
-            places = [found.start() for found in place.finditer(text, max(len(text) - reach, 1))]
+        reach, start = 256, len(text)
+        while start > 1:  # from the end back to the beginning, in steps that grow
+            start = max(len(text) - reach, 1)
+            places = [found.start() for found in place.finditer(text, start)]
             if places:
                 return places[-1]
             reach *= 16
@@ -98,11 +103,18 @@ def packets(pieces: Iterable[Piece], folder: Path) -> Iterator[Packet]:
     for piece in pieces:
         waiting.append(piece)
         characters += len(text_of(piece.content))
-        if characters >= PACKET:
+        if characters + _WEIGHT * len(waiting) >= PACKET:
             yield Packet(waiting, characters, folder / f"{number:08}.safetensors")
             waiting, characters, number = [], 0, number + 1
     if waiting:
         yield Packet(waiting, characters, folder / f"{number:08}.safetensors")
+
+
+def shards_in(working: Path, identity: dict[str, Any]) -> Path:
+    """Where the shards of a recipe wait. Of another recipe, or of packets cut otherwise, they never lie there: not even
+    where a process of work that was killed comes to its end later."""
+    decides = json.dumps([identity, PACKET, _WEIGHT, FORCED], sort_keys=True)
+    return working / f"shards-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
 
 
 def drawn(parts: Iterable[Part], characters: int, most: int | None) -> Iterator[str]:

@@ -14,18 +14,25 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.corpus.corpus import VERSION, Corpus, CorpusWriter
 from lit_gpt.data.corpus.encoding import Encoder, read_shard
-from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes, Stopped
+from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
 from lit_gpt.data.corpus.learning import train_tokenizer
-from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
+from lit_gpt.data.corpus.packets import Pieces, as_parts, packets, shards_in
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
 from lit_gpt.data.corpus.survey import Survey, staying, survey
+from lit_gpt.data.corpus.working_folder import (
+    check_replaceable,
+    clear_left_over,
+    locked,
+    place_of,
+    put_in_place,
+    working_folder,
+)
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, read_manifest, sync_folder, write_json
 from lit_gpt.data.forms import Form, PlainText
@@ -177,25 +184,24 @@ def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | N
     """
     surveys = recipe.surveys()
     identity = recipe.identity(surveys)
-    target = _place(identity) if folder is None else Path(folder).expanduser()
+    target = _place(identity) if folder is None else place_of(folder)
     found = _open(target, identity)
     if found is None and folder is None and recipe.tokenizer.trained:
         # The corpus on which this tokenizer was trained, perhaps: it lies where its arguments alone tell.
         found = _open(_place({**identity, "tokenizer": recipe.tokenizer.configuration()}), identity)
     if found:
+        clear_left_over(found.folder, [identity, found.manifest["identity"]])
         return found
+    check_replaceable(target)
     make_folder(target.absolute().parent)
-    with _locked(target):
+    with locked(target):
         found = _open(target, identity)
         if found:
             return found
         _tell_why(target, identity)
-        with disk_faults(target), _working_folder(target.absolute(), identity) as working:
+        with disk_faults(target), working_folder(target.absolute(), identity) as working:
             _build(recipe, surveys, identity, working, engine or _engine_for(surveys))
-            if target.exists():
-                # Processes that have the old files mapped keep them until they end.
-                target.rename(working / "old")
-            (working / "new").rename(target)
+            put_in_place(working, target)
         sync_folder(target.absolute().parent)
         made = _open(target, identity)
         assert made is not None
@@ -217,7 +223,7 @@ def _place(identity: dict[str, Any]) -> Path:
 def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any], working: Path, engine: Engine) -> None:
     total = sum(found.characters for found in surveys.values())
     tokenizer = _trained(recipe, surveys, working)
-    pieces, shards, count = Pieces(tokenizer), working / "shards", 0
+    pieces, shards, count = Pieces(tokenizer), shards_in(working, identity), 0
     shards.mkdir(exist_ok=True)
     with Progress("tokenizing", total) as progress:
 
@@ -348,48 +354,3 @@ def _tell_why(target: Path, identity: dict[str, Any]) -> None:
         changed = [part for part in identity if old.get(part) != identity[part]]
         why = f"{' and '.join(changed)} changed" if changed else "parts are missing"
         say(f"{target}: {why}, preparing it again")
-
-
-@contextmanager
-def _working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
-    """The folder beside the target in which it is made.
-
-    Shards that were written for the same recipe are still there; all is removed at the end, unless the work is stopped
-    or the disk is full.
-    """
-    working = target.with_name(f".{target.name}.preparing")
-    try:
-        same = json.loads((working / "recipe.json").read_text()) == identity
-    except (OSError, ValueError):
-        same = False
-    if same:
-        say(f"{target}: going on with what was prepared before it was stopped")
-    else:
-        shutil.rmtree(working, ignore_errors=True)
-        make_folder(working)
-        write_json(working / "recipe.draft", identity)
-        (working / "recipe.draft").replace(working / "recipe.json")
-    try:
-        yield working
-    except UserError as fault:
-        if not isinstance(fault, Stopped):
-            shutil.rmtree(working, ignore_errors=True)
-        raise
-    shutil.rmtree(working, ignore_errors=True)
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(target.absolute().parent / f".{target.name}.lock")
-    with disk_faults(target):
-        try:
-            lock.acquire(timeout=2)
-        except Timeout:
-            say(f"waiting for another process that prepares {target}")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

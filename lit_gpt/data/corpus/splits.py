@@ -95,10 +95,13 @@ def _borders(shares: Fractions, characters: int) -> list[tuple[str, int]]:
 
 def _at_borders(passages: Iterable[Passage], shares: Fractions, characters: int) -> Iterator[Part]:
     borders = _borders(shares, characters)
-    at, last = 0, None
+    at = 0
+    last: str | None = None
     for passage in passages:
         text = passage.content
         assert isinstance(text, str)
+        if not text and last is not None:  # a stretch that only ends its document, in the split where its text ended
+            yield Part(last, passage, passage.begins, passage.ends)
         start = at
         for split, border in borders:
             stop = min(border, start + len(text)) if split != TEST else start + len(text)

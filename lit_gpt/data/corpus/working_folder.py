@@ -1,0 +1,122 @@
+"""The folder in which corpora are made before they take their place: who may work there, what of it is kept.
+
+Knows: locks, links, names beside the target, the recipe that a begun work belongs to. Does not know: what is made.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lit_gpt.data.corpus.engines import Stopped
+from lit_gpt.data.folders import disk_faults, make_folder, write_json
+from lit_gpt.data.progress import say
+from lit_gpt.errors import UserError
+
+
+def place_of(folder: str | Path) -> Path:
+    """The folder that is meant: what a link leads to, since the link itself would be replaced."""
+    place = Path(folder).expanduser()
+    return Path(os.path.realpath(place)) if place.is_symlink() or place.name in ("", "..") else place
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuses what no rename can put a new folder in place of, before work is put into it."""
+    if os.path.ismount(target):
+        raise UserError(
+            f"data.folder {target} is where a disk is mounted, so it cannot be made anew; give a folder in it, such as"
+            f" {target / 'corpus'}"
+        )
+    here, real = Path.cwd(), Path(os.path.realpath(target))
+    if real == here or real in here.parents:
+        raise UserError(f"data.folder {target} holds the folder that this runs in; give a folder in it, such as corpus")
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """One process at a time; says so where it has to wait."""
+    from filelock import Timeout
+
+    lock = _lock(target)
+    with disk_faults(target):
+        try:
+            lock.acquire(timeout=2)
+        except Timeout:
+            say(f"waiting for another process that prepares {target}")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """The folder beside the target in which it is made.
+
+    What was written for the same recipe is still there; all is removed at the end, unless the work is stopped or the
+    disk is full.
+    """
+    working = _beside(target)
+    if _recipe_in(working) == identity:
+        say(f"{target}: going on with what was prepared before it was stopped")
+    else:
+        shutil.rmtree(working, ignore_errors=True)
+        make_folder(working)
+        write_json(working / "recipe.draft", identity)
+        (working / "recipe.draft").replace(working / "recipe.json")
+    try:
+        yield working
+    except UserError as fault:
+        if not isinstance(fault, Stopped):
+            shutil.rmtree(working, ignore_errors=True)
+        raise
+    shutil.rmtree(working, ignore_errors=True)
+
+
+def put_in_place(working: Path, target: Path) -> None:
+    """Renames what was made, `new`, to the target; the old one goes into the working folder."""
+    old = working / "old"
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed after this
+    if target.exists():
+        # Processes that have the old files mapped keep them until they end.
+        target.rename(old)
+    (working / "new").rename(target)
+
+
+def clear_left_over(target: Path, identities: list[dict[str, Any]]) -> None:
+    """Removes the working folder of a target that is finished, where a process was killed before it did so.
+
+    Args:
+        target: Of one of the identities.
+        identities: A working folder of another recipe stays: that work may go on.
+    """
+    from filelock import Timeout
+
+    working = _beside(target.absolute())
+    if not working.exists():
+        return
+    with suppress(OSError, Timeout):  # somebody is at work there, or this user may only read
+        with _lock(target).acquire(timeout=0):
+            if _recipe_in(working) in (None, *identities):
+                shutil.rmtree(working, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.preparing")
+
+
+def _lock(target: Path) -> Any:
+    from filelock import FileLock
+
+    return FileLock(target.absolute().parent / f".{target.name}.lock")
+
+
+def _recipe_in(working: Path) -> Any:
+    try:
+        return json.loads((working / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
