@@ -64,7 +64,8 @@ def read_manifest(path: Path, form: str, version: int) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON and waits until the disk has it."""
-    with path.open("w", encoding="utf-8") as file:
+    # Of names that are no Unicode the odd bytes are written as JSON's own escapes.
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.flush()
         os.fsync(file.fileno())
@@ -95,6 +96,11 @@ def disk_faults(target: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"no permission to write {target}; give another data.folder or set LIT_GPT_CACHE") from None
+        if fault.errno == errno.EFBIG:
+            raise UserError(
+                f"a file of {target} grows larger than the disk or a limit of this user (ulimit -f) allows; give a"
+                " data.folder on another disk, or raise the limit"
+            ) from None
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"no space left to write {target}; free some and run it again (it goes on where it stopped), or give a"

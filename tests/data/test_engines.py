@@ -200,6 +200,31 @@ def test_after_a_full_disk_it_goes_on_where_it_was(
     assert digest(tmp_path / "made") == digest(tmp_path / "fresh")
 
 
+LIMITED = """
+import resource, sys
+from lit_gpt.data import Byte, TextFiles
+from lit_gpt.data.corpus.engines import InProcess, Processes
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.splits import Fractions
+engine = {"in process": InProcess(), "processes": Processes(1)}[sys.argv[3]]
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    prepare(Recipe(TextFiles(sys.argv[1]), Byte(), Fractions(0.5, 0.0)), sys.argv[2], engine)
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("engine", ["in process", "processes"])
+def test_a_shard_that_the_disk_does_not_take_is_one_line(tmp_path: Path, engine: str) -> None:
+    """By the machine's own limit: what a library makes of a failing write is part of what is tested."""
+    (tmp_path / "text.txt").write_text("some text " * 5000)
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "text.txt"), str(tmp_path / "made"), engine]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and run.stdout.count("\n") == 1, run.stdout + run.stderr
+    assert "made grows larger than the disk or a limit of this user" in run.stdout
+
+
 OWN = """
 import os, signal, sys
 from lit_gpt.data import BPE, TextFiles

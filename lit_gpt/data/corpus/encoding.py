@@ -164,7 +164,7 @@ class _Parts:
 
 def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
     """Writes a finished stretch of the text; it appears under its name whole or not at all."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray] = {}
     for split, one in encoded.items():
@@ -176,12 +176,11 @@ def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
             arrays[f"{split} scored"] = one.scored
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(arrays, staged)
-        handle = os.open(staged, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        # Not by the library's `save_file`: what it raises where the disk is full has no number.
+        with staged.open("wb") as file:
+            file.write(save(arrays))
+            file.flush()
+            os.fsync(file.fileno())
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)

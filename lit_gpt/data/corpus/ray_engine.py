@@ -3,7 +3,9 @@
 Knows: Ray. Does not know: text, splits, files of corpora.
 """
 
+import hashlib
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -50,10 +52,7 @@ class Ray(Engine):
             logging.getLogger(name).setLevel(logging.ERROR)
         workers = self.workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         while some := list(islice(packets, _ROUND * workers)):
-            # In a file of the shared folder: an argument of its size would be lost with the machine that keeps it.
-            kept = some[0].shard.with_name("encoder.pickle")
-            if not kept.exists():
-                kept.write_bytes(packed(encoder))
+            kept = _kept(encoder, some[0].shard.parent)
             rows = [{"packet": pickle.dumps(packet), "characters": packet.characters} for packet in some]
             encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Shards,
@@ -64,6 +63,20 @@ class Ray(Engine):
                 if row["fault"]:
                     raise UserError(row["fault"])
                 done(int(row["characters"]))
+
+
+def _kept(encoder: Encoder, folder: Path) -> Path:
+    """The encoder in a file of the shared folder: an argument of its size would be lost with the machine that keeps it.
+
+    Named by what it holds, and there whole or not at all: one that was left by a process that was killed is not taken.
+    """
+    content = packed(encoder)
+    kept = folder / f"encoder-{hashlib.sha256(content).hexdigest()[:16]}.pickle"
+    if not kept.exists():
+        draft = kept.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(kept)
+    return kept
 
 
 class _Shards:

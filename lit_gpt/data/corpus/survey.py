@@ -9,6 +9,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from lit_gpt.data.documents import Passage, bytes_of, text_of, whole
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.folders import cache_folder
+from lit_gpt.data.folders import cache_folder, disk_faults, make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
@@ -106,8 +107,11 @@ def _read(source: Source, filters: list[Filter], rules: str, key: str | None) ->
         raise UserError(_nothing_left(source, dropped))
     held = None
     if any(verdicts):
-        held = f"{digest.hex()}-{hashlib.sha256(rules.encode()).hexdigest()[:8]}.verdicts"
-        _write(cache_folder() / "surveys" / held, verdicts.tobytes())
+        # By what it holds: another text may leave the same documents after others were left out.
+        held = _verdicts_name(verdicts.tobytes())
+        make_folder(cache_folder() / "surveys")
+        with disk_faults(cache_folder() / "surveys"):
+            _write(cache_folder() / "surveys" / held, verdicts.tobytes())
     result = Survey(digest.hex(), documents, characters, size, longest, dict(dropped), lost, held)
     if key is not None:
         _write(cache_folder() / "surveys" / f"{key}.json", json.dumps(result._asdict()).encode())
@@ -138,20 +142,28 @@ def _nothing_left(source: Source, dropped: Counter[str]) -> str:
 def _remembered(key: str) -> Survey | None:
     try:
         found = Survey(**json.loads((cache_folder() / "surveys" / f"{key}.json").read_text()))
-        if found.verdicts is not None and not (cache_folder() / "surveys" / found.verdicts).exists():
-            return None
+        if found.verdicts is not None:
+            held = (cache_folder() / "surveys" / found.verdicts).read_bytes()
+            if found.verdicts != _verdicts_name(held):
+                return None
         return found
     except (OSError, ValueError, TypeError):
         return None  # not there, or not readable: it is only a shortcut
 
 
+def _verdicts_name(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()[:32]}.verdicts"
+
+
 def _write(path: Path, content: bytes) -> None:
+    draft = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
         draft.write_bytes(content)
         draft.replace(path)
     except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         if path.suffix == ".verdicts":  # without it the filters would be forgotten
             raise
 
