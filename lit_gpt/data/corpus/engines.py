@@ -4,6 +4,8 @@ Knows: processes. Does not know: text, ids, files of corpora.
 """
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,10 +128,18 @@ _parent = 0
 def _begin(data: bytes, parent: int) -> None:
     global _encoder, _parent
     _parent = parent
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         _encoder = unpacked(data)
     except UserError as fault:  # told with the first packet: here it would only end the process
         _encoder = fault
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the one that started it is gone: after a SIGKILL nobody else does."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _shard(packet: Packet) -> None:
