@@ -1,13 +1,13 @@
 """From records to answers as a user goes: `fit` on small made records, then `generate`, for each kind of record."""
 
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from asked_runs import FEW, NET, RECORDS, WORDS, made_run, records
 
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
@@ -15,25 +15,10 @@ from lit_gpt.data.chat import Chat
 from lit_gpt.data.records import END, Seq2Seq
 from lit_gpt.generate.writer import Writer
 
-WORDS = ["cat", "dog", "sun", "moon", "rain", "hill"]
-RECORDS = ["--data.source=JsonLines", "--data.source.field=null", "--data.rows=Prompts", "--data.batch_size=32"]
-NET = ["--model.net.width=32", "--model.net.depth=1", "--model.net.heads=2", "--model.net.context=64"]
-FEW = ["--trainer.accelerator=cpu", "--model.optimizer.lr=1e-2", "--trainer.enable_progress_bar=false"]
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def records(name: str, kind: str) -> str:
-    """A file of words and what is to be answered to them: the same in capitals."""
-    draw, lines = random.Random(3), []
-    for word in draw.choices(WORDS, k=300):
-        said = [{"role": "user", "content": word}, {"role": "assistant", "content": word.upper()}]
-        lines.append({"messages": said} if kind == "Chat" else {"source": word, "target": word.upper()})
-    Path(name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return f"--data.source.paths={name}"
 
 
 def fit(*words: str) -> None:
@@ -102,27 +87,6 @@ def test_a_run_keeps_its_tokens_when_it_is_measured_on_other_records(text_file: 
 def chat_run() -> Path:
     """A checkpoint of a random net that knows conversations."""
     return made_run("chat", Chat())
-
-
-def made_run(name: str, form: Any) -> Path:
-    from lit_gpt.data.tokenizers.byte_and_char import Byte
-    from lit_gpt.model import GPT
-
-    folder = Path("runs", name, "checkpoints")
-    folder.mkdir(parents=True)
-    sizes = {"vocab_size": 320, "width": 16, "depth": 1, "heads": 2, "context": 128, "seed": 5}
-    tokenizer = Byte(special=form.for_tokenizer(Byte()).special_tokens)
-    torch.save(
-        {
-            "state_dict": {f"net.{name}": tensor for name, tensor in GPT(**sizes).state_dict().items()},
-            "config": {"model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": sizes}}},
-            "tokenizer": tokenizer.state(),
-            "form": form.configuration(),
-            "global_step": 1,
-        },
-        folder / "best.ckpt",
-    )
-    return folder.parent
 
 
 def test_what_a_user_says_is_never_a_special_token(chat_run: Path) -> None:
