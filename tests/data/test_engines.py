@@ -158,6 +158,28 @@ def test_killed_at_30_moments_it_ends_as_if_never_stopped(tmp_path: Path, traine
     stop_and_go_on(tmp_path, trained, 30)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path, trained: Path) -> None:
+    text = made_text(tmp_path / "text", 300)
+    command = [sys.executable, "-c", STOPPED, str(text), str(trained), str(tmp_path / "made"), "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def started() -> list[int]:
+        lists = [(task / "children").read_text().split() for task in Path(f"/proc/{process.pid}/task").iterdir()]
+        return [int(child) for children in lists for child in children]
+
+    until = time.monotonic() + 60
+    while len(started()) < 3 and process.poll() is None and time.monotonic() < until:  # two, and what looks after them
+        time.sleep(0.01)
+    children = started()
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(children) >= 2 and not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
 class Counted(InProcess):
     """Stops after some packets, as a full disk does."""
 
