@@ -7,8 +7,9 @@ import ast
 import inspect
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lit_gpt.settings import Settings, nearest, origin
@@ -60,7 +61,7 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         told = re.findall(rf"Problem with given class_path '([^']+)':\s+Option '{re.escape(option)}'", message)
         owner = _holder(message, first) or (told or _SPEC.findall(message) or classes or [None])[-1]
         names = _parameters(owner) if owner else []
-        others = sorted(one.__name__ for one in _fitting(path, parser) if first in _arguments(one))
+        others = {one.__name__: _arguments(one) for one in _fitting(path, parser)}
         return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner, others)
     inner = _INNER.search(message)
     if inner and classes:  # typed as --model.net.seat.argument: the net's own parser knows no such seat
@@ -108,18 +109,35 @@ def _unknown(
     argv: Sequence[str],
     layers: Sequence[Settings],
     owner: str | None = None,
-    others: Sequence[str] = (),
+    others: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
+    """What is said of a key that is not there.
+
+    Args:
+        key: As it was typed.
+        known: Keys that are there.
+        argv: The command line, and
+        layers: the settings files, asked where it was typed.
+        owner: Class that does not take it, where it is an argument of one.
+        others: Arguments of the classes that may stand in its place.
+    """
     dashes = "--" if _on_command_line(key, argv) else ""
-    at = "" if dashes else origin(key, layers)
-    near = nearest(key, known)
+    at = "" if dashes else origin(key, layers) or (owner and origin(key.rpartition(".")[0], layers))  # of a whole list
     of = f" of {_name(owner)}" if owner else ""
     text = f"{f'{at}: ' if at else ''}there is no key {dashes}{key}{of}"
-    if others:
-        return f"{text}; it is a key of {', '.join(others)}"
+    parent, _, word = key.rpartition(".")
+    if owner:  # the parent is right, and would make any two of its keys look alike
+        inside = nearest(word, [*(one.rpartition(".")[2] for one in known), "class_path", "init_args"])
+        near = inside if inside in ("class_path", "init_args") else f"{dashes}{parent}.{inside}" if inside else None
+    else:
+        near = f"{dashes}{found}" if (found := nearest(key, known)) else None
+    if takers := sorted(name for name, arguments in others.items() if word in arguments):
+        return f"{text}; it is a key of {', '.join(takers)}"
     if near:
-        return f"{text}; did you mean {dashes}{near}?"
-    parent = key.rpartition(".")[0]
+        return f"{text}; did you mean {near}?"
+    if elsewhere := nearest(word, {argument for arguments in others.values() for argument in arguments}):
+        takers = sorted(name for name, arguments in others.items() if elsewhere in arguments)
+        return f"{text}; did you mean {dashes}{parent}.{elsewhere}, a key of {', '.join(takers)}?"
     siblings = [one.removeprefix(parent + ".") for one in known if one.rpartition(".")[0] == parent]
     return f"{text}; there are {', '.join(sorted(siblings))}" if 0 < len(siblings) <= 30 else f"{text}; see --help"
 
