@@ -99,9 +99,12 @@ def test_two_ranks_see_together_what_one_sees(kind: str, text: Path, monkeypatch
         for one_alone, together in zip(one, dealt, strict=False):
             assert torch.equal(one_alone.inputs, together.inputs) and torch.equal(one_alone.targets, together.targets)
         assert all((batch.targets == IGNORED).all() for batch in dealt[len(one) :])
-    elif kind != "growing":  # of which each batch is cut down by itself
+    else:
         for batch, even, odd in zip(one, *ranks, strict=True):
-            assert torch.equal(batch.inputs[0::2], even.inputs) and torch.equal(batch.inputs[1::2], odd.inputs)
+            rows = len(even.inputs) // 2  # that a row was cut down to
+            for whole, first, second in zip(batch[:2], even[:2], odd[:2], strict=True):
+                slots = whole.unflatten(0, (-1, rows))
+                assert torch.equal(slots[0::2].flatten(0, 1), first) and torch.equal(slots[1::2].flatten(0, 1), second)
     scored = [sorted(t for b in batches for t in b.targets.flatten().tolist()) for batches in (one, sum(ranks, []))]
     assert [t for t in scored[0] if t != IGNORED] == [t for t in scored[1] if t != IGNORED]
 
@@ -153,6 +156,21 @@ def test_what_is_cut_or_dropped_is_said_once_at_the_start(text: Path, capsys: py
     assert "places in packed rows stay empty" in capsys.readouterr().err
     data(text, order=Shuffled).setup("fit")
     assert not capsys.readouterr().err
+
+
+def test_what_augmentations_leave_out_is_told_of_rows_from_all_through_the_text(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    class Looks(MaskTokens):
+        def notes(self, sample: Any) -> list[str]:
+            seen.extend(sample.inputs.tolist())
+            return []
+
+    file = tmp_path / "letters.txt"
+    file.write_text("a" * 5000 + "b" * 5000)
+    data(file, augment=[Looks], split_by="position", val_fraction=0.01, rows=Windows).setup("fit")
+    kinds = [row[5] for row in seen]
+    assert len(kinds) == 32 and abs(kinds.count(ord("a")) - 16) <= 1
 
 
 def test_a_described_batch_tells_segments_in_few_words(text: Path) -> None:

@@ -63,7 +63,7 @@ class Curriculum(Order):
 
     Bengio et al. 2009, "Curriculum learning". With a start_context the rows are also cut down, at first into many
     short ones of as many tokens together, then into fewer and longer ones: sequence length warm-up, Li et al. 2021
-    (arXiv:2108.06084). Nothing is left out by it; a batch has the context of its first slot.
+    (arXiv:2108.06084). Nothing is left out by it; the batches of a step have the context of its first slot.
 
     Args:
         by: What makes a document hard; a row is as hard as its documents are in the mean. null shuffles from the

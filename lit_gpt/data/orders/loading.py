@@ -48,7 +48,8 @@ class Ordered(Dataset[Batch]):
         batch = self.rows.batch(self.order.numbers(self.seed, slots, self.epoch_size, len(self.rows)))
         for number, augment in enumerate(self.augment):
             batch = augment.apply(batch, self._keys(slots, len(batch.inputs), number))
-        context = self.order.context_at(slots.epoch, slots.places[0])
+        first = slots.places[0] if slots.first is None else slots.first
+        context = self.order.context_at(slots.epoch, first)
         return batch if context in (None, self.rows.context) else _cut_down(batch, context)
 
     def _keys(self, slots: Slots, rows: int, augment: int) -> np.ndarray:

@@ -24,10 +24,14 @@ _ROUNDS = 8
 
 
 class Slots(NamedTuple):
-    """One rank's batch: its places in an epoch, `range(first, past the last, world)`."""
+    """One rank's batch: its places in an epoch, `range(first, past the last, world)`.
+
+    first: the first place that any rank has in this step; by default that of these places.
+    """
 
     epoch: int
     places: range
+    first: int | None = None
 
 
 class Order:
@@ -170,7 +174,7 @@ class RankBatches(Sampler[Slots]):
         first = slot if epoch == started else 0
         size = self.batch_size * self.world
         for at in range(first, self.epoch_size, size):
-            yield Slots(0 if self.frozen else epoch, range(at + self.rank, at + size, self.world))
+            yield Slots(0 if self.frozen else epoch, range(at + self.rank, at + size, self.world), at)
 
 
 def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:

@@ -147,7 +147,8 @@ class Windows(Rows):
 
     def averaged(self, values: np.ndarray) -> np.ndarray:
         starts = np.arange(len(self), dtype=np.int64) * self.stride + 1
-        return sums_over(self.corpus, values, starts, starts + self.context) / self.context
+        ends = np.minimum(starts + self.context, len(self.corpus))  # the last window may be short
+        return sums_over(self.corpus, values, starts, ends) / (ends - starts)
 
     def every_start(self) -> "Windows":
         if self.given_stride is not None:
