@@ -96,8 +96,8 @@ class MaskTokens(_OfInputs):
             found = tokenizer.special_id(self.token)
         if found is None:
             raise UserError(
-                f"MaskTokens needs a mask, and {type(tokenizer).__name__} has neither unk nor pad; give the tokenizer a"
-                " pad, or a special token and its name as token"
+                f"MaskTokens needs a mask, and {type(tokenizer).__name__} has neither unk nor pad; give it one, such"
+                " as data.tokenizer.pad '<|pad|>', or data.tokenizer.special '[<|mask|>]' and that as its token"
             )
         self._mask = found
 
