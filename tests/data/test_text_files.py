@@ -79,3 +79,17 @@ def test_a_line_of_200_megabytes_stays_below_500(tmp_path: Path) -> None:
     assert documents == 1 and size == int(200_000_000 * 0.9)
     print(f"\n200 MB in one line: {resident} MB resident at most")
     assert resident < 500
+
+
+def test_what_is_probably_not_meant_is_told_after_the_reading(tmp_path: Path) -> None:
+    for name, text in {"a.txt": "one\n\ntwo", "b.txt": "one\r\n\r\ntwo", "c.txt": "one"}.items():
+        (tmp_path / name).write_bytes(text.encode())
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": 1}\n\n{"text": 2}'))
+    source = TextFiles(str(tmp_path), "\n\n")
+    assert len(list(source)) == 6
+    assert source.notes() == [
+        "d.jsonl.gz is read as plain text, marks and all; JsonLines takes the text out",
+        "the separator '\\n\\n' is nowhere in b.txt, c.txt, each of which is one document; lines end in \\r\\n there",
+    ]
+    plain = TextFiles(str(tmp_path / "b.txt"))
+    assert list(plain) and plain.notes() == []

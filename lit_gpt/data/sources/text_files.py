@@ -1,6 +1,6 @@
 """TextFiles: documents out of plain text, read as a stream, however long one is.
 
-Knows: files of text, separators. Does not know: records, tokenizers.
+Knows: files of text, separators, by which endings files of records are known. Does not know: records, tokenizers.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,12 @@ from pathlib import Path
 
 from lit_gpt.data.documents import Passage
 from lit_gpt.data.sources.finding import find_files, stat_signature
-from lit_gpt.data.sources.opening import text_blocks
+from lit_gpt.data.sources.opening import COMPRESSED, text_blocks
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
+
+_READERS = {".jsonl": "JsonLines", ".ndjson": "JsonLines", ".csv": "Csv", ".tsv": "Csv"}
+_NAMED = 3  # files that a note names
 
 
 class TextFiles(Source):
@@ -31,6 +34,7 @@ class TextFiles(Source):
         self.separator = separator and separator.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
         if separator == "":
             raise UserError("separator of TextFiles is empty; leave it out to take each file as one document")
+        self._uncut: dict[Path, bool] = {}  # files in which no separator was met, and whether lines end in \r\n there
 
     def passages(self) -> Iterator[Passage]:
         for path in self.files():
@@ -47,11 +51,28 @@ class TextFiles(Source):
         """
         return find_files(self.paths, "TextFiles")
 
+    def notes(self) -> list[str]:
+        notes = []
+        files = self.files()
+        for reader in sorted(set(_READERS.values())):
+            if records := [path for path in files if _READERS.get(_ending(path)) == reader]:
+                are = "is" if len(records) == 1 else "are"
+                notes.append(f"{_some(records)} {are} read as plain text, marks and all; {reader} takes the text out")
+        if self._uncut:
+            documents = "which is one document" if len(self._uncut) == 1 else "each of which is one document"
+            note = f"the separator {self.separator!r} is nowhere in {_some(list(self._uncut))}, {documents}"
+            notes.append(note + ("; lines end in \\r\\n there" if any(self._uncut.values()) else ""))
+        return notes
+
     def _documents(self, path: Path) -> Iterator[Passage]:
         """The documents of a file; of one that ends in a later block, what there is so far."""
         where, begins, held = str(path), True, ""
+        uncut, returns = self.separator is not None, False
         for block, last in _marked(text_blocks(path)):
             *ended, rest = (held + block).split(self.separator) if self.separator else [block]
+            uncut, returns = uncut and not ended, returns or (uncut and "\r\n" in block)
+            if last and uncut:
+                self._uncut[path] = returns
             for text in ended:
                 if text or not begins:  # two separators in a row hold no document between them
                     yield Passage(text, begins, True, None, where)
@@ -64,6 +85,19 @@ class TextFiles(Source):
             elif rest and not last:
                 yield Passage(rest, begins, False, None, where)
                 begins = False
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    return Path(name).suffix
+
+
+def _some(paths: list[Path]) -> str:
+    """Names of the first files, and how many more there are."""
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return ", ".join(path.name for path in paths[:_NAMED]) + more
 
 
 def _start_of(separator: str, text: str) -> str:
