@@ -109,10 +109,10 @@ def prepared_of(path: str) -> "Prepared":
 
     folder = Path(path)
     if (folder / "config.yaml").is_file() and (folder / "run.json").is_file():
-        from lit_gpt.commands.prepare import _data
+        from lit_gpt.commands.prepare import data_of
         from lit_gpt.settings import Typed
 
-        prepared: Prepared = _data(Typed(["--config", str(folder / "config.yaml")])).prepared
+        prepared: Prepared = data_of(Typed(["--config", str(folder / "config.yaml")])).prepared
         return prepared
     if not folder.is_dir():
         raise UserError(f"{path} is no folder; give one that `lit-gpt prepare` named, or a run directory")
@@ -264,7 +264,7 @@ def _overlap(found: dict[str, "Statistics"]) -> "Table":
             table.add_row(split, name, f"{many:,}", f"{share:.2%}", bar(share))
             split = ""
         if over.repeated:
-            table.add_row("", "documents that are there before", f"{over.repeated:,}", "", "")
+            table.add_row("", "documents that repeat its own", f"{over.repeated:,}", "", "")
     return table
 
 
