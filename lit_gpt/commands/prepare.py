@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     if isinstance(own["verify"], str):
         return _verify(own["verify"])
     typed = Typed(words)
-    data = _data(typed)
+    data = data_of(typed)
     data.engine = _engine(own["engine"], own["workers"])
     data.setup()
     if own["verify"]:
@@ -120,12 +120,18 @@ def _own_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
         if not str(own["workers"]).isdecimal() or int(own["workers"]) < 1:
             raise UserError(f"--workers: expected a number of processes of at least 1, got {own['workers']!r}")
         own["workers"] = int(own["workers"])
+    if isinstance(own["verify"], str) and len(argv) > 2 - any(word.startswith("--verify=") for word in argv):
+        raise UserError(
+            f"--verify {own['verify']} reads what lies there and takes nothing else; give it alone, or --verify without"
+            " a folder to check what is prepared"
+        )
     if own["engine"] not in ENGINES:
         raise UserError(f"--engine: expected {' or '.join(ENGINES)}, got {own['engine']!r}")
     return words, own
 
 
-def _data(typed: Typed) -> Any:
+def data_of(typed: Typed) -> Any:
+    """The TokenData that the words of a command line describe, with the context and the tokenizer of the net."""
     from jsonargparse import ArgumentError, ArgumentParser
 
     from lit_gpt.data.module import TokenData

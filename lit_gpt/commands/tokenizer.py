@@ -118,11 +118,11 @@ def train(argv: list[str]) -> int:
         raise UserError(f"--out {out} is there already; give another file, or remove it first")
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
-    from lit_gpt.commands.prepare import _data
+    from lit_gpt.commands.prepare import data_of
     from lit_gpt.data.corpus.learning import train_tokenizer
     from lit_gpt.settings import Typed
 
-    recipe = _data(Typed(words)).recipe()
+    recipe = data_of(Typed(words)).recipe()
     tokenizer = recipe.tokenizer
     learns = not tokenizer.trained
     if learns:

@@ -187,8 +187,7 @@ def special_names(tokenizer: "Tokenizer") -> list[str]:
 
 def role_names(tokenizer: "Tokenizer") -> dict[str, str]:
     """Names of a tokenizer's bos, eos, pad and unk, those that it has; also of one that is still to be trained."""
-    ids = {role: getattr(tokenizer, role) for role in ("bos", "eos", "pad", "unk")}
-    return tokenizer._special_tokens | {role: tokenizer.token(id) for role, id in ids.items() if id is not None}
+    return tokenizer.roles
 
 
 def split(text: str, special: list[str]) -> list[Span]:

@@ -135,8 +135,17 @@ def test_a_flipped_bit_stops_training_before_it_is_used(place: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    "words", [["--workers", "0"], ["--workers", "many"], ["--engine", "spark"], ["--verify", "nowhere"]]
+    "words",
+    [
+        ["--workers", "0"],
+        ["--workers", "many"],
+        ["--engine", "spark"],
+        ["--verify", "nowhere"],
+        ["--verify=nowhere", "--workers", "2"],
+        ["--verify", "nowhere", "--data.source.paths", "text"],
+    ],
 )
 def test_options_of_the_command_that_mean_nothing(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", *words]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and ("takes nothing else" in error) == (words[0][:8] == "--verify" and len(words) > 2)

@@ -150,6 +150,12 @@ class Tokenizer:
         return None if self.unk is not None else [len(piece) for piece in self._pieces]
 
     @property
+    def roles(self) -> dict[str, str]:
+        """Names of bos, eos, pad and unk, those that it has; also of one that is still to be trained."""
+        ids = {role: getattr(self, role) for role in ("bos", "eos", "pad", "unk")}
+        return self._special_tokens | {role: self.token(id) for role, id in ids.items() if id is not None}
+
+    @property
     def special_ids(self) -> frozenset[int]:
         """Ids that stand for no text."""
         return frozenset(self._names)
