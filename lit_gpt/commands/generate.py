@@ -84,11 +84,11 @@ def main(argv: list[str]) -> int:
     net, tokenizer = load(arguments.run, device=find_device(arguments.device))
     form, prompt = load_form(arguments.run, tokenizer), text
     if asks:
-        form, record = asking(form, tokenizer, given, arguments.run)
+        form, record, bos = asking(form, tokenizer, given, arguments.run)
         text = "".join(span.text for span in form.question(record))
     writer = Writer(net, tokenizer, form)
     steps = writer.stream_batch(
-        [writer.question(record) if asks else prompt] * arguments.samples,
+        [writer.question(record, bos) if asks else prompt] * arguments.samples,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
@@ -123,8 +123,10 @@ def read_record(typed: str, stdin: IO[str]) -> dict[str, Any]:
     return record
 
 
-def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> tuple[Any, dict[str, Any]]:
-    """Return the form that asks, and the record; the chat template that came with a tokenizer serves for conversations.
+def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> tuple[Any, dict[str, Any], bool]:
+    """Return the form that asks, the record, and whether BOS goes ahead.
+
+    An imported model is asked by the chat template that came with it, which says by itself where BOS stands.
 
     Args:
         form: of the run.
@@ -136,16 +138,17 @@ def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> 
     from lit_gpt.data.jinja_template import Jinja
 
     talks = isinstance(given, str) or {"messages", "conversations"} & given.keys()
-    if form.example is None and talks and getattr(tokenizer, "chat_template", None):
-        form = Chat(template=Jinja).for_tokenizer(tokenizer)
+    bos = not (form.example is None and talks and getattr(tokenizer, "chat_template", None))
+    if not bos:
+        form = Chat(template=Jinja().for_tokenizer(tokenizer))
     if form.example is None:
         raise UserError(f"{run} was trained on plain text, which asks for no answer; give --prompt")
     if isinstance(given, dict):
-        return form, given
+        return form, given, bos
     if not isinstance(form, Chat):
         kind, like = type(form).__name__, json.dumps(form.example)
         raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{like}'")
-    return form, {form.field: [{"role": "user", "content": given}]}
+    return form, {form.field: [{"role": "user", "content": given}]}, bos
 
 
 def _read(file: str | None, stdin: IO[str]) -> str:

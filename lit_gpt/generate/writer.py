@@ -139,17 +139,22 @@ class Writer:
         except ValueError:  # a vocabulary of characters without a newline
             return [0]
 
-    def question(self, record: str | dict[str, Any]) -> list[int]:
-        """Return the ids that ask for a record's answer, laid out as in training, so with BOS ahead where there is one.
+    def question(self, record: str | dict[str, Any], bos: bool = True) -> list[int]:
+        """Return the ids that ask for a record's answer, laid out as in training.
 
         What the record says is only ever text: no special token can be spelled in it.
+
+        Args:
+            record: with or without its answer.
+            bos: whether BOS goes ahead where there is one, as in training here; a template that came with a model says
+                by itself where it stands.
 
         Raises:
             UserError: the form asks for nothing, a field is missing, or a character that the tokenizer does not know.
         """
         if self.form is None:
             raise UserError("the net was trained on plain text, which asks for no answer; give a text to go on from")
-        ids = [] if self.tokenizer.bos is None else [self.tokenizer.bos]
+        ids = [self.tokenizer.bos] if bos and self.tokenizer.bos is not None else []
         for span in self.form.question(record):
             ids += [self.tokenizer.special_id(span.text)] if span.special else self._ids(span.text)
         return ids

@@ -16,7 +16,7 @@ from typing import Any
 
 from lit_gpt.data.augment.growing_file import GrowingFile
 from lit_gpt.data.augment.pieces import pieces
-from lit_gpt.data.progress import Progress
+from lit_gpt.data.progress import Progress, say
 
 #: What is counted: documents and characters read, documents and characters written; documents that came back unchanged,
 #: empty, or (endless) had a piece whose translation came to no end.
@@ -95,6 +95,8 @@ class BackTranslation:
             if file.finished:
                 return file.counts, True
             done = file.counts["documents"]
+            if done:
+                say(f"{out}: going on after {done:,} documents")
             rest = islice(documents, done, None)
             with Progress("translating", max(characters - file.counts["characters"], 1)) as progress:
                 while group := list(islice(rest, self.together)):
