@@ -14,7 +14,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from lit_gpt.data import choices as choices
-from lit_gpt.data.augment.augment import Augment
+from lit_gpt.data.augment.augment import Augment, check_turns
 from lit_gpt.data.corpus.corpus import Corpus
 from lit_gpt.data.corpus.engines import Engine
 from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
@@ -122,6 +122,7 @@ class TokenData(LightningDataModule):
         self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
         self._form, self._filters = form, _listed(filters)
         self._new_rows, self._augment = rows, [new() for new in _listed(augment)]
+        check_turns(self._augment)
         self._rows: dict[str, Rows] = {}
         self._drawn: Rows | None = None
         self._seed = seed

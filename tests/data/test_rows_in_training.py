@@ -132,6 +132,7 @@ def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: A
         ({"rows": Prompts, "context": 4}, "training text has no record that fits: .* data.context"),
         ({"rows": Prompts, "order": lambda: TokenBudget(10)}, "tokens 10 of TokenBudget is less than"),
         ({"tokenizer": Byte, "augment": [MaskTokens]}, "MaskTokens needs a mask"),
+        ({"augment": [MaskTokens, BPEDropout]}, "BPEDropout after MaskTokens in data.augment .* put BPEDropout before"),
         ({"augment": [BPEDropout]}, "BPEDropout needs a tokenizer of byte-level BPE, Byte is none"),
         ({"order": lambda: Curriculum(start_context=3)}, "start_context 3 of Curriculum"),
         ({"context": 5000}, "needs 5001; give more text or a smaller data.context"),
@@ -156,6 +157,17 @@ def test_what_is_cut_or_dropped_is_said_once_at_the_start(text: Path, capsys: py
     assert "places in packed rows stay empty" in capsys.readouterr().err
     data(text, order=Shuffled).setup("fit")
     assert not capsys.readouterr().err
+
+
+def test_masks_are_never_what_is_learnt(text: Path) -> None:
+    tokenizer = lambda: BPE(vocab_size=300, special=["<mask>"])  # noqa: E731
+    augment = [lambda: BPEDropout(0.3), lambda: MaskTokens(0.5, "<mask>")]
+    given = data(text, tokenizer=tokenizer, rows=Packed, augment=augment)
+    mask, shown = given.tokenizer.special_id("<mask>"), 0
+    for batch in given.train_dataloader():
+        shown += int((batch.inputs == mask).sum())
+        assert not (batch.targets == mask).any()
+    assert shown > 50
 
 
 def test_what_augmentations_leave_out_is_told_of_rows_from_all_through_the_text(tmp_path: Path) -> None:

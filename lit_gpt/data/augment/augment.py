@@ -6,6 +6,8 @@ B is the batch, T its width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +21,9 @@ _STEP = 0x9E3779B97F4A7C15  # odd: the columns of a row get distinct values
 
 class Augment(ABC):
     """The base of all augmentations. A subclass writes `apply`."""
+
+    #: Targets are made anew of the inputs, which nothing may have changed before.
+    rewrites_targets = False
 
     def __call__(self) -> "Augment":
         """Itself, so that a made object may stand where a class to be made is expected."""
@@ -120,6 +125,20 @@ class ReplaceTokens(_OfInputs):
     def _instead(self, values: np.ndarray) -> np.ndarray:
         drawn = values / self.rate * len(self._ordinary)
         return self._ordinary[np.minimum(drawn.astype(np.int64), len(self._ordinary) - 1)]
+
+
+def check_turns(augment: Sequence[Augment]) -> None:
+    """Refuses augmentations in an order in which the net would be taught what it is shown instead of the text.
+
+    Raises:
+        UserError: what makes targets of inputs comes after what changes inputs.
+    """
+    for first, then in pairwise(augment):
+        if then.rewrites_targets and not first.rewrites_targets:
+            name, other = type(then).__name__, type(first).__name__
+            raise UserError(
+                f"{name} after {other} in data.augment would teach what {other} put in; put {name} before it"
+            )
 
 
 def ordinary_ids(tokenizer: Tokenizer) -> np.ndarray:
