@@ -128,6 +128,17 @@ def test_short_documents_are_no_more_for_validation_than_long_ones() -> None:
     assert abs(held.count(1000) / len(held) - 0.5) < 0.1
 
 
+@pytest.mark.parametrize("shares", [(0.1, 0.1), (0.1, 0.0), (0.0, 0.1), (0.0, 0.0)])
+@pytest.mark.parametrize("by", ["position", "document", "hash"])
+def test_records_without_characters_go_to_a_split_that_there_is(shares: tuple[float, float], by: SplitBy) -> None:
+    empty = {"question": "", "answer": ""}
+    records = [empty, *({"question": "what", "answer": "that"} for _ in range(20)), empty]
+    passages = [Passage(record) for record in records]
+    parts = list(split_passages(passages, Fractions(*shares), by, 20 * 9, len(records), divisible=False))
+    there = {"train", *(name for name, share in zip(("val", "test"), shares, strict=True) if share)}
+    assert len(parts) == len(records) and {part.split for part in parts} <= there
+
+
 def test_one_text_is_split_as_its_benchmark_is() -> None:
     parts = split(["x" * 1_115_394], (0.1, 0.0), None)  # the size of tinyshakespeare
     assert [(part.split, len(text(part))) for part in parts] == [("train", 1_003_854), ("val", 111_540)]

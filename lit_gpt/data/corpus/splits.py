@@ -130,9 +130,11 @@ class _ByPosition(_Chooser):
 
     def __init__(self, shares: Fractions, characters: int) -> None:
         self.borders, self.at = _borders(shares, characters), 0
+        self.last = next(split for split, border in self.borders if border == characters)
 
     def split(self, passage: Passage) -> str:
-        return next((split for split, border in self.borders if self.at < border), TEST)
+        # A record whose fields are all empty has no characters, so that it may begin where the text ends.
+        return next((split for split, border in self.borders if self.at < border), self.last)
 
     def taken(self, split: str, passage: Passage) -> None:
         self.at += len(text_of(passage.content))
@@ -142,7 +144,8 @@ class _ByDocument(_Chooser):
     """The split that has got least of its share so far."""
 
     def __init__(self, shares: Fractions, characters: int) -> None:
-        self.wanted = {TRAIN: 1 - shares.val - shares.test, VAL: shares.val, TEST: shares.test}
+        wanted = {TRAIN: 1 - shares.val - shares.test, VAL: shares.val, TEST: shares.test}
+        self.wanted = {split: share for split, share in wanted.items() if share}  # the others get nothing, ever
         self.got, self.total = dict.fromkeys(self.wanted, 0), 0
 
     def split(self, passage: Passage) -> str:
