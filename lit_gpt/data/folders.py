@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
 
 
@@ -86,6 +87,29 @@ def cache_folder() -> Path:
     if own:
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lit_gpt"
+
+
+@contextmanager
+def one_at_a_time(lock: Path, does: str) -> Iterator[None]:
+    """One process at a time; says so where it has to wait.
+
+    Args:
+        lock: File that is locked, in a folder that is there.
+        does: What the other one is at, such as "prepares corpus".
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock)
+    with disk_faults(lock.parent):
+        try:
+            held.acquire(timeout=2)
+        except Timeout:
+            say(f"waiting for another process that {does}")
+            held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.corpus.engines import Stopped
-from lit_gpt.data.folders import disk_faults, make_folder, write_json
+from lit_gpt.data.folders import make_folder, one_at_a_time, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
 
@@ -37,20 +37,9 @@ def check_replaceable(target: Path) -> None:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """One process at a time; says so where it has to wait."""
-    from filelock import Timeout
-
-    lock = _lock(target)
-    with disk_faults(target):
-        try:
-            lock.acquire(timeout=2)
-        except Timeout:
-            say(f"waiting for another process that prepares {target}")
-            lock.acquire()
-    try:
+    """One process at a time."""
+    with one_at_a_time(_lock_of(target), f"prepares {target}"):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -94,13 +83,13 @@ def clear_left_over(target: Path, identities: list[dict[str, Any]]) -> None:
         target: Of one of the identities.
         identities: A working folder of another recipe stays: that work may go on.
     """
-    from filelock import Timeout
+    from filelock import FileLock, Timeout
 
     working = _beside(target.absolute())
     if not working.exists():
         return
     with suppress(OSError, Timeout):  # somebody is at work there, or this user may only read
-        with _lock(target).acquire(timeout=0):
+        with FileLock(_lock_of(target)).acquire(timeout=0):
             if _recipe_in(working) in (None, *identities):
                 shutil.rmtree(working, ignore_errors=True)
 
@@ -109,10 +98,8 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.preparing")
 
 
-def _lock(target: Path) -> Any:
-    from filelock import FileLock
-
-    return FileLock(target.absolute().parent / f".{target.name}.lock")
+def _lock_of(target: Path) -> Path:
+    return target.absolute().parent / f".{target.name}.lock"
 
 
 def _recipe_in(working: Path) -> Any:

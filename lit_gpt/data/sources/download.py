@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from lit_gpt.data.documents import Content, Passage
-from lit_gpt.data.folders import cache_folder, make_folder
+from lit_gpt.data.folders import cache_folder, make_folder, one_at_a_time
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.archives import is_archive, unpack
 from lit_gpt.data.sources.checksums import LockFile
@@ -130,6 +130,9 @@ class Download(Source):
                 f"paths {self.paths!r} has files for {' and '.join(matched)}, none for train (named"
                 f" {' or '.join(self._patterns['train'])}); add them"
             )
+        if self._patterns:
+            named = ", ".join(pattern for patterns in self._patterns.values() for pattern in patterns)
+            say(f"none of the files in {self.paths} is named like a split ({named}): all of them are one text")
         # Folders and globs as they are: which files in them are read, the reader knows.
         return [
             str(one)
@@ -178,13 +181,11 @@ def _members(archive: Path) -> list[Named]:
 
 def _unpacked(archive: Path, beside: Path, patterns: list[str]) -> list[Named]:
     """Members of an archive whose names match, all without patterns, unpacked once into a folder of the cache."""
-    from filelock import FileLock
-
     stat = archive.stat()  # what was written anew is unpacked anew
     key = hashlib.sha256(f"{patterns} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = beside / f"unpacked-{key}"
     make_folder(beside)
-    with FileLock(beside / ".unpacking.lock"):
+    with one_at_a_time(beside / ".unpacking.lock", f"unpacks {archive.name}"):
         if not folder.exists():
             unpack(archive, lambda name: not patterns or _matches(name, patterns), folder)
     return [(path.relative_to(folder).as_posix(), path) for path in walk(folder)]

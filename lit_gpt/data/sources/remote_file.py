@@ -10,13 +10,11 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, sync_folder, write_json
+from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, one_at_a_time, sync_folder, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.checksums import LockFile, digest, parse
 from lit_gpt.data.sources.transfer import note_of, transfer
@@ -72,25 +70,9 @@ class RemoteFile:
         Raises:
             UserError: it cannot be fetched, or is not what the checksum says; then it is not kept.
         """
-        with disk_faults(self.folder), self._alone():
-            return self._from_hub(lock) if self.address.startswith("hf:") else self._from_server(lock)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time."""
-        from filelock import FileLock, Timeout
-
         make_folder(self.folder)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=2)
-        except Timeout:
-            say(f"waiting for another process that downloads {self.name}")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        with disk_faults(self.folder), one_at_a_time(self.folder / ".lock", f"downloads {self.name}"):
+            return self._from_hub(lock) if self.address.startswith("hf:") else self._from_server(lock)
 
     def _from_server(self, lock: LockFile) -> Path:
         target, part = self.folder / self.name, self.folder / f"{self.name}.part"
