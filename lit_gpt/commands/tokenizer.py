@@ -231,7 +231,7 @@ def stats(argv: list[str]) -> int:
         raise UserError(f"--top is {arguments.top}; give at least 1")
     if arguments.plot is not None and Path(arguments.plot).suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"--plot {arguments.plot} is of no known kind; name a .png, .svg or .pdf")
-    from lit_gpt.data.progress import Progress
+    from lit_gpt.data.progress import Progress, say
     from lit_gpt.data.sources.text_files import TextFiles
     from lit_gpt.data.tokenizers.fertility import count
 
@@ -244,6 +244,9 @@ def stats(argv: list[str]) -> int:
         source.files()  # says what is missing before anything is counted
     with Progress("tokenizing") as progress:
         found = {name: count(tokenizer, source, progress.advance) for name, source in sources.items()}
+    for source in sources.values():
+        for note in source.notes():
+            say(note)
     facts = _facts(tokenizer, found, arguments.top)
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))

@@ -149,3 +149,15 @@ def test_mistakes_end_with_2_and_one_line(
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
     assert sorted(trained.parent.glob("*")) == before
+
+
+def test_stats_say_where_a_text_cannot_be_encoded_and_what_is_no_plain_text(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "lines.jsonl").write_text('{"text": "a"}\n')
+    assert run("train --data.source.paths en.txt --data.tokenizer Char --out char.json") == 0
+    assert run("stats char.json --text a=zh.txt") == 2
+    assert "error: zh.txt: character '道'" in capsys.readouterr().err
+    assert run("train --data.source.paths en.txt --data.tokenizer Byte --out byte.json") == 0
+    assert run("stats byte.json --text lines.jsonl") == 0
+    assert "lines.jsonl is read as plain text" in capsys.readouterr().err

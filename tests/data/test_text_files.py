@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import TextFiles
+from lit_gpt import settings as settings_module
+from lit_gpt.data import Csv, JsonLines, Parquet, TextFiles
 from lit_gpt.data.sources import opening as opening_module
 from lit_gpt.data.sources import text_files as text_files_module
 
@@ -43,7 +44,8 @@ def test_compressed_files_are_read_as_they_are(tmp_path: Path) -> None:
 
 
 LONG_LINE = """
-import resource, sys
+import sys
+from pathlib import Path
 from lit_gpt.data import BPE, TextFiles
 from lit_gpt.data.corpus.engines import InProcess
 from lit_gpt.data.corpus.preparation import Recipe, prepare
@@ -52,7 +54,9 @@ tokenizer = BPE(vocab_size=300)
 tokenizer.train(["the cat sat on the mat"])
 prepared = prepare(Recipe(TextFiles(sys.argv[1]), tokenizer, Fractions(0.1, 0.0)), sys.argv[2], InProcess())
 train = prepared.corpora["train"]
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, train.documents, train.bytes)
+# Not ru_maxrss, which begins with that of pytest.
+(peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+print(int(peak.split()[1]) // 1024, train.documents, train.bytes)
 """
 
 
@@ -79,6 +83,11 @@ def test_a_line_of_200_megabytes_stays_below_500(tmp_path: Path) -> None:
     assert documents == 1 and size == int(200_000_000 * 0.9)
     print(f"\n200 MB in one line: {resident} MB resident at most")
     assert resident < 500
+
+
+def test_the_command_line_knows_readers_by_the_same_endings() -> None:
+    assert settings_module._READERS == {end: one.__name__ for one in (JsonLines, Csv, Parquet) for end in one.endings}
+    assert settings_module._COMPRESSED == opening_module.COMPRESSED
 
 
 def test_what_is_probably_not_meant_is_told_after_the_reading(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def walk(folder: Path) -> Iterator[Path]:
 def _expand(name: str, endings: tuple[str, ...] | None) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        files = [found for found in walk(path) if (_ends_in(found, endings) if endings else _is_text(found))]
+        files = [found for found in walk(path) if (ends_in(found, endings) if endings else _is_text(found))]
         if not files:
             kind, example = (f"{' or '.join(endings)} files", endings[0]) if endings else ("text files", ".md")
             raise UserError(
@@ -87,7 +87,8 @@ def _refuse_folder(fault: OSError) -> None:
     raise UserError(f"folder {fault.filename} cannot be read ({fault.strerror}); change its permissions or move it")
 
 
-def _ends_in(path: Path, endings: tuple[str, ...]) -> bool:
+def ends_in(path: Path, endings: tuple[str, ...]) -> bool:
+    """Whether it is a file with something in it, of such a name, that of a compression aside."""
     name = path.name.lower()
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)

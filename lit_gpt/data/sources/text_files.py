@@ -1,18 +1,19 @@
 """TextFiles: documents out of plain text, read as a stream, however long one is.
 
-Knows: files of text, separators, by which endings files of records are known. Does not know: records, tokenizers.
+Knows: files of text, separators, which files hold records. Does not know: what is in these, tokenizers.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from lit_gpt.data.documents import Passage
-from lit_gpt.data.sources.finding import find_files, stat_signature
-from lit_gpt.data.sources.opening import COMPRESSED, text_blocks
+from lit_gpt.data.sources.csv_files import Csv
+from lit_gpt.data.sources.finding import ends_in, find_files, stat_signature
+from lit_gpt.data.sources.json_lines import JsonLines
+from lit_gpt.data.sources.opening import text_blocks
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 
-_READERS = {".jsonl": "JsonLines", ".ndjson": "JsonLines", ".csv": "Csv", ".tsv": "Csv"}
 _NAMED = 3  # files that a note names
 
 
@@ -54,10 +55,10 @@ class TextFiles(Source):
     def notes(self) -> list[str]:
         notes = []
         files = self.files()
-        for reader in sorted(set(_READERS.values())):
-            if records := [path for path in files if _READERS.get(_ending(path)) == reader]:
-                are = "is" if len(records) == 1 else "are"
-                notes.append(f"{_some(records)} {are} read as plain text, marks and all; {reader} takes the text out")
+        for reader in (JsonLines, Csv):
+            if records := [path for path in files if ends_in(path, reader.endings)]:
+                are, name = "is" if len(records) == 1 else "are", reader.__name__
+                notes.append(f"{_some(records)} {are} read as plain text, marks and all; {name} takes the text out")
         if self._uncut:
             documents = "which is one document" if len(self._uncut) == 1 else "each of which is one document"
             note = f"the separator {self.separator!r} is nowhere in {_some(list(self._uncut))}, {documents}"
@@ -85,13 +86,6 @@ class TextFiles(Source):
             elif rest and not last:
                 yield Passage(rest, begins, False, None, where)
                 begins = False
-
-
-def _ending(path: Path) -> str:
-    name = path.name.lower()
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    return Path(name).suffix
 
 
 def _some(paths: list[Path]) -> str:

@@ -48,8 +48,11 @@ def count(tokenizer: Tokenizer, source: Source, advance: Callable[[int], None] =
         UserError: a document is a record, or the tokenizer cannot encode a character.
     """
     found = Counts(0, 0, 0, np.zeros(tokenizer.vocab_size, dtype=np.int64))
-    for piece in _pieces(tokenizer, source):
-        (ids,) = tokenizer.encode_arrays([piece])
+    for piece, where in _pieces(tokenizer, source):
+        try:
+            (ids,) = tokenizer.encode_arrays([piece])
+        except UserError as fault:
+            raise UserError(f"{where}: {fault}") from None
         found.frequencies += np.bincount(ids, minlength=tokenizer.vocab_size)
         found.bytes += len(piece.encode())
         found.characters += len(piece)
@@ -58,8 +61,8 @@ def count(tokenizer: Tokenizer, source: Source, advance: Callable[[int], None] =
     return found
 
 
-def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[str]:
-    """Documents; of a long one parts that are encoded as in the whole, where the tokenizer has such places."""
+def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[tuple[str, str]]:
+    """Documents and where they are from; of a long one parts that are encoded as in the whole, where there are such."""
     # Where a tokenizer may be cut anywhere, words may not.
     place = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.place is ANYWHERE else tokenizer.place
     held = ""
@@ -68,10 +71,10 @@ def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[str]:
             raise UserError(f"{passage.where} is a record, not a text; give files of plain text")
         held += passage.content
         if passage.ends:
-            yield held
+            yield held, passage.where
             held = ""
         elif place is not None and len(held) > _PIECE:
             *_, last = [0, *(found.start() for found in place.finditer(held, len(held) - _TAIL))]
             if last:
-                yield held[:last]
+                yield held[:last], passage.where
                 held = held[last:]
