@@ -295,12 +295,15 @@ def test_a_local_copy_replaces_the_download(server: TextServer, copy: Path, wher
     assert server.asked == []
 
 
-def test_local_files_of_other_names_are_one_text(server: TextServer, tmp_path: Path) -> None:
+def test_local_files_of_other_names_are_one_text(
+    server: TextServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.txt").write_text("a|b")
     (tmp_path / "mine.zip").write_bytes(zipped(c="c|d"))
     paths = [str(tmp_path / "mine.txt"), str(tmp_path / "mine.zip")]
     source = one(f"{server.root}/x.zip", splits=WIKI, paths=paths, reader=lambda found: TextFiles(found, "|"))
     assert all_splits(source) == [["a", "b", "c", "d"], None, None]
+    assert "is named like a split (wiki.train.txt" in capsys.readouterr().err
 
 
 def test_a_local_copy_that_lacks_a_split(server: TextServer, copy: Path) -> None:
