@@ -4,10 +4,10 @@
 
 FOLDER holds text files; they are repeated (as links) to each size in GB. A BPE of 8192 ids is trained on them first, so
 that both sides encode alone: the bare loop calls `encode_batch_fast` on stretches of 16,384 characters and counts ids,
-with all cores, over the first 0.2 GB, before and after each `prepare` (the machine drifts, and the text repeats anyway);
-`prepare` is the whole command in a process of its own, from an empty cache, its two readings of the
-text, its files, checksums and fsyncs included. Memory is the largest sum over the command and all its processes, looked
-at 20 times a second: resident (shared pages counted in each) and proportional (shared pages shared out).
+with all cores, over the first 0.2 GB, before and after each `prepare` (the machine drifts, and the text repeats
+anyway); `prepare` is the whole command in a process of its own, from an empty cache, its two readings of the text, its
+files, checksums and fsyncs included. Memory is the largest sum over the command and all its processes, looked at 20
+times a second: resident (shared pages counted in each) and proportional (shared pages shared out).
 """
 
 import argparse
