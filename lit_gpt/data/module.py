@@ -77,6 +77,8 @@ class TokenData(LightningDataModule):
         augment: What is changed at random in training batches, in turn; nothing by default.
     """
 
+    __str__ = object.__str__  # Lightning's own makes all loaders, and jsonargparse asks for it to tell of an error
+
     def __init__(
         self,
         source: NewSource = StandardLibrary,

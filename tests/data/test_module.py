@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from lit_gpt.__main__ import main
 from lit_gpt.data import (
     BPE,
     Batch,
@@ -251,3 +252,15 @@ def test_loading_a_batch_costs_little(text: Path) -> None:
         costs.append((time.process_time() - start) / batches)
     # 1 % of a 20 ms step is 0.2 ms; three times that on a machine that does other things too.
     assert min(costs) < 6e-4
+
+
+def test_telling_of_a_fault_prepares_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(*arguments: Any) -> Any:
+        asked.append(arguments)
+        raise UserError("no text")
+
+    monkeypatch.setattr("lit_gpt.data.module.prepare", refuse)
+    assert main(["fit", "--name=none", f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu"]) == 2
+    assert len(asked) == 1
