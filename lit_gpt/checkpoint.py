@@ -25,7 +25,7 @@ from lit_gpt.nn import Init, Scaling
 from lit_gpt.trust import trusted_by_user
 
 if TYPE_CHECKING:
-    from lit_gpt.data.forms import Form
+    from lit_gpt.data.forms.form import Form
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
@@ -65,8 +65,8 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
         tokenizer: What `load` returned.
         trust: As of `load`.
     """
-    from lit_gpt.data.chat_templates import Template
-    from lit_gpt.data.forms import Form, PlainText
+    from lit_gpt.data.forms.chat_templates import Template
+    from lit_gpt.data.forms.form import Form, PlainText
 
     file = find(path)
     checkpoint = read(file, verify=False)

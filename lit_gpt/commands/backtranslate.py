@@ -182,7 +182,7 @@ def _words(words: list[str]) -> Iterator[str]:
 def documents(source: Any, found: Any) -> Iterator[str]:
     """The texts that stay, each whole."""
     from lit_gpt.data.corpus.survey import staying
-    from lit_gpt.data.forms import PlainText
+    from lit_gpt.data.forms.form import PlainText
 
     form = PlainText()
     for passage in staying(source, found, joined=True):

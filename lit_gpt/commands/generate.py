@@ -134,8 +134,8 @@ def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> 
         given: a record, or what a user says.
         run: its name, for errors.
     """
-    from lit_gpt.data.chat import Chat
-    from lit_gpt.data.jinja_template import Jinja
+    from lit_gpt.data.forms.chat import Chat
+    from lit_gpt.data.forms.jinja_template import Jinja
 
     talks = isinstance(given, str) or {"messages", "conversations"} & given.keys()
     bos = not (form.example is None and talks and getattr(tokenizer, "chat_template", None))

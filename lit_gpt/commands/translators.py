@@ -94,7 +94,7 @@ class Run(Translator):
 
     def __init__(self, option: str, path: str, temperature: float, device: Any) -> None:
         from lit_gpt.checkpoint import find, load, load_form
-        from lit_gpt.data.records import Seq2Seq
+        from lit_gpt.data.forms.records import Seq2Seq
         from lit_gpt.generate.writer import Writer
 
         try:

@@ -5,18 +5,18 @@ Knows their names alone.
 
 from lit_gpt.data.augment.augment import MaskTokens, ReplaceTokens
 from lit_gpt.data.augment.bpe_dropout import BPEDropout
-from lit_gpt.data.chat import Chat
-from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
-from lit_gpt.data.fill_in import FillInTheMiddle
 from lit_gpt.data.filters.duplicates import ExactDuplicates, NearDuplicates
 from lit_gpt.data.filters.filter import Length
 from lit_gpt.data.filters.language import Language
-from lit_gpt.data.forms import PlainText
-from lit_gpt.data.jinja_template import Jinja
+from lit_gpt.data.forms.chat import Chat
+from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
+from lit_gpt.data.forms.fill_in import FillInTheMiddle
+from lit_gpt.data.forms.form import PlainText
+from lit_gpt.data.forms.jinja_template import Jinja
+from lit_gpt.data.forms.records import Instruction, Labelled, Seq2Seq
 from lit_gpt.data.orders.curriculum import ByLength, ByScore, Curriculum
 from lit_gpt.data.orders.samplers import RandomCrops, Sequential, Shuffled
 from lit_gpt.data.orders.token_budget import TokenBudget
-from lit_gpt.data.records import Instruction, Labelled, Seq2Seq
 from lit_gpt.data.rows.datasets import Windows
 from lit_gpt.data.rows.packing import Packed
 from lit_gpt.data.rows.prompts import Prompts

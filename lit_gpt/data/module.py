@@ -20,7 +20,7 @@ from lit_gpt.data.corpus.engines import Engine
 from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.forms import Form, PlainText
+from lit_gpt.data.forms.form import Form, PlainText
 from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
 from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
 from lit_gpt.data.orders.token_budget import TokenBudget

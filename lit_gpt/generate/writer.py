@@ -6,7 +6,7 @@ Knows a tokenizer and the engine; knows no files and no command line.
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
-from lit_gpt.data.forms import Form
+from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate

@@ -11,8 +11,8 @@ from asked_runs import FEW, NET, RECORDS, WORDS, made_run, records
 
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
-from lit_gpt.data.chat import Chat
-from lit_gpt.data.records import END, Seq2Seq
+from lit_gpt.data.forms.chat import Chat
+from lit_gpt.data.forms.records import END, Seq2Seq
 from lit_gpt.generate.writer import Writer
 
 
@@ -120,7 +120,7 @@ def test_what_a_user_says_is_never_a_special_token(chat_run: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: Any) -> None:
-    from lit_gpt.data.forms import PlainText
+    from lit_gpt.data.forms.form import PlainText
 
     forms: dict[str, Any] = {"CHAT": Chat(), "PAIRS": Seq2Seq(), "PLAIN": PlainText()}
     if (name := arguments[0]) in forms:

@@ -13,8 +13,8 @@ import pytest
 from asked_runs import FEW, NET, RECORDS, WORDS, made_run, records
 
 from lit_gpt.__main__ import main
-from lit_gpt.data.forms import PlainText
-from lit_gpt.data.records import Seq2Seq
+from lit_gpt.data.forms.form import PlainText
+from lit_gpt.data.forms.records import Seq2Seq
 
 FUNCTIONS = """
 calls = 0

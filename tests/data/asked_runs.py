@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lit_gpt.data.forms import Form
+from lit_gpt.data.forms.form import Form
 from lit_gpt.model import GPT
 
 WORDS = ["cat", "dog", "sun", "moon", "rain", "hill"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms import Form
+from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer

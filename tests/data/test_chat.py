@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
-from lit_gpt.data.chat import Chat
-from lit_gpt.data.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
 from lit_gpt.data.documents import Span
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.forms import Form
+from lit_gpt.data.forms.chat import Chat
+from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
+from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 
@@ -171,7 +171,7 @@ def test_configuration_names_the_template() -> None:
     assert chat["init_args"]["field"] == "messages"
     assert chat["init_args"]["template"]["init_args"] == {"before": "{role}: ", "after": "\n", "special": []}
     assert Chat().configuration()["init_args"]["template"] == {
-        "class_path": "lit_gpt.data.chat_templates.ChatML", "init_args": {}
+        "class_path": "lit_gpt.data.forms.chat_templates.ChatML", "init_args": {}
     }  # fmt: skip
     assert Chat().configuration() != Chat(template=Llama3).configuration()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from span_ids import check_encodes
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.fill_in import FillInTheMiddle
+from lit_gpt.data.forms.fill_in import FillInTheMiddle
 from lit_gpt.errors import UserError
 
 PREFIX, MIDDLE, SUFFIX = "<fim_prefix>", "<fim_middle>", "<fim_suffix>"
@@ -82,7 +82,7 @@ def test_only_seed_and_number_decide() -> None:
     assert rows(3) != rows(4)
     assert pickle.loads(pickle.dumps(FillInTheMiddle(seed=3))).spans("a short text", 7) == rows(3)[7]
     code = (
-        "from lit_gpt.data.fill_in import FillInTheMiddle as F; import sys;"
+        "from lit_gpt.data.forms.fill_in import FillInTheMiddle as F; import sys;"
         "print([F(seed=3).spans('a short text', n) for n in range(40)] , 'torch' in sys.modules)"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7"})

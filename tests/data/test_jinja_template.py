@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
-from lit_gpt.data.chat import Chat
-from lit_gpt.data.chat_templates import ChatML, Llama3, Template
 from lit_gpt.data.corpus.encoding import Encoder, Piece
-from lit_gpt.data.jinja_template import Jinja, read_template
+from lit_gpt.data.forms.chat import Chat
+from lit_gpt.data.forms.chat_templates import ChatML, Llama3, Template
+from lit_gpt.data.forms.jinja_template import Jinja, read_template
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from span_ids import check_encodes, scored_text, text
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms import Form, PlainText, joined
-from lit_gpt.data.records import END, Instruction, Labelled, Seq2Seq, filled
+from lit_gpt.data.forms.form import Form, PlainText, joined
+from lit_gpt.data.forms.records import END, Instruction, Labelled, Seq2Seq, filled
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 

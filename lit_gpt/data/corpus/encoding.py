@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lit_gpt.data.documents import Content, Span, text_of
-from lit_gpt.data.forms import Form
+from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 

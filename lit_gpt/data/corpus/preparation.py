@@ -35,7 +35,7 @@ from lit_gpt.data.corpus.working_folder import (
 )
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, read_manifest, sync_folder, write_json
-from lit_gpt.data.forms import Form, PlainText
+from lit_gpt.data.forms.form import Form, PlainText
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -298,9 +298,10 @@ def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
     word = {TRAIN: "training", VAL: "validation", TEST: "test"}.get(split, split)
     if split in recipe.own_texts():
         raise UserError(f"{word} text {recipe.own_texts()[split].describe()} is empty; give one with text")
+    would_do = "split by position" if recipe.form.divisible else "cut the text into more documents"
     raise UserError(
         f"the {word} split is empty: its fraction of {main.documents} document(s) with {main.characters} characters is"
-        " none; raise the fraction, split by position, or give a source of its own"
+        f" none; raise the fraction, {would_do}, or give a source of its own"
     )
 
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.chat_templates import Message, Template, any_of, role_names, special_names
 from lit_gpt.data.documents import Span
+from lit_gpt.data.forms.chat_templates import Message, Template, any_of, role_names, special_names
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:

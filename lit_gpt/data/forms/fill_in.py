@@ -7,8 +7,8 @@ import hashlib
 from typing import Any
 
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms import Form
-from lit_gpt.data.records import record_of, text_field
+from lit_gpt.data.forms.form import Form
+from lit_gpt.data.forms.records import record_of, text_field
 from lit_gpt.errors import UserError
 
 

@@ -7,10 +7,10 @@ chat_templates), ids, files.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.chat_templates import ChatML, Message, Template, role_names
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms import Form, joined
-from lit_gpt.data.records import field_of, record_of
+from lit_gpt.data.forms.chat_templates import ChatML, Message, Template, role_names
+from lit_gpt.data.forms.form import Form, joined
+from lit_gpt.data.forms.records import field_of, record_of
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:

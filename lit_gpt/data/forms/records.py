@@ -10,9 +10,9 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.chat_templates import role_names
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms import Form
+from lit_gpt.data.forms.chat_templates import role_names
+from lit_gpt.data.forms.form import Form
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
