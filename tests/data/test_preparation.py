@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import BPE, Byte, Char, Mixture, TextFiles, Tokenizer, Windows
+from lit_gpt.data import BPE, Byte, Char, FillInTheMiddle, Mixture, TextFiles, Tokenizer, Windows
 from lit_gpt.data.corpus.preparation import Prepared, Recipe, cache_folder, prepare
 from lit_gpt.data.corpus.splits import Fractions, SplitBy
 from lit_gpt.errors import UserError
@@ -155,6 +155,9 @@ def test_empty_splits_and_names_that_are_no_names_are_refused(text: Path, tmp_pa
     short.write_text("abc")
     with pytest.raises(UserError, match="the validation split is empty"):
         prepare(recipe(short, val=0.5, split_by="document"))
+    whole = Recipe(TextFiles(str(short)), Byte(), Fractions(0.5, 0.0), form=FillInTheMiddle())
+    with pytest.raises(UserError, match="raise the fraction, cut the text into more documents, or give a source"):
+        prepare(whole)
     with pytest.raises(UserError, match="val_fraction 0 leaves no validation text"):
         recipe(text, val=0.0)
     with pytest.raises(UserError, match="'a/b'"):
