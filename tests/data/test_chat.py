@@ -171,7 +171,7 @@ def test_configuration_names_the_template() -> None:
     assert chat["init_args"]["field"] == "messages"
     assert chat["init_args"]["template"]["init_args"] == {"before": "{role}: ", "after": "\n", "special": []}
     assert Chat().configuration()["init_args"]["template"] == {
-        "class_path": "lit_gpt.data.forms.chat_templates.ChatML", "init_args": {}
+        "class_path": "lit_gpt.data.ChatML", "init_args": {}
     }  # fmt: skip
     assert Chat().configuration() != Chat(template=Llama3).configuration()
 

@@ -5,6 +5,7 @@ Knows: texts, one after the other. Does not know: tokens, splits, files of ids.
 
 from typing import Any
 
+from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 
@@ -29,9 +30,8 @@ class Filter:
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides which documents stay."""
-        cls = type(self)
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+        return {"class_path": class_path(type(self)), "init_args": arguments}
 
 
 class Length(Filter):

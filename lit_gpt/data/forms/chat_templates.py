@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.data.documents import Span
+from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ class Template:
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides the spans."""
-        cls = type(self)
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+        return {"class_path": class_path(type(self)), "init_args": arguments}
 
 
 class Turns(Template):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Content, Span
+from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,9 +75,8 @@ class Form:
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides the spans."""
-        cls = type(self)
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+        return {"class_path": class_path(type(self)), "init_args": arguments}
 
 
 class PlainText(Form):

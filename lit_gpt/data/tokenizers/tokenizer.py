@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_gpt.data.names import class_path as path_of
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.errors import UserError
 from lit_gpt.trust import trusted_by_user
@@ -181,7 +182,7 @@ class Tokenizer:
         own: dict[str, Any] = {"special": list(self._own_special)} if self._own_special else {}
         if "learns_from" in vars(self) and self.learns_from != type(self).learns_from:
             own["learns_from"] = self.learns_from
-        return {"class_path": _class_path(type(self)), "init_args": {**self._arguments, **own}}
+        return {"class_path": path_of(type(self)), "init_args": {**self._arguments, **own}}
 
     def state(self) -> dict[str, Any]:
         """Plain data from which `restore` makes the same tokenizer again."""
@@ -278,14 +279,8 @@ class Tokenizer:
         self.trained = True
 
 
-def _class_path(cls: type[Tokenizer]) -> str:
-    # Those made here by the name that users type, wherever their files lie.
-    own = cls.__module__.startswith("lit_gpt.data.")
-    return f"lit_gpt.data.{cls.__qualname__}" if own else f"{cls.__module__}.{cls.__qualname__}"
-
-
 def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
-    known = {_class_path(cls): cls for cls in _all_subclasses(Tokenizer)}
+    known = {path_of(cls): cls for cls in _all_subclasses(Tokenizer)}
     if class_path in known:
         return known[class_path]
     module, _, name = class_path.rpartition(".")
