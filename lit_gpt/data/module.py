@@ -23,7 +23,6 @@ from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.forms.form import Form, PlainText
 from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
 from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
-from lit_gpt.data.orders.token_budget import TokenBudget
 from lit_gpt.data.progress import say
 from lit_gpt.data.rows.datasets import Batch, Rows, Windows
 from lit_gpt.data.rows.showing import shown
@@ -225,7 +224,7 @@ class TokenData(LightningDataModule):
     @property
     def batch_tokens(self) -> int:
         """Places for tokens in a training batch of one process, at most."""
-        return self.order.tokens if isinstance(self.order, TokenBudget) else self.batch_size * self.context
+        return self.order.tokens or self.batch_size * self.context
 
     @property
     def windows_per_epoch(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms.chat_templates import ChatML, Message, Template, role_names
+from lit_gpt.data.forms.chat_templates import ChatML, Message, Template
 from lit_gpt.data.forms.form import Form, joined
 from lit_gpt.data.forms.records import field_of, record_of
 from lit_gpt.errors import UserError
@@ -64,7 +64,7 @@ class Chat(Form):
     def for_tokenizer(self, tokenizer: "Tokenizer") -> "Form":
         """With the tokenizer's own template where none was given; what is put around a document is not doubled."""
         made = Chat(self.field, self._template.for_tokenizer(tokenizer))
-        names = role_names(tokenizer)
+        names = tokenizer.roles
         made._around = (names.get("bos"), names.get("eos"))
         return made
 

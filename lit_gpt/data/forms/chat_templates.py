@@ -185,11 +185,6 @@ def special_names(tokenizer: "Tokenizer") -> list[str]:
     return [tokenizer.token(id) for id in sorted(tokenizer.special_ids)]
 
 
-def role_names(tokenizer: "Tokenizer") -> dict[str, str]:
-    """Names of a tokenizer's bos, eos, pad and unk, those that it has; also of one that is still to be trained."""
-    return tokenizer.roles
-
-
 def split(text: str, special: list[str]) -> list[Span]:
     """A text cut at the names of special tokens in it; the longest name goes first."""
     return list(_cut(text, tuple(special)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.chat_templates import Message, Template, any_of, role_names, special_names
+from lit_gpt.data.forms.chat_templates import Message, Template, any_of, special_names
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Jinja(Template):
                 f"the {type(tokenizer).__name__} tokenizer has no chat template; give one with"
                 " data.form.template.template, or another data.form.template such as ChatML"
             )
-        special = [*special_names(tokenizer), *role_names(tokenizer).values()] if self.special is None else self.special
+        special = [*special_names(tokenizer), *tokenizer.roles.values()] if self.special is None else self.special
         special = list(dict.fromkeys(special))
         if not special and not tokenizer.trained:
             raise UserError(
@@ -70,7 +70,7 @@ class Jinja(Template):
                 " name them with data.form.template.special"
             )
         made = Jinja(own if self.template is None else self.template, special)
-        made._variables = {f"{role}_token": name for role, name in role_names(tokenizer).items()}
+        made._variables = {f"{role}_token": name for role, name in tokenizer.roles.items()}
         return made
 
     def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:

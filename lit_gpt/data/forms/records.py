@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms.chat_templates import role_names
 from lit_gpt.data.forms.form import Form
 from lit_gpt.errors import UserError
 
@@ -54,7 +53,7 @@ class Answered(Form):
     def for_tokenizer(self, tokenizer: "Tokenizer") -> Form:
         """With an end of answers where the tokenizer has none."""
         made = copy.copy(self)
-        made._end = None if "eos" in role_names(tokenizer) else END
+        made._end = None if "eos" in tokenizer.roles else END
         return made
 
     def reply(self, record: dict[str, Any]) -> str:

@@ -39,6 +39,8 @@ class Order:
 
     #: Windows begin at every token, instead of touching each other.
     every_start = False
+    #: Most tokens in a batch, where the order makes whole batches.
+    tokens: int | None = None
     #: There is something at the slots past the end of an epoch too.
     endless = False
     #: A slot holds a whole batch, of as many rows as the order says, instead of one row.
