@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What is asked of a property is that it holds, not how soon: beside another test an example may take a second.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 WORDS = "the cat sat on a mat and saw the moon rise over some far hills while rain fell in the old town".split()
 

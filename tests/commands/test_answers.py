@@ -47,7 +47,8 @@ def test_pairs_from_file_to_answer(capfd: Any) -> None:
     assert tokenizer.special_id(END) == 256, "a tokenizer without eos gets a token that ends answers"
 
 
-@pytest.mark.parametrize("tokenizer", ["Byte", pytest.param("BPE", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tokenizer", ["Byte", "BPE"])
 def test_a_conversation_with_a_net_that_was_trained_on_plain_text(tokenizer: str, text_file: Path, capfd: Any) -> None:
     size = [] if tokenizer == "Byte" else ["--data.tokenizer.vocab_size=320"]  # a multiple of 64: no spare row
     fit(f"--data.source.paths={text_file}", f"--data.tokenizer={tokenizer}", *size, *NET, "--trainer.max_steps=2",

@@ -103,6 +103,7 @@ def test_a_config_gives_source_and_filters(capsys: Any) -> None:
     assert "nothing new came back" in capsys.readouterr().out and Path("same.jsonl").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_function_that_failed_once_goes_on_to_the_same_bytes(capsys: Any) -> None:
     words = ["--batch_size", "2"]
     assert translate(*words, back="own_functions:third") == 2
@@ -129,6 +130,7 @@ def test_a_run_translates_as_it_was_trained(capfd: Any) -> None:
     assert [line["text"] for line in lines()] == ["\n".join(WORDS).upper() + "\n\n  DOG\n"]
 
 
+@pytest.mark.slow
 def test_a_run_that_draws_goes_on_to_the_same_bytes(capfd: Any) -> None:
     """A net of random numbers, most of whose texts come to no end."""
     made_run("random", Seq2Seq())

@@ -122,10 +122,10 @@ def test_mistakes_are_one_line(
     assert re.search(message, shown.err), shown.err
 
 
-def test_help_is_quick_and_shows_an_example() -> None:
-    start = time.perf_counter()
-    shown = subprocess.run(command("--help"), capture_output=True, text=True, env=ENVIRONMENT, check=True)
-    assert time.perf_counter() - start < 1.5
+def test_help_needs_nothing_heavy_and_shows_an_example() -> None:
+    watched = {**ENVIRONMENT, "PYTHONPROFILEIMPORTTIME": "1"}
+    shown = subprocess.run(command("--help"), capture_output=True, text=True, env=watched, check=True)
+    assert "lit_gpt.commands.parser" in shown.stderr and "torch" not in shown.stderr
     assert "lit-gpt generate runs/quickstart --prompt" in shown.stdout
 
 

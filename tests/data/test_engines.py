@@ -150,7 +150,7 @@ def stop_and_go_on(tmp_path: Path, tokenizer: Path, times: int) -> None:
 
 
 def test_killed_and_run_again_it_ends_as_if_never_stopped(tmp_path: Path, trained: Path) -> None:
-    stop_and_go_on(tmp_path, trained, 2)
+    stop_and_go_on(tmp_path, trained, 1)
 
 
 @pytest.mark.slow

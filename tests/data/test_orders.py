@@ -74,14 +74,19 @@ def lengths(count: int) -> list[int]:
 
 
 @pytest.mark.filterwarnings("ignore:.*worker processes")
-@pytest.mark.parametrize("workers", [0, 2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("cut", "order"),
+    ("cut", "order", "workers"),
     [
-        (Windows, Shuffled),
-        (Packed, Shuffled),
-        (Packed, Curriculum),
-        (Prompts, lambda: TokenBudget(4096)),
+        (Windows, Shuffled, 0),
+        (Windows, Shuffled, 2),
+        (Packed, Shuffled, 0),
+        (Packed, Curriculum, 0),
+        (Prompts, lambda: TokenBudget(4096), 0),
+        pytest.param(Packed, Shuffled, 2, marks=pytest.mark.slow),
+        pytest.param(Packed, Curriculum, 2, marks=pytest.mark.slow),
+        pytest.param(Prompts, lambda: TokenBudget(4096), 2, marks=pytest.mark.slow),
+        pytest.param(Windows, Shuffled, 4, marks=pytest.mark.slow),
+        pytest.param(Packed, Shuffled, 4, marks=pytest.mark.slow),
     ],
 )
 def test_each_token_of_ten_thousand_documents_once_an_epoch(
