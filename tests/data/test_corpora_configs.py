@@ -6,7 +6,6 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from text_server import TextServer
 
 import lit_gpt.data
 from lit_gpt.__main__ import main
-from lit_gpt.data.sources import transfer
 from lit_gpt.data.sources.archives import is_archive
 from lit_gpt.data.sources.download import Download
 from lit_gpt.data.sources.remote_file import RemoteFile
@@ -82,15 +80,6 @@ def members(config: Path) -> dict[str, str]:
         ],
     }[config.stem[:8]]
     return {name: f"{name}\n" for name in named}
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextServer]:
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = TextServer()
-    yield server
-    server.close()
 
 
 def test_the_corpora_that_are_promised_are_there() -> None:

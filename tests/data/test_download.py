@@ -8,13 +8,11 @@ import multiprocessing
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from text_server import TextServer
 
-from lit_gpt.data.sources import transfer
 from lit_gpt.data.sources.checksums import digest
 from lit_gpt.data.sources.download import Download
 from lit_gpt.data.sources.remote_file import RemoteFile
@@ -26,15 +24,6 @@ BYTES = TEXT.encode()
 SHA256 = hashlib.sha256(BYTES).hexdigest()
 MD5 = hashlib.md5(BYTES).hexdigest()
 PAGE = "https://example.org/checksums"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextServer]:
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = TextServer()
-    yield server
-    server.close()
 
 
 def one(address: str, checksum: str | None = None, **options: object) -> Download:

@@ -2,7 +2,6 @@
 
 import errno
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,15 +13,6 @@ from lit_gpt.data.sources.transfer import note_of, transfer
 from lit_gpt.errors import UserError
 
 TEXT = bytes(range(256)) * 4000  # 1 MB, several blocks
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextServer]:
-    monkeypatch.setattr(module, "FIRST_WAIT", 0.0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = TextServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture
