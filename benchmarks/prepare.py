@@ -6,11 +6,14 @@ FOLDER holds text files; they are repeated (as links) to each size in GB. A BPE 
 that both sides encode alone: the bare loop calls `encode_batch_fast` on stretches of 16,384 characters and counts ids,
 with all cores, over the first 0.2 GB, before and after each `prepare` (the machine drifts, and the text repeats
 anyway); `prepare` is the whole command in a process of its own, from an empty cache, its two readings of the text, its
-files, checksums and fsyncs included. Memory is the largest sum over the command and all its processes, looked at 20
-times a second: resident (shared pages counted in each) and proportional (shared pages shared out).
+files, checksums and fsyncs included. Memory is of the command and all its processes together: resident is the sum of
+the peaks that the kernel keeps for each (shared pages counted in each, and as if all peaks came at once, so at most
+this), proportional the largest sum with shared pages shared out, looked at every ten seconds. Looking costs time that
+only `prepare` would pay: 20 times a second it took a tenth of this machine.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -113,7 +116,7 @@ def prepared(tokenizer: Path, text: Path, place: Path) -> dict[str, float]:
 
 
 class Memory:
-    """The largest memory of a process and those that it started, in MB."""
+    """The largest memory of a process and those that it started, in MB: see above."""
 
     def __init__(self, pid: int) -> None:
         self.pid, self.resident, self.proportional, self._ended = pid, 0.0, 0.0, threading.Event()
@@ -125,10 +128,16 @@ class Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.05):
-            rows = [self._of(pid) for pid in self._family(self.pid)]
-            self.resident = max(self.resident, sum(row[0] for row in rows) / 1e3)
-            self.proportional = max(self.proportional, sum(row[1] for row in rows) / 1e3)
+        peaks: dict[int, float] = {}
+        for look in itertools.count():
+            if self._ended.wait(0.5):
+                break
+            family = self._family(self.pid)
+            peaks |= {pid: max(peaks.get(pid, 0.0), kilobytes("status", pid, "VmHWM")) for pid in family}
+            self.resident = sum(peaks.values()) / 1e3
+            if look % 20 == 10:
+                shares = sum(kilobytes("smaps_rollup", pid, "Pss") for pid in family)
+                self.proportional = max(self.proportional, shares / 1e3)
 
     def _family(self, pid: int) -> list[int]:
         try:
@@ -139,13 +148,14 @@ class Memory:
             return [pid]
         return [pid, *(one for child in sorted(set(children)) for one in self._family(int(child)))]
 
-    def _of(self, pid: int) -> tuple[float, float]:
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            return 0.0, 0.0
-        found = {line.split(":")[0]: float(line.split()[1]) for line in lines[1:]}
-        return found.get("Rss", 0.0), found.get("Pss", 0.0)
+
+def kilobytes(file: str, pid: int, name: str) -> float:
+    """A figure of /proc about a process; 0 where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
 if __name__ == "__main__":
