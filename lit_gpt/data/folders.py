@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,15 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def read_manifest(path: Path, form: str, version: int) -> dict[str, Any]:
-    """A manifest, after a look at whether it is one and of this version."""
+def read_manifest(path: Path, form: str, version: int, keys: Sequence[str]) -> dict[str, Any]:
+    """A manifest, after a look at whether it is one, of this version, and whole.
+
+    Args:
+        path: Its file.
+        form: What the folder is, as its `format` says.
+        version: The one that this program reads.
+        keys: What it has to say.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -60,6 +67,8 @@ def read_manifest(path: Path, form: str, version: int) -> dict[str, Any]:
             f"{path} is of version {manifest.get('version')}, this program reads version {version};"
             f" remove {path.parent} and prepare again"
         )
+    if missing := [key for key in keys if key not in manifest]:
+        raise UserError(f"{path} is damaged (it lacks {', '.join(missing)}); remove {path.parent} and prepare again")
     return manifest
 
 

@@ -14,10 +14,12 @@ import pytest
 
 from lit_gpt.data import BPE, Char, TextFiles, Tokenizer
 from lit_gpt.data.corpus import packets as packets_module
-from lit_gpt.data.corpus.engines import Engine, InProcess, Processes
+from lit_gpt.data.corpus.encoding import Encoder, Piece
+from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
 from lit_gpt.data.corpus.preparation import Recipe, open_prepared, prepare
 from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.folders import cache_folder
+from lit_gpt.data.forms.form import PlainText
 from lit_gpt.errors import UserError
 
 
@@ -97,6 +99,12 @@ def test_a_ray_cluster_gives_the_same_corpus_and_tells_of_mistakes(
         few.train(["abc"])
         with pytest.raises(UserError, match=r"0000.txt: character '.*' .* is not among"):
             prepare(Recipe(TextFiles(str(text)), few, Fractions(0.2, 0.0)), tmp_path / "refused", Ray(1))
+        encoder = Encoder(Tokenizer.load(trained), PlainText())
+        packet = Packet([Piece("train", "the")], 3, tmp_path / "shards" / "a.shard")
+        packet.shard.parent.mkdir()
+        elsewhere = packet._replace(shard=tmp_path / "shards" / "gone" / "b.shard")
+        with pytest.raises(FileNotFoundError, match="gone"):  # as this process would say it: not in Ray's words
+            Ray(1).run(encoder, iter([packet, elsewhere]), lambda characters: None)
     finally:
         ray.shutdown()
 
@@ -235,6 +243,26 @@ try:
 except ValueError as error:
     print(error)
 """
+
+
+def test_a_shard_that_rots_while_it_waits_is_found_and_made_anew(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = made_text(tmp_path / "text", 60)
+    wanted = prepare(recipe(text, trained), tmp_path / "wanted")
+    monkeypatch.setattr(packets_module, "PACKET", 5000)
+    with pytest.raises(UserError, match="no space left"):
+        prepare(recipe(text, trained), tmp_path / "made", Counted(3))
+    shard = sorted((tmp_path / ".made.preparing").glob("shards-*/*.shard"))[1]
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1  # among the ids, where every value is a possible one
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match="00000001.shard was damaged after it was written .*run the same again"):
+        prepare(recipe(text, trained), tmp_path / "made", InProcess())
+    assert not (tmp_path / "made").exists()
+    rest = Counted(1)  # and so none but the damaged one
+    prepare(recipe(text, trained), tmp_path / "made", rest)
+    assert digest(tmp_path / "made") == digest(wanted.folder)
 
 
 @pytest.mark.parametrize("engine", ["in process", "processes"])

@@ -27,6 +27,10 @@ from lit_gpt.errors import UserError
 
 FORM, VERSION = "lit_gpt corpus", 2
 COLUMNS: dict[str, np.dtype[Any]] = {"offsets": np.dtype("<i8"), "bytes": np.dtype("<i8"), "scored": np.dtype("u1")}
+_SAID = (
+    *("tokens", "documents", "bytes", "characters", "longest", "dtype", "vocab_size", "largest_id", "bos", "eos"),
+    *("tokenizer", "files"),
+)
 _READ = 1 << 22  # bytes that `verify` reads at a time
 
 
@@ -159,7 +163,7 @@ class Corpus:
 
     def __init__(self, folder: str | Path, vocab_size: int | None = None) -> None:
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder / "manifest.json", FORM, VERSION)
+        self.manifest = read_manifest(self.folder / "manifest.json", FORM, VERSION, _SAID)
         for name, facts in self.manifest["files"].items():
             path = self.folder / name
             # A file that is shorter than its map ends the process by SIGBUS when it is read: find out now.

@@ -1,7 +1,8 @@
 """Pieces of documents to ids: what each process that tokenizes does, with no need to ask another.
 
-Knows: pieces, forms, tokenizers, arrays; the files in which finished stretches wait. Does not know: where text comes
-from, how splits are made, who encodes what. Imports no torch: a process for it has to be cheap.
+Knows: pieces, forms, tokenizers, arrays; the files in which finished stretches wait (shards: an XXH3 checksum, then
+safetensors). Does not know: where text comes from, how splits are made, who encodes what. Imports no torch: a process
+for it has to be cheap.
 """
 
 import os
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from xxhash import xxh3_64_digest
 
+from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.documents import Content, Span, text_of
 from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
+_SUM = 8  # bytes of the checksum ahead of a shard
 _TOGETHER = 1 << 18  # characters: the tokenizers library holds some 100 bytes a token until a call is done
 
 
@@ -178,7 +182,9 @@ def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
     try:
         # Not by the library's `save_file`: what it raises where the disk is full has no number.
         with staged.open("wb") as file:
-            file.write(save(arrays))
+            content = save(arrays)
+            file.write(xxh3_64_digest(content))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         staged.replace(path)
@@ -187,10 +193,21 @@ def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
 
 
 def read_shard(path: Path) -> dict[str, Encoded]:
-    """What `write_shard` wrote."""
-    from safetensors.numpy import load_file
+    """What `write_shard` wrote.
 
-    arrays = load_file(path)
+    Raises:
+        Stopped: the disk gave back something else; the shard is removed, and so made anew the next time.
+    """
+    from safetensors.numpy import load
+
+    content = path.read_bytes()
+    if xxh3_64_digest(content[_SUM:]) != content[:_SUM]:
+        path.unlink()
+        raise Stopped(
+            f"{path} was damaged after it was written (its checksum differs), so it is removed; run the same again:"
+            " it alone is made anew"
+        )
+    arrays = load(content[_SUM:])
     splits = [name.removesuffix(" ids") for name in arrays if name.endswith(" ids")]
     return {
         split: Encoded(

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_gpt.data.corpus.encoding import Encoder, Piece, write_shard
+from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
 _AHEAD = 2  # packets that wait for each process
-
-
-class Stopped(UserError):
-    """The work was ended from outside: what is done already is kept."""
 
 
 class Packet(NamedTuple):

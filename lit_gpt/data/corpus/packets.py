@@ -19,6 +19,7 @@ from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 PACKET = 1 << 22  # characters of a packet, at least
 _WEIGHT = 64  # characters that a piece counts for besides its own: many short ones take memory too
+_FORMAT = 2  # of a shard
 FORCED = 1 << 18  # characters without a place to cut after which a text is cut all the same
 
 
@@ -104,16 +105,21 @@ def packets(pieces: Iterable[Piece], folder: Path) -> Iterator[Packet]:
         waiting.append(piece)
         characters += len(text_of(piece.content))
         if characters + _WEIGHT * len(waiting) >= PACKET:
-            yield Packet(waiting, characters, folder / f"{number:08}.safetensors")
+            yield Packet(waiting, characters, shard_at(folder, number))
             waiting, characters, number = [], 0, number + 1
     if waiting:
-        yield Packet(waiting, characters, folder / f"{number:08}.safetensors")
+        yield Packet(waiting, characters, shard_at(folder, number))
+
+
+def shard_at(folder: Path, number: int) -> Path:
+    """The file of a packet's shard."""
+    return folder / f"{number:08}.shard"
 
 
 def shards_in(working: Path, identity: dict[str, Any]) -> Path:
     """Where the shards of a recipe wait. Of another recipe, or of packets cut otherwise, they never lie there: not even
     where a process of work that was killed comes to its end later."""
-    decides = json.dumps([identity, PACKET, _WEIGHT, FORCED], sort_keys=True)
+    decides = json.dumps([_FORMAT, identity, PACKET, _WEIGHT, FORCED], sort_keys=True)
     return working / f"shards-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
 
 

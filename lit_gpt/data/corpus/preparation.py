@@ -22,7 +22,7 @@ from lit_gpt.data.corpus.corpus import VERSION, Corpus, CorpusWriter
 from lit_gpt.data.corpus.encoding import Encoder, read_shard
 from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
 from lit_gpt.data.corpus.learning import train_tokenizer
-from lit_gpt.data.corpus.packets import Pieces, as_parts, packets, shards_in
+from lit_gpt.data.corpus.packets import Pieces, as_parts, packets, shard_at, shards_in
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
 from lit_gpt.data.corpus.survey import Survey, staying, survey
 from lit_gpt.data.corpus.working_folder import (
@@ -42,6 +42,7 @@ from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
 _FORM = "lit_gpt prepared text"
+_SAID = ("identity", "tokenizer", "sources", "splits", "dropped", "dropped_characters", "cut", "notes")
 _SMALL = 1 << 24  # characters below which other processes cost more than they bring
 
 
@@ -237,7 +238,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
                     yield packet
 
         engine.run(Encoder(tokenizer, recipe.form), missing(), progress.advance)
-    corpora = _joined(recipe, tokenizer, working, [shards / f"{number:08}.safetensors" for number in range(count)])
+    corpora = _joined(recipe, tokenizer, working, [shard_at(shards, number) for number in range(count)])
     for split, counts in corpora.items():
         if not counts["characters"]:
             _refuse_empty(split, recipe, surveys[""])
@@ -312,11 +313,15 @@ def open_prepared(folder: str | Path) -> Prepared:
         UserError: it is none, is of another version, or is damaged.
     """
     target = Path(folder).expanduser()
-    manifest = read_manifest(target / "manifest.json", _FORM, VERSION)
+    manifest = _manifest(target)
     found = _open(target, manifest["identity"])
     if found is None:
         raise UserError(f"{target} is not whole: parts that its manifest names are missing; prepare it again")
     return found
+
+
+def _manifest(target: Path) -> dict[str, Any]:
+    return read_manifest(target / "manifest.json", _FORM, VERSION, _SAID)
 
 
 def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
@@ -329,7 +334,7 @@ def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
         if any(target.iterdir()):
             raise UserError(f"data.folder {target} holds other files and no corpus; give a new or an empty folder")
         return None
-    manifest = read_manifest(target / "manifest.json", _FORM, VERSION)
+    manifest = _manifest(target)
     # A trained tokenizer is asked for by its fingerprint, one to be trained by its arguments.
     if identity not in (manifest["identity"], {**manifest["identity"], "tokenizer": manifest["tokenizer"]}):
         return None
@@ -351,7 +356,7 @@ def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
 
 def _tell_why(target: Path, identity: dict[str, Any]) -> None:
     if (target / "manifest.json").exists():
-        old = read_manifest(target / "manifest.json", _FORM, VERSION)["identity"]
+        old = _manifest(target)["identity"]
         changed = [part for part in identity if old.get(part) != identity[part]]
         why = f"{' and '.join(changed)} changed" if changed else "parts are missing"
         say(f"{target}: {why}, preparing it again")

@@ -60,6 +60,8 @@ class Ray(Engine):
                 compute=ActorPoolStrategy(size=min(workers, len(rows))),
             )
             for row in encoded.iter_rows():
+                if row["errno"]:  # told as a disk fault of this process is
+                    raise OSError(int(row["errno"]), os.strerror(int(row["errno"])), row["fault"])
                 if row["fault"]:
                     raise UserError(row["fault"])
                 done(int(row["characters"]))
@@ -90,8 +92,17 @@ class _Shards:
         try:
             write_shard(packet.shard, self.encoder.encode(packet.pieces))
         except UserError as fault:
-            return {"characters": packet.characters, "fault": str(fault)}
-        return {"characters": packet.characters, "fault": ""}
+            return _outcome(packet, str(fault))
+        except OSError as fault:
+            if fault.errno is None:
+                raise
+            return _outcome(packet, str(fault.filename or packet.shard), fault.errno)
+        return _outcome(packet)
+
+
+def _outcome(packet: Packet, fault: str = "", errno: int = 0) -> dict[str, Any]:
+    """What a process says of a packet: a row of plain values, as Ray carries them."""
+    return {"characters": packet.characters, "fault": fault, "errno": errno}
 
 
 def _imported() -> Any:

@@ -11,10 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.corpus.engines import Stopped
 from lit_gpt.data.folders import make_folder, one_at_a_time, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
+
+
+class Stopped(UserError):
+    """The work ends here, and what is done already is kept for the next time."""
 
 
 def place_of(folder: str | Path) -> Path:
