@@ -21,6 +21,7 @@ from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.forms.form import Form, PlainText
+from lit_gpt.data.orders.course import Course, Pace
 from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
 from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
 from lit_gpt.data.progress import say
@@ -129,8 +130,7 @@ class TokenData(LightningDataModule):
         self._seed = seed
         self._prepared: Prepared | None = None
         self.engine: Engine | None = None  # who tokenizes, where the caller wants another than the usual
-        # Where training stood (epoch, slot) when `_counted` batches had been trained on.
-        self._start, self._counted = (0, 0), 0
+        self._course = Course()
         self.val_names = ["", *self._extra_val]
 
     def adopt(self, tokenizer: Tokenizer) -> None:
@@ -285,47 +285,37 @@ class TokenData(LightningDataModule):
     @property
     def consumed(self) -> int:
         """Slots of the training order that all ranks together have trained on, empty ones included."""
-        (epoch, slot), size = self.position(), self._slots * self._ranks()[0]
-        return epoch * self._limited_batches() * size + slot
+        return self._course.consumed(trained_batches(self.trainer), self._pace())
 
     @consumed.setter
     def consumed(self, slots: int) -> None:
-        epoch, slot = divmod(slots, self._limited_batches() * self._slots * self._ranks()[0])
-        self._start, self._counted = (epoch, slot), self._trained_batches()
+        self._course.begin(slots, trained_batches(self.trainer), self._pace())
 
     def position(self) -> tuple[int, int]:
         """Epoch and slot of the next batch."""
-        size, per_epoch = self._slots * self._ranks()[0], self._limited_batches()
-        epoch, slot = self._start
-        batches = self._trained_batches() - self._counted
-        if batches < 0:  # another training, from its beginning
-            return 0, 0
-        left = max(-(-(min(self.slots_per_epoch, per_epoch * size) - slot) // size), 0)
-        if batches < left:
-            return epoch, slot + batches * size
-        epochs, batches = divmod(batches - left, per_epoch)
-        return epoch + 1 + epochs, batches * size
+        return self._course.position(trained_batches(self.trainer), self._pace())
 
     def state_dict(self) -> dict[str, Any]:
         """How far training has come, in numbers that mean the same for any number of ranks."""
-        epoch, slot = self.position()
-        return {"epoch": epoch, "slot": slot, "batches": self._trained_batches(), "consumed": self.consumed}
+        return self._course.state(trained_batches(self.trainer), self._pace())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
-        self._start, self._counted = (state["epoch"], state["slot"]), state["batches"]
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return  # measured on other rows, perhaps, and not gone on with
+        note = self._course.go_on(state, self._pace())
+        if note and (self.trainer is None or self.trainer.is_global_zero):
+            say(f"this resume is not exact: {note}")
+
+    def _pace(self) -> Pace:
+        world = self._ranks()[0]
+        batches = limited_batches(self.batches_per_epoch(world), self.trainer)
+        return Pace(self.slots_per_epoch, self._slots * world, batches, type(self.order).__name__)
 
     @property
     def _slots(self) -> int:
         """Slots of the training order in a batch of one process."""
         return 1 if self.order.whole_batches else self.batch_size
-
-    def _trained_batches(self) -> int:
-        return trained_batches(self.trainer)
-
-    def _limited_batches(self) -> int:
-        """Batches of a rank in an epoch, as the trainer limits it."""
-        return limited_batches(self.batches_per_epoch(self._ranks()[0]), self.trainer)
 
     def _ranks(self) -> tuple[int, int]:
         return ranks(self.trainer)

@@ -132,6 +132,23 @@ def test_a_resume_with_another_batch_size_goes_on_at_the_next_window(text: Path,
     assert [row for batch in rest.seen for row in batch] == [row for batch in whole.seen[5:7] for row in batch]
 
 
+def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"max_steps": 10, "max_epochs": -1, "limit_val_batches": 0}
+    first = data(text)
+    trainer(tmp_path, callbacks=[SaveAt(tmp_path, {5})], **options).fit(Recorder(), datamodule=first)
+    rest, wider = Recorder(), data(text, context=14)
+    capsys.readouterr()
+    trainer(tmp_path, **{**options, "max_steps": 6}).fit(rest, datamodule=wider, ckpt_path=tmp_path / "5.ckpt")
+    places, slot = wider.slots_per_epoch, 20 * wider.slots_per_epoch // 57
+    said = f"an epoch had 57 places in Shuffled, and has {places} in Shuffled: this one goes on after {slot} of them"
+    assert said in capsys.readouterr().err and places < 57
+    expected = data(text, context=14)
+    expected.consumed = slot
+    assert rest.seen[0] == next(iter(expected.train_dataloader())).targets.tolist()
+
+
 def test_two_ranks_with_half_the_batch_see_what_one_sees(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = [batch.targets for batch in data(text).train_dataloader()]
     ranks = []
