@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def main(argv: list[str]) -> int:
     import torch
 
     from lit_gpt import checkpoint
+    from lit_gpt.data.forms.chat import Chat
     from lit_gpt.data.progress import Progress
+    from lit_gpt.data.tokenizers.hub_form import with_ends, with_template
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
     from lit_gpt.hub.outgoing import choose, write_folder
 
@@ -69,7 +72,16 @@ def main(argv: list[str]) -> int:
     if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {})
-    files = tokenizer.hub_files()
+    files, form = tokenizer.hub_files(), checkpoint.load_form(file, tokenizer)
+    if isinstance(form, Chat):
+        template = form.template.program(bos="bos" in tokenizer.roles)
+        if template is None:
+            print(f"without a chat template: {type(form.template).__name__} has no program of Jinja", file=sys.stderr)
+        else:
+            files = with_template(files, template)
+    stops = [tokenizer.special_id(name) for name in form.stops]
+    if stops:
+        files = with_ends(files, stops if tokenizer.eos is None else [tokenizer.eos, *stops])
     family, config = choose(net["init_args"], files, values.get("origin"), arguments.family)
     weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}
     if arguments.dtype:

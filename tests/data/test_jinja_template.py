@@ -12,7 +12,8 @@ from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
 from lit_gpt.data.corpus.encoding import Encoder, Piece
 from lit_gpt.data.forms.chat import Chat
-from lit_gpt.data.forms.chat_templates import ChatML, Llama3, Template
+from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template
+from lit_gpt.data.forms.form import joined
 from lit_gpt.data.forms.jinja_template import Jinja, read_template
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.data.tokenizers.pretrained import Pretrained
@@ -69,6 +70,21 @@ def test_the_same_layout_in_jinja_and_as_markers_gives_the_same_spans(
     assert pickle.loads(pickle.dumps(form)).spans({"messages": TURNS}, 0) == spans
 
 
+texts = st.text(st.sampled_from("ab \n<|>{}%_&é中im_endstar"), min_size=1, max_size=20).filter(str.strip)
+OWN = Markers("### {role} ({role}):\n", '\n<end "of" {role}>', special=['<end "of" user>', '<end "of" assistant>'])
+
+
+@pytest.mark.parametrize("own", [ChatML(), Llama3(), Gemma(), Phi3(), OWN], ids=lambda own: type(own).__name__)
+@given(contents=st.lists(texts, min_size=2, max_size=5))
+def test_layouts_written_in_jinja_give_the_same_spans(own: Template, contents: list[str]) -> None:
+    program = own.program(bos=False)
+    assert program is not None
+    messages = [{"role": "assistant" if number % 2 else "user", "content": one} for number, one in enumerate(contents)]
+    again = Jinja(program, own.special_tokens)
+    for ask in (False, True):
+        assert joined(again.spans(messages, {}, ask)) == joined(own.spans(messages, {}, ask))
+
+
 @pytest.fixture(scope="module")
 def hub_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from transformers import PreTrainedTokenizerFast
@@ -77,9 +93,6 @@ def hub_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     for name, content in tokenizers([*NAMES, *HEADERS, "<s>"])[1].hub_files().items():
         (folder / name).write_text(content, encoding="utf-8")
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>")
-
-
-texts = st.text(st.sampled_from("ab \n<|>{}%_&é中im_endstar"), min_size=1, max_size=20).filter(str.strip)
 
 
 @settings(deadline=None)

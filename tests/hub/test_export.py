@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.cli import build
+from lit_gpt.generate.writer import Writer
 
 TINY = [
     *("--model.net.width=32", "--model.net.depth=2", "--model.net.heads=4", "--model.net.context=32"),
@@ -71,6 +72,30 @@ def test_a_net_of_ones_own_goes_out_and_comes_back(
     again = checkpoint.load(tmp_path / "again")[0]
     for name, weight in net.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize("template", ["ChatML", "Llama3", "Gemma", "Phi3"])
+@pytest.mark.parametrize("tokenizer", ["Byte", "{class_path: BPE, init_args: {vocab_size: 400, bos: <s>}}"])
+def test_a_conversation_is_laid_out_by_transformers_as_it_was_learnt(
+    template: str, tokenizer: str, tmp_path: Path
+) -> None:
+    asked = [{"role": "user", "content": " What is\na cat? "}, {"role": "assistant", "content": "It sat.\n"}]
+    asked += [{"role": "user", "content": 'And a "mat" 🙂?'}]
+    records = tmp_path / "chats.jsonl"
+    records.write_text("".join(json.dumps({"messages": asked[:2]}) + "\n" for _ in range(20)))
+    words = [*LLAMA[:-1], f"--data.tokenizer={tokenizer}", "--data.source.field=null", "--data.rows=Prompts"]
+    words += ["--data.form=Chat", f"--data.form.template={template}", "--model.net.context=128"]
+    run, out = trained(words, tmp_path, records), tmp_path / "out"
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    ours = checkpoint.load(run)[1]
+    writer = Writer(*checkpoint.load(run), checkpoint.load_form(run, ours))
+    theirs = AutoTokenizer.from_pretrained(out)
+    ids = theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    assert ids == writer.question({"messages": asked})
+    ends = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
+    assert writer.form.stops and {ours.special_id(name) for name in writer.form.stops} <= set(ends)
+    with pytest.raises(Exception, match=f"{template} knows the roles"):
+        theirs.apply_chat_template([{"role": "judge", "content": "no"}])
 
 
 @pytest.mark.parametrize(

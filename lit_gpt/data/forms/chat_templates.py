@@ -1,13 +1,14 @@
 """How the turns of a conversation are laid out: the markers before and after each.
 
-Knows: markers, roles, which of the markers are special tokens. Does not know: records, ids, files, Jinja (see
-jinja_template).
+Knows: markers, roles, which of the markers are special tokens, how to write a layout in Jinja. Does not know: records,
+ids, files, how such programs run (see jinja_template).
 
 The markers are data, so that a template of one's own is written in YAML. The bos of a tokenizer goes ahead of every
 document, so no template has to put it there. What messages say is never searched for special tokens: nobody can forge
 the end of a turn.
 """
 
+import json
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,6 +58,14 @@ class Template:
             ask: End with what stands ahead of an answer of the assistant.
         """
         raise NotImplementedError
+
+    def program(self, bos: bool) -> str | None:
+        """The layout as a chat template of the Hugging Face world, for other programs; None where it has none.
+
+        Args:
+            bos: The tokenizer's bos goes ahead of a conversation, as the preparation puts it there.
+        """
+        return None
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides the spans."""
@@ -109,6 +118,24 @@ class Turns(Template):
             spans.append(Span(content.strip() if self.trim else content, scored=answers))
             spans += _up_to_the_end(self._marker(self.after, role, answers))
         return [*spans, *self._marker(self.before, "assistant", False)] if ask else spans
+
+    def program(self, bos: bool) -> str | None:
+        name = 'names[message["role"]]'
+        before, after = (_concatenated(marker, name) for marker in (self.before, self.after))
+        content = 'message["content"]' + (" | trim" if self.trim else "")
+        known = f"{type(self).__name__} knows the roles {', '.join(self.roles)}"
+        refuse = f"raise_exception({_quoted(known)})"
+        ask = self.before.replace("{role}", self.roles.get("assistant", "assistant"))
+        lines = [
+            *(["{{- bos_token -}}"] if bos else []),
+            f"{{%- set names = {json.dumps(self.roles)} -%}}",
+            "{%- for message in messages -%}",
+            f'{{%- if message["role"] not in names -%}}{{{{- {refuse} -}}}}{{%- endif -%}}',
+            f"{{{{- {' + '.join([*before, content, *after])} -}}}}",
+            "{%- endfor -%}",
+            f"{{%- if add_generation_prompt -%}}{{{{- {_quoted(ask)} -}}}}{{%- endif -%}}",
+        ]
+        return "\n".join(lines) + "\n"
 
     def _marker(self, marker: str, role: str, scored: bool) -> list[Span]:
         """A marker's text and its special tokens."""
@@ -178,6 +205,19 @@ class Phi3(Turns):
     after = "<|end|>\n"
     special = ["<|{role}|>", "<|end|>"]
     roles = {"system": "system", "user": "user", "assistant": "assistant"}
+
+
+def _concatenated(marker: str, name: str) -> list[str]:
+    """A marker as terms of Jinja, with a term for the role's name."""
+    first, *others = marker.split("{role}")
+    terms = [_quoted(first)] if first else []
+    for other in others:
+        terms += [name, *([_quoted(other)] if other else [])]
+    return terms
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def special_names(tokenizer: "Tokenizer") -> list[str]:

@@ -73,6 +73,9 @@ class Jinja(Template):
         made._variables = {f"{role}_token": name for role, name in tokenizer.roles.items()}
         return made
 
+    def program(self, bos: bool) -> str | None:
+        return self.template
+
     def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
         if self.template is None or self.special is None:
             raise UserError("Jinja lacks its template or its special tokens; give both, or use it with a tokenizer")

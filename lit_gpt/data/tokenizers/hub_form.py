@@ -29,6 +29,22 @@ def files(inner: str, roles: dict[str, str], starts_with_bos: bool) -> dict[str,
     return {"tokenizer.json": as_json(content), "tokenizer_config.json": as_json(settings)}
 
 
+def with_template(files: dict[str, str], template: str) -> dict[str, str]:
+    """The files with a chat template, in place of any that they have."""
+    settings = json.loads(files.get("tokenizer_config.json", "{}"))
+    kept = {name: text for name, text in files.items() if name != "chat_template.jinja"}
+    return {**kept, "tokenizer_config.json": as_json({**settings, "chat_template": template})}
+
+
+def with_ends(files: dict[str, str], ends: list[int]) -> dict[str, str]:
+    """The files with ids at which generation ends, besides those that they name."""
+    generation = json.loads(files.get("generation_config.json", "{}"))
+    named = generation.get("eos_token_id") or []
+    named = named if isinstance(named, list) else [named]
+    together = list(dict.fromkeys([*named, *ends]))
+    return {**files, "generation_config.json": as_json({**generation, "eos_token_id": together})}
+
+
 def as_json(content: Any) -> str:
     """As these files are written."""
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
