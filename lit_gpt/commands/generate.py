@@ -5,6 +5,7 @@ Knows the arguments, where text comes from and goes to; the writing itself is `l
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -86,6 +87,8 @@ def main(argv: list[str]) -> int:
     if asks:
         form, record, bos = asking(form, tokenizer, given, arguments.run)
         text = "".join(span.text for span in form.question(record))
+    elif told := hint(form):
+        print(told, file=sys.stderr)
     writer = Writer(net, tokenizer, form)
     steps = writer.stream_batch(
         [writer.question(record, bos) if asks else prompt] * arguments.samples,
@@ -149,6 +152,18 @@ def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> 
         kind, like = type(form).__name__, json.dumps(form.example)
         raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{like}'")
     return form, {form.field: [{"role": "user", "content": given}]}, bos
+
+
+def hint(form: Any) -> str | None:
+    """Return the line for whoever gives plain text to a run that was trained on questions with their answers."""
+    from lit_gpt.data.forms.chat import Chat
+    from lit_gpt.data.forms.records import Answered
+
+    if not isinstance(form, (Answered, Chat)):
+        return None
+    way = '--chat "..."' if isinstance(form, Chat) else f"--record {shlex.quote(json.dumps(form.example))}"
+    kind = type(form).__name__
+    return f"trained on records of {kind}: the prompt is taken as it stands; {way} lays it out as they were"
 
 
 def _read(file: str | None, stdin: IO[str]) -> str:

@@ -46,8 +46,9 @@ def report(data: Any) -> Iterator[str]:
     """Lines that say what was prepared, and where."""
     prepared, tokenizer = data.prepared, data.tokenizer
     yield f"{prepared.folder} ({'up to date' if prepared.reused else 'prepared'})"
-    for split, source in prepared.manifest["sources"].items():
-        yield f"  {split or 'source':10} {source}"
+    recipe = data.recipe()  # of a folder that is up to date, what is asked for now: the text may have moved
+    for split, source in {"": recipe.source, **recipe.own_texts()}.items():
+        yield f"  {split or 'source':10} {source.describe()}"
     size = f"{tokenizer.vocab_size:,} ids, {data.vocab_size:,} in the net"
     yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"
     for split, corpus in prepared.corpora.items():
@@ -63,10 +64,10 @@ def report(data: Any) -> Iterator[str]:
 
 
 def _counts(corpus: Any) -> str:
-    ratio = corpus.bytes / max(len(corpus), 1)
+    ratio = f" ({corpus.bytes / max(len(corpus), 1):.2f} a token)" if corpus.scored is None else " of it learnt"
     documents = f"{corpus.documents:,} document{'' if corpus.documents == 1 else 's'}"
     longest = f"the longest {corpus.manifest['longest']:,}"
-    return f"{len(corpus):,} tokens, {documents} ({longest}), {corpus.bytes:,} bytes ({ratio:.2f} a token)"
+    return f"{len(corpus):,} tokens, {documents} ({longest}), {corpus.bytes:,} bytes{ratio}"
 
 
 def _left_out(manifest: dict[str, Any]) -> Iterator[str]:

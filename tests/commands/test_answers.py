@@ -12,6 +12,8 @@ from asked_runs import FEW, NET, RECORDS, WORDS, made_run, records
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.data.forms.chat import Chat
+from lit_gpt.data.forms.fill_in import FillInTheMiddle
+from lit_gpt.data.forms.form import Form
 from lit_gpt.data.forms.records import END, Seq2Seq
 from lit_gpt.generate.writer import Writer
 
@@ -45,6 +47,21 @@ def test_pairs_from_file_to_answer(capfd: Any) -> None:
     assert answers(capfd, "runs/pairs", "--record", json.dumps(whole), "--echo") == "moon\nMOON\n"
     _, tokenizer = checkpoint.load("runs/pairs")
     assert tokenizer.special_id(END) == 256, "a tokenizer without eos gets a token that ends answers"
+
+
+@pytest.mark.parametrize(
+    ("form", "way"),
+    [
+        (Chat(), '--chat "..." lays it out'),
+        (Seq2Seq(), """--record '{"source": "..."}' lays it out"""),
+        (FillInTheMiddle(), ""),
+    ],
+)
+def test_plain_text_for_a_run_of_records_is_taken_and_the_other_way_named(form: Form, way: str, capfd: Any) -> None:
+    made_run("run", form)
+    assert main(["generate", "runs/run", "--prompt", "moon", "--max_new_tokens", "3"]) == 0
+    shown = capfd.readouterr()
+    assert shown.out.startswith("moon") and way in shown.err and ("lays it out" in shown.err) == bool(way)
 
 
 @pytest.mark.slow

@@ -24,6 +24,19 @@ def test_it_prepares_then_finds_and_names_the_next_command(text: Path, capsys: p
     assert f"lit-gpt fit {' '.join(words)}" in first
     assert main(["prepare", *words]) == 0
     assert "(up to date)" in capsys.readouterr().out
+    moved = text.rename(text.with_name("moved.txt"))
+    assert main(["prepare", *words[:3], str(moved), *words[4:]]) == 0
+    found = capsys.readouterr().out
+    assert "(up to date)" in found and "moved.txt" in found and "/text.txt" not in found
+
+
+def test_bytes_of_records_are_those_that_are_learnt(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = text.with_name("pairs.jsonl")
+    file.write_text("".join(f'{{"source": "number {n}", "target": "{n:03}"}}\n' for n in range(40)))
+    words = ["--data.source", "JsonLines", "--data.source.paths", str(file), "--data.source.field", "null"]
+    words += ["--data.form", "Seq2Seq", "--data.rows", "Prompts", "--data.tokenizer", "Byte", "--data.context", "32"]
+    assert main(["prepare", *words]) == 0
+    assert "108 bytes of it learnt" in capsys.readouterr().out  # three of each of 36 documents
 
 
 def test_a_config_gives_its_data_section_and_the_nets_context(
