@@ -45,7 +45,7 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def read_manifest(path: Path, form: str, version: int, keys: Sequence[str]) -> dict[str, Any]:
+def read_manifest(path: Path, form: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
     """A manifest, after a look at whether it is one, of this version, and whole.
 
     Args:
