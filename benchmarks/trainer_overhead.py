@@ -59,9 +59,9 @@ def bare(data: Any, sizes: dict[str, int], batch_size: int, steps: int) -> list[
 
     net, context = new_net(data.vocab_size, sizes), sizes["context"]
     text = torch.from_numpy(data.corpus("train").ids[:].astype("int64"))
-    matrices = [p for p in net.parameters() if p.ndim >= 2]
+    matrices = {"params": [p for p in net.parameters() if p.ndim >= 2], "weight_decay": 0.1}
     rest = {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0}
-    optimizer = torch.optim.AdamW([{"params": matrices}, rest], lr=1e-3, weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW([matrices, rest], lr=1e-3, fused=True)
     seconds, begun = [], time.perf_counter()
     for step in range(steps):
         rate = 1e-3 * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
