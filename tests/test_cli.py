@@ -1,7 +1,9 @@
 """From typed words to objects and run directories; in process, but for what only a fresh process can show."""
 
 import json
+import re
 import shlex
+import signal
 import subprocess
 import sys
 import textwrap
@@ -21,6 +23,7 @@ from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, differences
 from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
 from lit_gpt.settings import Typed
+from lit_gpt.train.stopping import StopOnSignal
 
 TINY = [
     *("--model.net.width=32", "--model.net.depth=2", "--model.net.heads=4", "--model.net.context=16"),
@@ -194,6 +197,29 @@ def test_resume_goes_on_finished_runs_say_so_and_the_net_stays(tiny: list[str], 
     # Without settings of its own the run's are taken.
     assert main(["fit", "--name=one", "--resume", "--trainer.max_steps=5"]) == 0
     assert yaml.safe_load(Path("runs/one/config.yaml").read_text())["data"]["batch_size"] == 2
+
+
+@pytest.mark.parametrize("root", ["runs", "my runs"])
+def test_a_stopped_run_says_what_goes_on_with_it(
+    root: str, tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    started = StopOnSignal.on_train_start
+
+    def interrupted(self: StopOnSignal, *arguments: Any) -> None:
+        started(self, *arguments)
+        self._note(signal.SIGINT, None)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StopOnSignal, "on_train_start", interrupted)
+        assert main(["fit", *tiny, "--name=one", f"--trainer.default_root_dir={root}"]) == 130
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0 and "stopped by SIGINT after step 1: saved " in said
+    assert main(["runs", root]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:4] == ["one", "stopped", "1", "32"]
+    command = re.search("`lit-gpt (.*)` goes on from there", said)
+    assert command and main(shlex.split(command[1])) == 0
+    assert "step 2  tokens 64 " in capsys.readouterr().out
+    assert rundir.state(Path(root, "one")) == "done"
 
 
 def test_two_runs_never_write_one_directory(tiny: list[str]) -> None:

@@ -82,6 +82,7 @@ def train(cli: Any) -> None:
     """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
     from lit_gpt.train.record import is_first
     from lit_gpt.train.samples import SampleText
+    from lit_gpt.train.stopping import StoppedBySignal
     from lit_gpt.train.summary import RunSummary
 
     trainer, place = cli.trainer, cli.place
@@ -92,6 +93,9 @@ def train(cli: Any) -> None:
         if place.checkpoint is None and cli.config.model.init_from is not None:
             measure_start(trainer, cli.model, cli.datamodule)
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
+    except StoppedBySignal as stop:
+        stop.go_on = f"`{resume_command(place.folder)}`"
+        raise
     except (ValueError, OSError):
         if place.checkpoint is None and trainer.global_step == 0 and is_first():
             rundir.discard(place.folder)
@@ -144,6 +148,12 @@ def asked(form: Any) -> str:
     if form.example is None:
         return '--prompt "..."'
     return '--chat "..."' if isinstance(form, Chat) else f"--record {shlex.quote(json.dumps(form.example))}"
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run that was stopped."""
+    root = [] if folder.parent == Path("runs") else ["--trainer.default_root_dir", str(folder.parent)]
+    return shlex.join(["lit-gpt", "fit", "--name", folder.name, *root, "--resume"])
 
 
 def next_commands(folder: Path, config: dict[str, Any], prompt: str = '--prompt "..."') -> str:

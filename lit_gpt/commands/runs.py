@@ -12,6 +12,9 @@ _COLUMNS = ("name", "state", "step", "tokens", "val_loss", "perplexity", "starte
 def row(folder: Path) -> dict[str, str]:
     """What the list says of one run directory; a dash where the run has not said it."""
     facts, metrics = rundir.read_facts(folder), rundir.last_metrics(folder)
+    # A run that was stopped was past its last log.
+    ended = {"step": facts.get("steps"), "tokens": facts.get("tokens")}
+    metrics |= {name: str(value) for name, value in ended.items() if value is not None}
 
     def number(key: str, form: str) -> str:
         try:

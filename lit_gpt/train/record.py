@@ -46,7 +46,7 @@ class RunRecord(Lean):
         old = rundir.read_facts(self.folder)
         if old and self.place.checkpoint is not None:
             now["resumed_from"] = str(self.place.checkpoint)
-            old = {key: value for key, value in old.items() if key not in ("ended", "steps")}
+            old = {key: value for key, value in old.items() if key not in ("ended", "steps", "tokens")}
             now = {**old, "resumes": [*old.get("resumes", []), now]}
         manifest.write_whole(self.folder / rundir.CONFIG, f"# {command}\n{text}".encode())
         self._write(now, "running")
@@ -63,7 +63,11 @@ class RunRecord(Lean):
     @rank_zero_only
     def _end(self, state: str, trainer: Trainer) -> None:
         facts = rundir.read_facts(self.folder)
-        self._write({**facts, "ended": rundir.now(), "steps": trainer.global_step}, state)
+        facts |= {"ended": rundir.now(), "steps": trainer.global_step}
+        tally: Any = trainer.lightning_module.tally  # None where training never began
+        if tally is not None and trainer.world_size == 1:  # others' tokens since the last log are not known here
+            facts["tokens"] = tally.total_tokens()
+        self._write(facts, state)
         if self.place.lock is not None:
             self.place.lock.close()
             self.place.lock = None

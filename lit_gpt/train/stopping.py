@@ -26,12 +26,19 @@ class NonFiniteStop(StopRun):
 
 
 class StoppedBySignal(StopRun):
-    """SIGINT or SIGTERM arrived and the state was saved at the end of the optimizer step."""
+    """SIGINT or SIGTERM arrived and the state was saved at the end of the optimizer step.
+
+    `go_on` is what goes on from there, as the user has to type it.
+    """
 
     def __init__(self, signum: int, step: int, saved: str | None) -> None:
+        super().__init__(signum, step, saved)
         self.exit_code = 128 + signum
-        where = f"saved {saved}; --resume goes on from there" if saved else "nothing was saved"
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}: {where}")
+        self.signum, self.step, self.saved, self.go_on = signum, step, saved, "--resume"
+
+    def __str__(self) -> str:
+        where = f"saved {self.saved}; {self.go_on} goes on from there" if self.saved else "nothing was saved"
+        return f"stopped by {signal.Signals(self.signum).name} after step {self.step}: {where}"
 
 
 class ValidateAtEnd(Lean):
