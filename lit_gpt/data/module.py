@@ -31,7 +31,7 @@ from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.standard_library import StandardLibrary
 from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.data.training import limited_batches, ranks, trained_batches
+from lit_gpt.data.training import limited_batches, ranks, set_batches_done, trained_batches
 from lit_gpt.errors import UserError
 
 __all__ = ["Batch", "TokenData"]
@@ -348,6 +348,9 @@ class TokenData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Batches, from where training stands."""
+        done = self._course.done(self._pace())
+        if done is not None and self.trainer is not None:
+            set_batches_done(self.trainer, done)
         frozen = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         ordered = self._ordered()
         batches = RankBatches(ordered.epoch_size, self._slots, *self._ranks(), self.position(), frozen)

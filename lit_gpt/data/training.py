@@ -28,3 +28,11 @@ def limited_batches(whole: int, trainer: Any) -> int:
     """Batches of a rank in an epoch that has so many, as the trainer limits it."""
     limit = 1.0 if trainer is None else trainer.limit_train_batches
     return max(min(whole, limit) if isinstance(limit, int) else int(whole * limit), 1)
+
+
+def set_batches_done(trainer: Any, done: int) -> None:
+    """Tells a trainer that is within an epoch how many batches of it are done: it counted by another size of them."""
+    current = trainer.fit_loop.epoch_loop.batch_progress.current
+    more = done - current.processed if current.processed else 0
+    for name in ("ready", "started", "processed", "completed"):  # one that is behind the others stays so
+        setattr(current, name, getattr(current, name) + more)

@@ -132,6 +132,22 @@ def test_a_resume_with_another_batch_size_goes_on_at_the_next_window(text: Path,
     assert [row for batch in rest.seen for row in batch] == [row for batch in whole.seen[5:7] for row in batch]
 
 
+@pytest.mark.parametrize("name", ["7", "val7", "val14", "15"])  # within an epoch of 15 batches, at its end
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_a_resume_with_another_batch_size_loses_nothing_of_its_epochs(
+    text: Path, tmp_path: Path, name: str, batch_size: int
+) -> None:
+    whole, rest = Recorder(), Recorder()
+    options: dict[str, Any] = {"max_epochs": 2, "val_check_interval": 7, "accumulate_grad_batches": 1}
+    trainer(tmp_path, callbacks=[SaveAt(tmp_path, {7, 15})], **options).fit(whole, datamodule=data(text))
+    resumed, options = data(text, batch_size=batch_size), {"max_epochs": 2}
+    trainer(tmp_path, **options).fit(rest, datamodule=resumed, ckpt_path=tmp_path / f"{name}.ckpt")
+    trained = int(name.removeprefix("val"))
+    assert scored(rest.seen) == scored(whole.seen[trained:])
+    assert resumed.position() == (2, 0)
+    assert rest.validated  # at an epoch's end, which the trainer finds by its number of batches
+
+
 def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

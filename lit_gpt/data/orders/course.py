@@ -24,6 +24,7 @@ class Course:
 
     def __init__(self) -> None:
         self._start, self._counted = (0, 0), 0  # epoch and slot when so many batches had been trained on
+        self._resumed: int | None = None  # slot of the epoch that was resumed, as it was then
 
     def position(self, trained: int, pace: Pace) -> tuple[int, int]:
         """Epoch and slot of the next batch.
@@ -36,11 +37,25 @@ class Course:
         batches = trained - self._counted
         if batches < 0:  # another training, from its beginning
             return 0, 0
-        left = max(-(-(min(pace.slots, pace.batches * pace.batch) - slot) // pace.batch), 0)
+        left = self._left(pace)
         if batches < left:
             return epoch, slot + batches * pace.batch
         epochs, batches = divmod(batches - left, pace.batches)
         return epoch + 1 + epochs, batches * pace.batch
+
+    def _left(self, pace: Pace) -> int:
+        """Batches of the epoch in which it began."""
+        return max(-(-(min(pace.slots, pace.batches * pace.batch) - self._start[1]) // pace.batch), 0)
+
+    def done(self, pace: Pace) -> int | None:
+        """Batches of the trainer's epoch that are done at this pace, once after a resume; None where it counts right.
+
+        The trainer ends an epoch by their number, and counted those of another batch size or number of ranks.
+        """
+        slot, self._resumed = self._resumed, None
+        if slot is None:
+            return None
+        return pace.batches - self._left(pace) if slot else pace.batches  # at slot 0 the trainer ends the one before
 
     def consumed(self, trained: int, pace: Pace) -> int:
         """Slots that all ranks together have trained on, empty ones included."""
@@ -70,6 +85,7 @@ class Course:
         slots, order = state.get("slots", pace.slots), state.get("order", pace.order)
         slot = state["slot"] if slots == pace.slots else state["slot"] * pace.slots // max(slots, 1)
         self._start, self._counted = (state["epoch"], slot), state["batches"]
+        self._resumed = state["slot"]
         if (slots, order) == (pace.slots, pace.order) or not slot:
             return None
         was, now = f"{slots:,} places in {order}", f"{pace.slots:,} in {pace.order}"
