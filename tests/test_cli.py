@@ -222,6 +222,15 @@ def test_a_stopped_run_says_what_goes_on_with_it(
     assert rundir.state(Path(root, "one")) == "done"
 
 
+def test_losses_of_further_texts_are_shown(tiny: list[str], text_file: Path, capsys: Any) -> None:
+    further = f"{{again: {{class_path: TextFiles, init_args: {{paths: {text_file}}}}}}}"
+    seen = "--trainer.enable_progress_bar=true"
+    assert main(["fit", *tiny, seen, f"--data.extra_val={further}", "--name=one"]) == 0
+    assert re.search(
+        r"step 2  val_loss \S+  val_perplexity \S+  val_bpb \S+  val_loss/again \d", capsys.readouterr().out
+    )
+
+
 def test_two_runs_never_write_one_directory(tiny: list[str]) -> None:
     run = build(None, [*tiny, "--name=one"])
     run.trainer.fit(run.model, run.data)

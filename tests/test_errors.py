@@ -38,6 +38,7 @@ MISTAKES = {
     "fit --config unknown.yaml": "unknown.yaml:5: there is no key model.net.widht of GPT; did you mean model.net.",
     "fit --config unknown_in_seat.yaml": "unknown_in_seat.yaml:3: there is no key model.net.norm.esp of RMSNorm",
     "fit --config unknown_at_top.yaml": "unknown_at_top.yaml:2: there is no key trainr.max_steps; did you mean",
+    "fit --trainer.max_steps 0": "trainer.max_steps is 0, so nothing would be trained",
     "fit --trainer.max_steps x": "--trainer.max_steps: expected a whole number, got 'x'",
     "fit --model.net.attention.kv_heads x": "--model.net.attention.kv_heads: expected a whole number or null, got 'x'",
     "fit --model.optimizer.lr fast": "--model.optimizer.lr: expected a number, got 'fast'",

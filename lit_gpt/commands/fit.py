@@ -19,6 +19,8 @@ from lit_gpt.startup import import_cli
 def main(argv: list[str]) -> int:
     """Runs `lit-gpt fit`."""
     typed = Typed(argv)
+    if str(typed.get("trainer.max_steps")) == "0":
+        raise UserError("trainer.max_steps is 0, so nothing would be trained; `lit-gpt validate RUN` measures a run")
     place, ancestor = resumed(typed)
     front = import_cli()
     front.quiet()
