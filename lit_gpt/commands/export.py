@@ -74,14 +74,14 @@ def main(argv: list[str]) -> int:
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {})
     files, form = tokenizer.hub_files(), checkpoint.load_form(file, tokenizer)
     if isinstance(form, Chat):
-        template = form.template.program(bos="bos" in tokenizer.roles)
+        template = form.template.program(tokenizer.roles.get("bos"))
         if template is None:
             print(f"without a chat template: {type(form.template).__name__} has no program of Jinja", file=sys.stderr)
         else:
             files = with_template(files, template)
     stops = [tokenizer.special_id(name) for name in form.stops]
     if stops:
-        files = with_ends(files, stops if tokenizer.eos is None else [tokenizer.eos, *stops])
+        files = with_ends(files, ids(tokenizer), stops)
     family, config = choose(net["init_args"], files, values.get("origin"), arguments.family)
     weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}
     if arguments.dtype:

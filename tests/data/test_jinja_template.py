@@ -16,6 +16,7 @@ from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Ph
 from lit_gpt.data.forms.form import joined
 from lit_gpt.data.forms.jinja_template import Jinja, read_template
 from lit_gpt.data.tokenizers.byte_and_char import Byte
+from lit_gpt.data.tokenizers.hub_form import with_ends, with_template
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError
 
@@ -77,7 +78,7 @@ OWN = Markers("### {role} ({role}):\n", '\n<end "of" {role}>', special=['<end "o
 @pytest.mark.parametrize("own", [ChatML(), Llama3(), Gemma(), Phi3(), OWN], ids=lambda own: type(own).__name__)
 @given(contents=st.lists(texts, min_size=2, max_size=5))
 def test_layouts_written_in_jinja_give_the_same_spans(own: Template, contents: list[str]) -> None:
-    program = own.program(bos=False)
+    program = own.program(None)
     assert program is not None
     messages = [{"role": "assistant" if number % 2 else "user", "content": one} for number, one in enumerate(contents)]
     again = Jinja(program, own.special_tokens)
@@ -259,3 +260,43 @@ def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) ->
     learnt = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
     end = tokenizer.special_id("<|im_end|>")
     assert learnt == [*tokenizer.encode("Hello!"), end, *tokenizer.encode(TURNS[-1]["content"]), end]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        ChatML(),
+        Markers("<s>{role}: ", "<|im_end|>"),
+        Jinja(CHATML),
+        Jinja("   " + CHATML.replace("{%-", "{%", 1)),
+        Jinja("\n" + CHATML),
+        Jinja("{{ bos_token }}" + CHATML),
+    ],
+    ids=lambda template: type(template).__name__,
+)
+def test_an_exported_layout_begins_with_one_bos_as_it_was_learnt(template: Template, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = Byte(bos="<s>", special=NAMES)
+    tokenizer.train([])
+    form = Chat(template=template).for_tokenizer(tokenizer)
+    assert isinstance(form, Chat)
+    program = form.template.program("<s>")
+    assert program is not None
+    for name, content in with_template(tokenizer.hub_files(), program).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(TURNS, return_dict=False)
+    assert Encoder(tokenizer, form).encode([Piece("train", {"messages": TURNS})])["train"].ids.tolist() == theirs
+
+
+def test_ends_of_answers_go_beside_those_that_are_named() -> None:
+    roles = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
+
+    def said(*named: str) -> Any:
+        files = dict(zip(["generation_config.json"], named, strict=False))
+        return json.loads(with_ends(files, roles, [5, 2])["generation_config.json"])
+
+    # transformers does not look into config.json then: without bos nothing begins by itself.
+    assert said() == {"bos_token_id": 1, "eos_token_id": [2, 5]}
+    assert said('{"eos_token_id": 0, "top_k": 3}') == {"bos_token_id": 1, "eos_token_id": [0, 2, 5], "top_k": 3}
+    assert said('{"eos_token_id": [7, 2], "pad_token_id": 4}')["eos_token_id"] == [7, 2, 5]

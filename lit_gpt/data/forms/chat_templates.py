@@ -59,11 +59,11 @@ class Template:
         """
         raise NotImplementedError
 
-    def program(self, bos: bool) -> str | None:
+    def program(self, bos: str | None) -> str | None:
         """The layout as a chat template of the Hugging Face world, for other programs; None where it has none.
 
         Args:
-            bos: The tokenizer's bos goes ahead of a conversation, as the preparation puts it there.
+            bos: Name of the tokenizer's bos, where it has one: as in preparation, each conversation begins with it.
         """
         return None
 
@@ -119,15 +119,16 @@ class Turns(Template):
             spans += _up_to_the_end(self._marker(self.after, role, answers))
         return [*spans, *self._marker(self.before, "assistant", False)] if ask else spans
 
-    def program(self, bos: bool) -> str | None:
+    def program(self, bos: str | None) -> str | None:
         name = 'names[message["role"]]'
         before, after = (_concatenated(marker, name) for marker in (self.before, self.after))
         content = 'message["content"]' + (" | trim" if self.trim else "")
         known = f"{type(self).__name__} knows the roles {', '.join(self.roles)}"
         refuse = f"raise_exception({_quoted(known)})"
         ask = self.before.replace("{role}", self.roles.get("assistant", "assistant"))
+        ahead = bos is not None and self._marker(self.before, "user", False)[:1] != [Span(bos, True, False)]
         lines = [
-            *(["{{- bos_token -}}"] if bos else []),
+            *(["{{- bos_token -}}"] if ahead else []),
             f"{{%- set names = {json.dumps(self.roles)} -%}}",
             "{%- for message in messages -%}",
             f'{{%- if message["role"] not in names -%}}{{{{- {refuse} -}}}}{{%- endif -%}}',

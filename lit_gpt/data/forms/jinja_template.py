@@ -51,8 +51,10 @@ class Jinja(Template):
     @property
     def stops(self) -> list[str]:
         """What ends the answer of the shortest conversation."""
-        spans = self.spans([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], {})
-        return [span.text for span in spans if span.special and span.scored][-1:]
+        return [span.text for span in self._shortest() if span.special and span.scored][-1:]
+
+    def _shortest(self) -> list[Span]:
+        return self.spans([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], {})
 
     def for_tokenizer(self, tokenizer: "Tokenizer") -> Template:
         """With the tokenizer's template and special tokens where none were given, and the names of its roles."""
@@ -73,8 +75,10 @@ class Jinja(Template):
         made._variables = {f"{role}_token": name for role, name in tokenizer.roles.items()}
         return made
 
-    def program(self, bos: bool) -> str | None:
-        return self.template
+    def program(self, bos: str | None) -> str | None:
+        if bos is None or self.template is None or self._shortest()[0]._replace(scored=False) == Span(bos, True, False):
+            return self.template
+        return f"{{{{ bos_token }}}}{{# as in training #}}\n{self.template}"  # the line's end belongs to the remark
 
     def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
         if self.template is None or self.special is None:

@@ -36,13 +36,21 @@ def with_template(files: dict[str, str], template: str) -> dict[str, str]:
     return {**kept, "tokenizer_config.json": as_json({**settings, "chat_template": template})}
 
 
-def with_ends(files: dict[str, str], ends: list[int]) -> dict[str, str]:
-    """The files with ids at which generation ends, besides those that they name."""
-    generation = json.loads(files.get("generation_config.json", "{}"))
-    named = generation.get("eos_token_id") or []
-    named = named if isinstance(named, list) else [named]
-    together = list(dict.fromkeys([*named, *ends]))
-    return {**files, "generation_config.json": as_json({**generation, "eos_token_id": together})}
+def with_ends(files: dict[str, str], roles: dict[str, int | None], ends: list[int]) -> dict[str, str]:
+    """The files with ids at which generation ends, besides eos and those that they name.
+
+    Args:
+        files: Names and texts.
+        roles: Ids as config.json says them: beside a generation_config.json nobody looks for them there.
+        ends: Further ends.
+    """
+    said = {name: id for name, id in roles.items() if id is not None}
+    generation = {**said, **json.loads(files.get("generation_config.json", "{}"))}
+    named = generation.get("eos_token_id")
+    named = named if isinstance(named, list) else [] if named is None else [named]
+    eos = [] if roles["eos_token_id"] is None else [roles["eos_token_id"]]
+    generation["eos_token_id"] = list(dict.fromkeys([*named, *eos, *ends]))
+    return {**files, "generation_config.json": as_json(generation)}
 
 
 def as_json(content: Any) -> str:
