@@ -84,11 +84,19 @@ def test_how_a_document_is_read_does_not_move_it(
     documents: list[str], shares: tuple[float, float], by: SplitBy, most: int
 ) -> None:
     whole = [part.split for part in split(documents, shares, by)]
-    if by == "document":
-        assert [part.split for part in split(documents, shares, by, most) if part.opens] == whole
-    else:  # whatever stands beside it
+    assert [part.split for part in split(documents, shares, by, most) if part.opens] == whole
+    if by == "hash":  # whatever stands beside it
         alone = [split([document], shares, by)[0].split for document in documents]
         assert alone == whole
+
+
+@pytest.mark.parametrize("most", [100_000, 1 << 20, 1_500_000])
+def test_a_very_long_document_is_placed_by_its_beginning_and_read_in_passages(most: int) -> None:
+    documents = [f"{number} " * 1_200_000 for number in range(8)]
+    parts = split(documents, (0.4, 0.0), "hash", most)
+    assert [part.split for part in parts if part.opens] == [part.split for part in split(documents, (0.4, 0.0), "hash")]
+    assert max(len(text(part)) for part in parts) < (1 << 20) + most
+    assert "".join(map(text, parts)) == "".join(documents)
 
 
 def test_hashes_meet_the_fractions() -> None:

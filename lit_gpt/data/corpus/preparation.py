@@ -23,7 +23,7 @@ from lit_gpt.data.corpus.encoding import Encoder, read_shard
 from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
 from lit_gpt.data.corpus.learning import train_tokenizer
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets, shard_at, shards_in
-from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
+from lit_gpt.data.corpus.splits import HASHED, TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
 from lit_gpt.data.corpus.survey import Survey, staying, survey
 from lit_gpt.data.corpus.working_folder import (
     check_replaceable,
@@ -138,10 +138,11 @@ class Recipe:
         """What has to be equal for the ids to be equal, in parts that can be named when one has changed."""
         tokenizer: Any = self.tokenizer.fingerprint() if self.tokenizer.trained else self.tokenizer.configuration()
         by = resolve(self.split_by, surveys[""].documents)
+        hashed = {"hashed": HASHED} if by == "hash" else {}
         identity = {
             "version": VERSION,
             "text": {split: survey.fingerprint for split, survey in surveys.items()},
-            "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by},
+            "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by, **hashed},
             "form": self.form.configuration(),
             "filters": [one.configuration() for one in self.filters],
             "tokenizer": tokenizer,

@@ -15,6 +15,7 @@ SplitBy = Literal["position", "document", "hash"]
 TRAIN, VAL, TEST = "train", "val", "test"
 # Below this many documents, whole ones meet a fraction too badly.
 _MANY = 20
+HASHED = 1 << 20  # characters of a document, from its beginning, by which its hash is made
 
 
 class Part(NamedTuple):
@@ -61,8 +62,8 @@ def split_passages(
         shares: Fractions for validation and test.
         by: "position": the first part of all characters is for training, the next for validation, the last for
             testing; a document that lies across a border is cut. "document": whole documents, taken for each split
-            evenly through the text. "hash": whole documents, each by a hash of its own text (of its first passage, if
-            it is very long), so that it stays where it is when others come or go. None: by document from 20 documents
+            evenly through the text. "hash": whole documents, each by a hash of its own text (of its first million
+            characters), so that it stays where it is when others come or go. None: by document from 20 documents
             on, else by position.
         characters: Characters in all documents.
         count: Number of documents.
@@ -75,7 +76,7 @@ def split_passages(
     ways: dict[str, type[_Chooser]] = {"position": _ByPosition, "document": _ByDocument, "hash": _ByHash}
     choose = ways[by](shares, characters)
     split = TRAIN
-    for passage in passages:
+    for passage in _begun(passages) if by == "hash" else passages:
         if passage.begins:
             split = choose.split(passage)
         choose.taken(split, passage)
@@ -110,6 +111,24 @@ def _at_borders(passages: Iterable[Passage], shares: Fractions, characters: int)
                 part = passage._replace(content=text[at - start : stop - start], begins=begins, ends=ends)
                 yield Part(split, part, begins or split != last, ends or (stop == border and split != TEST))
                 at, last = stop, split
+
+
+def _begun(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """Passages of which each document's first holds all that is hashed, wherever a file was cut as it was read."""
+    first: Passage | None = None
+    parts, held = list[str](), 0
+    for passage in passages:
+        if passage.begins and not passage.ends:
+            first, parts, held = passage, [], 0
+        if first is None:
+            yield passage
+            continue
+        assert isinstance(passage.content, str)
+        parts.append(passage.content)
+        held += len(passage.content)
+        if passage.ends or held >= HASHED:
+            yield first._replace(content="".join(parts), ends=passage.ends)
+            first = None
 
 
 class _Chooser:
@@ -162,7 +181,8 @@ class _ByHash(_Chooser):
     """A number from 0 to 1 that a document's text alone decides."""
 
     def split(self, passage: Passage) -> str:
-        digest = hashlib.blake2b(bytes_of(passage.content), digest_size=8).digest()
+        content = passage.content[:HASHED] if isinstance(passage.content, str) else passage.content
+        digest = hashlib.blake2b(bytes_of(content), digest_size=8).digest()
         place = int.from_bytes(digest, "little") / 2**64
         if place < self.shares.val:
             return VAL
