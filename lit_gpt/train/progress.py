@@ -93,7 +93,7 @@ class Progress(Lean, ProgressBar):
         latest = self._metrics.latest if self._metrics is not None else {}
         if not self._enabled or trainer.state.fn != "fit" or trainer.sanity_checking or "val_loss" not in latest:
             return
-        names = [name for name in ("val_loss", "val_perplexity", "val_bpb") if name in latest]
+        names: list[str] = [name for name in ("val_loss", "val_perplexity", "val_bpb") if name in latest]
         names += [name for name in latest if name.startswith("val_loss/")]  # of further texts
         shown = "  ".join(f"{name} {latest[name]:.4f}" for name in names)
         self.say(f"step {trainer.global_step}  {shown}")
