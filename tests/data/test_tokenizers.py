@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, SentencePiece, Tiktoken, Tokenizer, WordPiece
-from lit_gpt.data.tokenizers.byte_level import cut
+from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
 from lit_gpt.data.tokenizers.patterns import PATTERNS
 from lit_gpt.errors import UserError
 
@@ -131,6 +132,18 @@ def test_texts_without_spaces_can_be_cut() -> None:
     for tokenizer in BY_PATTERN.values():
         parts = list(cut("道可道，非常道；名可名、非常名。" * 4000, tokenizer.place))  # type: ignore[arg-type]
         assert len(parts) == 4 and {part[0] for part in parts[1:]} <= set("，；、。")
+
+
+def test_what_is_learnt_from_has_no_word_of_thousands_of_characters() -> None:
+    text = " ".join(TEXTS) + "=" * 30_000 + "0123456789abcdef" * 4000 + "\n" * 20_000 + "and so on. " * 1000
+    parts = list(without_long_words(text))
+    assert "".join(parts) == text
+    assert max(len(word) for part in parts for word in re.findall(r"\w+|\s+|[^\w\s]+", part)) < 5000
+    assert list(without_long_words("Words, as they are.\n" * 5000)) == ["Words, as they are.\n" * 5000]
+    assert list(without_long_words("")) == [""]
+    for tokenizer in (BPE(vocab_size=300), WordPiece(vocab_size=300)):
+        tokenizer.train(["acgt" * 1_000_000])  # would take hours
+        assert tokenizer.trained
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

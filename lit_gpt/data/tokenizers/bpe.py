@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lit_gpt.data.tokenizers.added import bytes_of_tokens, refuse_ordinary_words, taught, with_added
-from lit_gpt.data.tokenizers.byte_level import cut
+from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
 from lit_gpt.data.tokenizers.hub_form import files
 from lit_gpt.data.tokenizers.in_parts import ids_in_parts
 from lit_gpt.data.tokenizers.patterns import PATTERNS, PatternName
@@ -89,7 +89,8 @@ class BPE(Tokenizer):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        inner.train_from_iterator((part for text in texts for part in cut(text, self._words.place)), trainer)
+        parts = (part for text in texts for words in cut(text, self._words.place) for part in without_long_words(words))
+        inner.train_from_iterator(parts, trainer)
         refuse_ordinary_words(inner, self._special_texts())
         self._restore({**self._learnt, "json": inner.to_str()})
 

@@ -78,7 +78,7 @@ class WordPiece(Tokenizer):
         from tokenizers import Tokenizer as Inner
         from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-        from lit_gpt.data.tokenizers.byte_level import cut
+        from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
 
         inner = Inner(models.WordPiece(unk_token=self._special_tokens["unk"], continuing_subword_prefix=_CONTINUED))
         if self._arguments["normalize"]:
@@ -91,7 +91,8 @@ class WordPiece(Tokenizer):
             continuing_subword_prefix=_CONTINUED,
             show_progress=False,
         )
-        inner.train_from_iterator((part for text in texts for part in cut(text, self.place)), trainer)
+        parts = (part for text in texts for words in cut(text, self.place) for part in without_long_words(words))
+        inner.train_from_iterator(parts, trainer)
         self._restore({"json": inner.to_str()})
 
     def encode(self, text: str) -> list[int]:
