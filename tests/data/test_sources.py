@@ -73,6 +73,9 @@ def test_folders_and_globs_without_text_are_refused(tmp_path: Path) -> None:
             list(TextFiles(paths))
     with pytest.raises(UserError, match="empty list"):
         list(TextFiles([]))
+    for nothing in ("", [str(tmp_path), ""]):  # not the folder that this runs in
+        with pytest.raises(UserError, match="paths of TextFiles holds an empty name"):
+            list(TextFiles(nothing))
     with pytest.raises(UserError, match="separator"):
         TextFiles("x", separator="")
 

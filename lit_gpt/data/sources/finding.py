@@ -31,6 +31,8 @@ def find_files(paths: str | list[str], owner: str, endings: tuple[str, ...] | No
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not given:
         raise UserError(f"paths of {owner} is an empty list; give a file, a folder or a glob")
+    if "" in given:  # a shell's variable that is not set; as a path it would be the folder that this runs in
+        raise UserError(f"paths of {owner} holds an empty name; give a file, a folder or a glob, . for this folder")
     return list(dict.fromkeys(path for name in given for path in _expand(os.path.expanduser(name), endings)))
 
 
