@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from lit_gpt.commands import stats_figures
 from lit_gpt.commands.parser import Parser
-from lit_gpt.commands.stats_figures import readable
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -269,6 +268,8 @@ def _overlap(found: dict[str, "Statistics"]) -> "Table":
 
 
 def _coverage(prepared: "Prepared", one: "Statistics") -> "Table":
+    from lit_gpt.data.tokenizers.readable import readable
+
     table = _table("", "ids", "share", "", left=(0, 3))
     size, never = len(one.counts), unused(prepared, one)
     lines = [(f"make up {share:.0%} of the tokens", one.ids_for(share)) for share in SHARES]
@@ -304,6 +305,8 @@ def _common(one: "Statistics", top: int, least: bool = False) -> list[int]:
 
 
 def _ids(prepared: "Prepared", one: "Statistics", ids: list[int]) -> "Table":
+    from lit_gpt.data.tokenizers.readable import readable
+
     table = _table("token", "id", "count", "share", "", left=(0, 4))
     most = int(one.counts[ids].max()) if ids else 1
     for id in ids:
@@ -314,6 +317,8 @@ def _ids(prepared: "Prepared", one: "Statistics", ids: list[int]) -> "Table":
 
 
 def _rare(prepared: "Prepared", one: "Statistics", ids: list[int]) -> "Table":
+    from lit_gpt.data.tokenizers.readable import readable
+
     table = _table("token", "id", "count")
     for id in ids:
         table.add_row(readable(prepared.tokenizer, id), str(id), f"{int(one.counts[id]):,}")

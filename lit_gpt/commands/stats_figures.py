@@ -87,14 +87,6 @@ def log(figures: dict[str, Any], found: dict[str, "Statistics"], tables: dict[st
                 )  # fmt: skip
 
 
-def readable(tokenizer: "Tokenizer", id: int) -> str:
-    """A token as Python writes its text, or its bytes where they are no whole characters; a special one by its name."""
-    name = tokenizer.token(id)
-    if id in tokenizer.special_ids:
-        return name
-    return repr(tokenizer._piece(id)) if "\ufffd" in name else repr(name)
-
-
 def _zipf(axes: Any, found: dict[str, "Statistics"]) -> None:
     import numpy as np
 
@@ -137,6 +129,8 @@ def _common(axes: Any, one: "Statistics", tokenizer: "Tokenizer", top: int) -> N
 def _drawable(tokenizer: "Tokenizer", id: int) -> str:
     """A token's text, or its id where the font lacks a character of it."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    from lit_gpt.data.tokenizers.readable import readable
 
     shown = readable(tokenizer, id)
     font = get_font(findfont(FontProperties()))

@@ -161,9 +161,10 @@ def _out(argv: list[str]) -> tuple[list[str], Path]:
 def encode(argv: list[str]) -> int:
     """Prints the ids of a text, one token a line, or all in one line."""
     from lit_gpt.commands.generate import read_prompt
+    from lit_gpt.data.tokenizers.readable import readable
 
     made = _parser("encode", "Text to ids: one token a line, a summary on standard error.")
-    made.add_argument("text", nargs="?", default="-", help="what to encode; - or nothing reads standard input")
+    made.add_argument("text", nargs="?", default="-", help="what to encode; - or none: standard input is read")
     made.add_argument("--ids", action="store_true", help="print the ids alone, in one line, as decode takes them")
     arguments = made.parse_intermixed_args(argv)
     tokenizer = _load(arguments.tokenizer)
@@ -177,7 +178,7 @@ def encode(argv: list[str]) -> int:
         return 0
     width = len(str(max(ids, default=0)))
     for id in ids:
-        print(f"{id:>{width}}  {_shown(tokenizer, id)}")
+        print(f"{id:>{width}}  {readable(tokenizer, id)}")
     size = len(text.encode())
     ratio = f", {size / len(ids):.2f} bytes a token" if ids else ""
     print(f"{len(ids):,} tokens, {len(text):,} characters, {size:,} bytes{ratio}", file=sys.stderr)
@@ -187,7 +188,7 @@ def encode(argv: list[str]) -> int:
 def decode(argv: list[str]) -> int:
     """Prints the text of ids, and nothing else."""
     made = _parser("decode", "Ids to text, and nothing else; special tokens are left out.")
-    made.add_argument("ids", nargs="*", metavar="ID", help="what to decode; nothing reads standard input")
+    made.add_argument("ids", nargs="*", metavar="ID", help="what to decode; without any, standard input is read")
     arguments = made.parse_intermixed_args(argv)
     tokenizer = _load(arguments.tokenizer)
     words = arguments.ids or sys.stdin.read().split()
@@ -199,17 +200,6 @@ def decode(argv: list[str]) -> int:
         sys.stdout.reconfigure(encoding="utf-8", newline="")  # the text's own bytes, whatever the machine's locale
     sys.stdout.write(text + ("\n" if sys.stdout.isatty() else ""))
     return 0
-
-
-def _shown(tokenizer: "Tokenizer", id: int) -> str:
-    """A token as it stands in a table: a special one by its name, another as a Python string."""
-    if id in tokenizer.special_ids:
-        return tokenizer.token(id)
-    piece: bytes = tokenizer._piece(id)
-    try:
-        return repr(piece.decode("utf-8"))
-    except UnicodeDecodeError:  # a part of a character
-        return repr(piece)
 
 
 # -- stats -------------------------------------------------------------------------------------------------------------
@@ -273,6 +263,8 @@ def _named(word: str) -> tuple[str, str]:
 def _facts(tokenizer: "Tokenizer", found: dict[str, "Counts"], top: int) -> dict[str, Any]:
     import numpy as np
 
+    from lit_gpt.data.tokenizers.readable import readable
+
     frequencies = np.sum([one.frequencies for one in found.values()], axis=0)
     order = (-frequencies).argsort(kind="stable")[:top].tolist()
     plain = (id for id in range(tokenizer.vocab_size) if id not in tokenizer.special_ids)
@@ -290,13 +282,17 @@ def _facts(tokenizer: "Tokenizer", found: dict[str, "Counts"], top: int) -> dict
             for name, one in found.items()
         },
         "most_common": [
-            {"id": id, "token": _shown(tokenizer, id), "count": int(frequencies[id])} for id in order if frequencies[id]
+            {"id": id, "token": readable(tokenizer, id), "count": int(frequencies[id])}
+            for id in order
+            if frequencies[id]
         ],
         "unused": [id for id in plain if not frequencies[id]],
     }
 
 
 def _report(tokenizer: "Tokenizer", facts: dict[str, Any]) -> Iterator[str]:
+    from lit_gpt.data.tokenizers.readable import readable
+
     yield f"{facts['tokenizer']} of {facts['vocab_size']:,} ids"
     yield ""
     head = ("text", "bytes", "tokens", "bytes/token", "characters/token", "tokens/word", "unk")
@@ -316,7 +312,7 @@ def _report(tokenizer: "Tokenizer", facts: dict[str, Any]) -> Iterator[str]:
     yield from _table(rows, left=0, last_left=True)
     yield ""
     unused = facts["unused"]
-    some = ", ".join(f"{id} {_shown(tokenizer, id)}" for id in unused[:_UNUSED])
+    some = ", ".join(f"{id} {readable(tokenizer, id)}" for id in unused[:_UNUSED])
     more = ", ..." if len(unused) > _UNUSED else ""
     share = len(unused) / max(facts["vocab_size"], 1)
     yield f"unused ids: {len(unused):,} ({share:.1%}){f': {some}{more}' if some else ''}"

@@ -10,12 +10,12 @@ import yaml
 
 from lit_gpt.__main__ import main
 from lit_gpt.commands.stats import bar, markdown
-from lit_gpt.commands.stats_figures import readable
 from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
 from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.text_files import TextFiles
 from lit_gpt.data.tokenizers.byte_and_char import Byte, Char
+from lit_gpt.data.tokenizers.readable import readable
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 

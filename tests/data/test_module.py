@@ -266,6 +266,16 @@ def test_a_described_batch_shows_text_targets_and_what_is_not_scored(text: Path)
     assert f"{start[0]!r} -> {start[1]!r}" in shown and "not scored" in shown
 
 
+def test_a_described_batch_is_read_where_a_character_is_several_tokens(tmp_path: Path) -> None:
+    (tmp_path / "zh.txt").write_text("\u5149\u6708" * 200, encoding="utf-8")
+    shown = data(tmp_path / "zh.txt", tokenizer=Byte, order=Sequential, context=12).describe_batch(1)
+    assert (
+        "'\u5149\u6708\u5149\u6708'" in shown
+        and "b'\\xe5' -> b'\\x85'" in shown
+        and "\ufffd" not in shown.split("targets")[0]
+    )
+
+
 def test_the_standard_library_through_bpe_reads_as_python() -> None:
     library = TokenData(StandardLibrary(limit=150_000), lambda: BPE(vocab_size=600), context=32, batch_size=2)
     library.setup()
