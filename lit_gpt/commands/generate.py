@@ -20,6 +20,7 @@ EXAMPLE = """example:
   lit-gpt generate runs/quickstart --prompt_file draft.txt --stop $'\\n\\n' > continuation.txt
   lit-gpt generate runs/translator --record '{"source": "Good morning"}' --temperature 0
   lit-gpt generate runs/assistant --chat "What is a prime number?"
+  lit-gpt generate runs/bilingual --tag '<|zh|>'
 
 A record is laid out as those were that the run was trained on (data.form); nothing in it is taken for a special token.
 The prompt and the text go to standard output, the summary to standard error."""
@@ -44,6 +45,10 @@ def parser() -> Parser:
         help="a record without its answer, for a run trained on such; - reads it from standard input",
     )  # fmt: skip
     text.add_argument("--chat", metavar="TEXT", help="what a user says, for a run trained on conversations")
+    add(
+        "--tag", action="append", default=[], metavar="TOKEN",
+        help="special token ahead of it all, such as <|en|> of a Mixture with tags; may be given several times",
+    )  # fmt: skip
     add("--max_new_tokens", type=int, default=200, metavar="N", help="tokens at most (default: 200)")
     add(
         "--temperature", type=float, default=0.8, metavar="X",
@@ -87,11 +92,17 @@ def main(argv: list[str]) -> int:
     if asks:
         form, record, bos = asking(form, tokenizer, given, arguments.run)
         text = "".join(span.text for span in form.question(record))
-    elif told := hint(form):
-        print(told, file=sys.stderr)
+    else:
+        for told in (hint(form), spelled(tokenizer, prompt)):
+            if told:
+                print(told, file=sys.stderr)
     writer = Writer(net, tokenizer, form)
+    ids = writer.question(record, bos) if asks else writer.encode(prompt)
+    if arguments.tag:
+        nothing = not asks and not prompt and not tokenizer.starts_with_bos
+        ids = tagged([] if nothing else ids, arguments.tag, tokenizer)
     steps = writer.stream_batch(
-        [writer.question(record, bos) if asks else prompt] * arguments.samples,
+        [ids] * arguments.samples,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
@@ -164,6 +175,28 @@ def hint(form: Any) -> str | None:
     way = '--chat "..."' if isinstance(form, Chat) else f"--record {shlex.quote(json.dumps(form.example))}"
     kind = type(form).__name__
     return f"trained on records of {kind}: the prompt is taken as it stands; {way} lays it out as they were"
+
+
+def tagged(ids: list[int], names: list[str], tokenizer: Any) -> list[int]:
+    """Return the ids with special tokens ahead, behind BOS alone, as documents of a source with a tag begin.
+
+    Raises:
+        UserError: a name that is no special token.
+    """
+    special = {tokenizer.token(id): id for id in sorted(tokenizer.special_ids)}
+    for name in names:
+        if name not in special:
+            raise UserError(f"--tag {name!r} is no special token of this run; it has {', '.join(special) or 'none'}")
+    behind = 1 if tokenizer.bos is not None and ids[:1] == [tokenizer.bos] else 0
+    return [*ids[:behind], *(special[name] for name in names), *ids[behind:]]
+
+
+def spelled(tokenizer: Any, prompt: str) -> str | None:
+    """Return the line for whoever spells a special token in a prompt, where it is text as in a text to train on."""
+    for name in (tokenizer.token(id) for id in sorted(tokenizer.special_ids)):
+        if name and name in prompt:
+            return f"{name} in the prompt is taken as text; --tag {shlex.quote(name)} puts the special token ahead"
+    return None
 
 
 def _read(file: str | None, stdin: IO[str]) -> str:

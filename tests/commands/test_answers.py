@@ -64,6 +64,25 @@ def test_plain_text_for_a_run_of_records_is_taken_and_the_other_way_named(form: 
     assert shown.out.startswith("moon") and way in shown.err and ("lays it out" in shown.err) == bool(way)
 
 
+def test_a_tag_begins_as_the_documents_behind_it_do(capfd: Any) -> None:
+    for name in "ab":
+        Path(f"{name}.txt").write_text(f"{name * 30}\n\n" * 40)
+    files = {
+        name: {"class_path": "TextFiles", "init_args": {"paths": f"{name}.txt", "separator": "\n\n"}} for name in "ab"
+    }
+    mixture = {"class_path": "Mixture", "init_args": {"sources": files, "tags": {name: f"<|{name}|>" for name in "ab"}}}
+    Path("two.yaml").write_text(json.dumps({"data": {"source": mixture, "tokenizer": "Byte", "rows": "Packed"}}))
+    fit("--config=two.yaml", *NET, "--trainer.max_steps=40", "--name=two")
+    for name in "ab":
+        asked = ["runs/two", "--tag", f"<|{name}|>", "--max_new_tokens", "8"]
+        assert answers(capfd, *asked) == f"{name * 8}\n"
+        assert answers(capfd, *asked, "--prompt", name) == f"{name * 9}\n"
+    assert main(["generate", "runs/two", "--prompt", "<|a|>", "--max_new_tokens", "1"]) == 0
+    assert "<|a|> in the prompt is taken as text; --tag '<|a|>' puts" in capfd.readouterr().err
+    assert main(["generate", "runs/two", "--tag", "<|c|>"]) == 2
+    assert "--tag '<|c|>' is no special token of this run; it has <|a|>, <|b|>" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["Byte", "BPE"])
 def test_a_conversation_with_a_net_that_was_trained_on_plain_text(tokenizer: str, text_file: Path, capfd: Any) -> None:
