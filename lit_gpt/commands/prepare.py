@@ -31,7 +31,11 @@ def main(argv: list[str]) -> int:
     typed = Typed(words)
     data = data_of(typed)
     data.engine = _engine(own["engine"], own["workers"])
-    data.setup()
+    try:
+        data.setup()
+    except KeyboardInterrupt:
+        print("\nstopped: the same command again goes on where it was", file=sys.stderr)
+        raise
     if own["verify"]:
         data.prepared.verify()
     print("\n".join(report(data)))

@@ -67,6 +67,24 @@ def test_a_checkpoint_to_start_from_gives_tokenizer_and_context(
     assert "Byte: 256 ids" in shown.out and "windows of 8," in shown.out and not shown.err
 
 
+def test_ctrl_c_says_how_to_go_on(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lit_gpt.data.corpus.encoding import Encoder
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["prepare", "--data.source.paths", str(text), "--data.tokenizer", "Char"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode", interrupted)
+        assert main(words) == 130
+    said = capsys.readouterr().err
+    assert said.endswith("\nstopped: the same command again goes on where it was\n")
+    assert main(words) == 0
+    assert "going on with what was prepared before it was stopped" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
