@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import BPE, Byte, Char, FillInTheMiddle, Mixture, TextFiles, Tokenizer, Windows
+from lit_gpt.data import BPE, Byte, Char, ExactDuplicates, FillInTheMiddle, Mixture, TextFiles, Tokenizer, Windows
 from lit_gpt.data.corpus.preparation import Prepared, Recipe, cache_folder, prepare
 from lit_gpt.data.corpus.splits import Fractions, SplitBy
 from lit_gpt.errors import UserError
@@ -179,6 +179,18 @@ def test_documents_that_come_again_stay_in_one_split(tmp_path: Path) -> None:
         for corpus in prepared.corpora.values()
     ]
     assert len(texts[0] | texts[1]) == 210 and not texts[0] & texts[1]
+
+
+def test_shares_that_a_filter_undoes_are_not_said_to_hold(tmp_path: Path) -> None:
+    for name, count in (("small", 10), ("large", 200)):
+        (tmp_path / name).write_text("\n".join(f"{name} text of number {number}" for number in range(count)))
+    sources = {name: lambda name=name: TextFiles(str(tmp_path / name), "\n") for name in ("small", "large")}
+    mixture = Mixture(sources, weights={"small": 0.5, "large": 0.5})
+    plain = prepare(Recipe(mixture, Byte(), Fractions(0.3, 0.0)))
+    once = prepare(Recipe(mixture, Byte(), Fractions(0.3, 0.0), filters=[ExactDuplicates()]))
+    assert sum(corpus.documents for corpus in once.corpora.values()) == 210
+    assert "one against duplicates leaves out what is read again" in once.manifest["notes"][-1]
+    assert not any("duplicates" in note for note in plain.manifest["notes"])
 
 
 @given(

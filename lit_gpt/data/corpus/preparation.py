@@ -258,10 +258,20 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "dropped": {split: found.dropped for split, found in surveys.items() if found.dropped},
         "dropped_characters": sum(found.dropped_characters for found in surveys.values()),
         "cut": pieces.forced,
-        "notes": [note for source in (recipe.source, *recipe.own_texts().values()) for note in source.notes()],
+        "notes": _notes(recipe, surveys[""]),
     }
     write_json(working / "new" / "manifest.json", content)
     sync_folder(working / "new")
+
+
+def _notes(recipe: Recipe, main: Survey) -> list[str]:
+    """What the sources say of their reading, and what filters make of it."""
+    notes = [note for source in (recipe.source, *recipe.own_texts().values()) for note in source.notes()]
+    if recipe.filters and main.dropped and recipe.source.repeats:
+        notes.append(
+            "shares are of what was read, before filters: one against duplicates leaves out what is read again"
+        )
+    return notes
 
 
 def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Tokenizer:
