@@ -68,6 +68,8 @@ def is_mistake(error: BaseException) -> bool:
         kinds += (lightning.MisconfigurationException,)
     if type(error) is ValueError and not _was_raised(error):
         return False
+    if isinstance(error, NotImplementedError):
+        return _unwritten(error) is not None
     return isinstance(error, kinds) and not isinstance(error, (UnicodeEncodeError, BrokenPipeError))
 
 
@@ -79,8 +81,19 @@ def _was_raised(error: BaseException) -> bool:
     return not line or line.startswith("raise")
 
 
+def _unwritten(error: BaseException) -> str | None:
+    """What a class lacks that was named where a whole one is wanted: the base of a seat, or a half of the user's."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    owner = frame.f_locals.get("self")
+    if owner is None or error.args or not str(frame.f_globals.get("__name__")).startswith("lit_gpt."):
+        return None
+    return f"{type(owner).__name__} has no {frame.f_code.co_name}; write it in a subclass, or name another class"
+
+
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
+    if isinstance(error, NotImplementedError):
+        return _unwritten(error) or str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'file'}: {error.strerror}{WHAT_WOULD_DO.get(type(error), '')}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -311,7 +311,7 @@ class CLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:  # the parser wraps what the data says of itself into what it was doing
-            if isinstance(error.__cause__, ValueError | OSError) and "compute_fn" in str(error):
+            if error.__cause__ is not None and "compute_fn" in str(error):
                 raise error.__cause__ from None
             raise
 

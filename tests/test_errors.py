@@ -96,6 +96,8 @@ MISTAKES = {
     "fit --data.source.paths words.txt --data.tokenizer Byte --data.val_fraction 0": "no validation text",
     "fit --data.source.paths words.txt --data.tokenizer Char --sample.prompt é": "sample: the prompt cannot be encoded",
     "fit --data.source.paths words.txt --data.tokenizer Byte --sample.top_k 0": "sample: top_k is 0; give",
+    "fit --data.source.paths words.txt --data.form Form": "Form has no spans; write it in a subclass",
+    "fit --data.source Source": "Source has no passages; write it in a subclass",
     "fit --resume --name gone": "nothing to resume",
     "fit --resume": "--resume needs the run",
     "fit --resume maybe --name a": "--resume takes nothing or `auto`, got 'maybe'",
@@ -213,6 +215,15 @@ def test_an_error_of_the_program_keeps_its_traceback(
     monkeypatch.setattr("lit_gpt.__main__.find", lambda name: broken)
     with pytest.raises(kind):
         main(["fit"])
+
+
+def test_a_fault_in_a_class_of_the_users_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_source.py").write_text(
+        "from lit_gpt.data import Source\n\n\nclass Broken(Source):\n    def passages(self):\n        yield {}['text']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyError, match="text"):
+        main(["fit", "--data.source=broken_source.Broken", "--data.tokenizer=Byte"])
 
 
 def test_exit_codes_of_a_stopped_run_go_through(
