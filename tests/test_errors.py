@@ -219,7 +219,7 @@ def test_an_error_of_the_program_keeps_its_traceback(
 
 def test_a_fault_in_a_class_of_the_users_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_source.py").write_text(
-        "from lit_gpt.data import Source\n\n\nclass Broken(Source):\n    def passages(self):\n        yield {}['text']\n"
+        "from lit_gpt.data import Source\n\n\nclass Broken(Source):\n    def __iter__(self):\n        yield {}['text']\n"
     )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyError, match="text"):
