@@ -218,9 +218,8 @@ def test_an_error_of_the_program_keeps_its_traceback(
 
 
 def test_a_fault_in_a_class_of_the_users_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_source.py").write_text(
-        "from lit_gpt.data import Source\n\n\nclass Broken(Source):\n    def __iter__(self):\n        yield {}['text']\n"
-    )
+    code = "from lit_gpt.data import Source\nclass Broken(Source):\n    def __iter__(self):\n        yield {}['text']\n"
+    (tmp_path / "broken_source.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyError, match="text"):
         main(["fit", "--data.source=broken_source.Broken", "--data.tokenizer=Byte"])
