@@ -57,7 +57,7 @@ def test_what_a_record_says_is_never_taken_for_a_gap(record: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({"instruction": "Add."}, "there is no field 'output'; there are 'instruction'"),
+        ({"instruction": "Add."}, "there is no field 'output'; there are 'instruction'; which are read"),
         ({**TASK, "output": "  "}, "field 'output' is empty; there is no answer to learn"),
         ({**TASK, "output": None}, "field 'output' is null"),
         ({**TASK, "output": ["5"]}, "field 'output' is a list, not a text"),

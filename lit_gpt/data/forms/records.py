@@ -235,7 +235,8 @@ def field_of(record: dict[str, Any], name: str) -> Any:
         UserError: the record has none of that name, or null.
     """
     if name not in record:
-        raise UserError(f"there is no field {name!r}; there are {', '.join(map(repr, record)) or 'none'}")
+        there = ", ".join(map(repr, record)) or "none"
+        raise UserError(f"there is no field {name!r}; there are {there}; which are read is said by data.form")
     if record[name] is None:
         raise UserError(f"field {name!r} is null; give a value, or leave the record out")
     return record[name]

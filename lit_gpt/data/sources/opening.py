@@ -42,7 +42,7 @@ def byte_blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
         raise UserError(f"{path} may not be read by this user; change its permissions") from None
     except EOFError:
         raise UserError(
-            f"{path} is torn: it ends within its compressed text, after byte {done} of that; get the file again"
+            f"{path} is torn: it ends within its compressed text (at least {done} bytes unpack); get the file again"
         ) from None
     except _damages(path) as fault:
         # A failing disk has a number; what a decompressor finds has none.
