@@ -63,7 +63,8 @@ def report(data: Any) -> Iterator[str]:
     rows = data.rows("train")
     kind = {"Windows": "windows", "Packed": "packed rows"}.get(type(rows).__name__, "rows")
     size = "" if data.order.whole_batches else f" of {data.batch_size}"
-    yield f"  {'epoch':10} {len(rows):,} {kind} of {data.context}, {batches:,} batches{size}"
+    plural = "" if batches == 1 else "es"
+    yield f"  {'epoch':10} {len(rows):,} {kind} of {data.context}, {batches:,} batch{plural}{size}"
     yield from (f"  {'rows':10} {line}" for line in data.notes())
 
 

@@ -35,8 +35,10 @@ def test_bytes_of_records_are_those_that_are_learnt(text: Path, capsys: pytest.C
     file.write_text("".join(f'{{"source": "number {n}", "target": "{n:03}"}}\n' for n in range(40)))
     words = ["--data.source", "JsonLines", "--data.source.paths", str(file), "--data.source.field", "null"]
     words += ["--data.form", "Seq2Seq", "--data.rows", "Prompts", "--data.tokenizer", "Byte", "--data.context", "32"]
-    assert main(["prepare", *words]) == 0
-    assert "108 bytes of it learnt" in capsys.readouterr().out  # three of each of 36 documents
+    assert main(["prepare", *words, "--data.batch_size", "64"]) == 0
+    shown = capsys.readouterr().out
+    assert "108 bytes of it learnt" in shown  # three of each of 36 documents
+    assert "36 rows of 32, 1 batch of 64" in shown
 
 
 def test_a_config_gives_its_data_section_and_the_nets_context(
