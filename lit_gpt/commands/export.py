@@ -51,7 +51,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code."""
     arguments = parser().parse_args(argv)
-    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]?B", arguments.max_shard_size):
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", arguments.max_shard_size):
         raise UserError(f"--max_shard_size is {arguments.max_shard_size!r}; give a size such as 5GB or 200MB")
     out = Path(arguments.out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -89,7 +89,8 @@ def main(argv: list[str]) -> int:
     staged = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
     try:
         staged.mkdir(parents=True)
-        with Progress("exporting", sum(one.nbytes for one in weights.values()), "bytes") as progress:
+        each = weights["embedding.weight"].dtype.itemsize  # cast, where it is
+        with Progress("exporting", sum(one.numel() for one in weights.values()) * each, "bytes") as progress:
             write_folder(
                 staged, family, config, net["init_args"], weights, files, ids(tokenizer),
                 arguments.max_shard_size, progress.advance,

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.cli import build
+from lit_gpt.data.progress import Progress
 from lit_gpt.generate.writer import Writer
 
 TINY = [
@@ -139,8 +140,17 @@ def test_a_family_that_brings_its_own_tokenizer_is_refused(
     )
 
 
-def test_options(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options(
+    tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trained(LLAMA, tmp_path, text_file)
+    shown: list[Progress] = []
+
+    def seen(progress: Progress) -> Progress:
+        shown.append(progress)
+        return progress
+
+    monkeypatch.setattr(Progress, "__enter__", seen)
 
     def export(*words: Any) -> tuple[int, str]:
         capsys.readouterr()
@@ -148,6 +158,7 @@ def test_options(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[
         return code, capsys.readouterr().err
 
     assert export("--dtype", "bfloat16", "--max_shard_size", "20KB")[0] == 0
+    assert [progress.done for progress in shown] == [progress.total for progress in shown] != []
     out = tmp_path / "out4"
     index = json.loads((out / "model.safetensors.index.json").read_text())
     shards = sorted(set(index["weight_map"].values()))
@@ -172,7 +183,8 @@ def test_options(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[
     assert "did you mean" not in export("--family", "FalconForCausalLM")[1]
     printed = export("--family", "GPTNeoXForCausalLM")[1]
     assert "feedforward is SwiGLU, there MLP" in printed and "activation" not in printed
-    assert "give a size such as 5GB" in export("--max_shard_size", "many")[1]
+    for size in ("many", "1B", "GB"):
+        assert "give a size such as 5GB" in export("--max_shard_size", size)[1]
     (tmp_path / "out0").mkdir()
     (tmp_path / "out0" / "mine").touch()
     code, printed = export()
