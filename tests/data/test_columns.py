@@ -1,5 +1,6 @@
 """Columns: what is read is what was written, or it is not given out."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_gpt.data.corpus import columns
 from lit_gpt.data.corpus.columns import BLOCK, Column, ColumnWriter
 from lit_gpt.errors import UserError
 
@@ -64,3 +66,16 @@ def test_checksums_of_another_file_are_refused(tmp_path: Path) -> None:
         file.write(bytes(BLOCK))
     with pytest.raises(UserError, match="holds 2 checksums instead of 3"):
         Column(tmp_path / "ids.bin", np.dtype("<u2"))
+
+
+def test_a_column_that_outlives_its_module_closes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a script a name of the module may be gone before the last column is."""
+    writer = ColumnWriter(tmp_path / "ids.bin", np.dtype("<u2"))
+    writer.write(np.arange(10))
+    writer.close()
+    column = Column(tmp_path / "ids.bin", np.dtype("<u2"))
+    monkeypatch.setattr(columns, "os", None)
+    column.__del__()
+    with pytest.raises(OSError):
+        os.fstat(column._file)
+    del column._file

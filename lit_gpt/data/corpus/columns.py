@@ -47,9 +47,9 @@ class Column:
         # Read whole before the map is touched: through the map each of a block's pages would be a read of its own.
         self._file = os.open(path, os.O_RDONLY)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Any = os.close) -> None:  # bound: at the end of a script `os` may be gone already
         if hasattr(self, "_file"):
-            os.close(self._file)
+            close(self._file)
 
     def __len__(self) -> int:
         return len(self._view)
