@@ -6,6 +6,7 @@ A command's module is imported only when it is run, so that `lit-gpt --help` nee
 import ast
 import linecache
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lit_gpt.errors import UserError
 
+_TOO_MUCH = re.compile(r"[Tt]ried to allocate [\d.]+ \w+")  # of a CPU and of a GPU
 FIRST = ("fit", "validate", "test", "generate")  # the order of the table; the rest follows by name
 MISTAKE, INTERRUPTED = 2, 130
 WHAT_WOULD_DO = {
@@ -70,6 +72,8 @@ def is_mistake(error: BaseException) -> bool:
         return False
     if isinstance(error, NotImplementedError):
         return _unwritten(error) is not None
+    if _wanted_memory(error):
+        return True
     return isinstance(error, kinds) and not isinstance(error, (UnicodeEncodeError, BrokenPipeError))
 
 
@@ -90,10 +94,18 @@ def _unwritten(error: BaseException) -> str | None:
     return f"{type(owner).__name__} has no {frame.f_code.co_name}; write it in a subclass, or name another class"
 
 
+def _wanted_memory(error: BaseException) -> str | None:
+    """What the device would not give, in torch's words."""
+    said = _TOO_MUCH.search(str(error)) if isinstance(error, RuntimeError) else None
+    return said[0] if said else None
+
+
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
     if isinstance(error, NotImplementedError):
         return _unwritten(error) or str(error)
+    if wanted := _wanted_memory(error):
+        return f"out of memory ({wanted}); lower data.batch_size or data.context, or take a smaller net"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'file'}: {error.strerror}{WHAT_WOULD_DO.get(type(error), '')}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -24,6 +24,7 @@ _EXPECTED = re.compile(r"Expected (?:a|an) (?:<class '([\w.]+)'>|(\S[^\n]*?))\.?
 _ONE = re.compile(r"\n\s+- Type [^\n]* Expected an import path or a subclass spec, but got \[[^\n]*")  # not a list
 _WHOLE = re.compile(r"\n\s+Given value type: <class 'list'>\n\s+Given value: \[[^\n]*$")
 _HOLDER = re.compile(r"\. Got value: Namespace\(.*\)$", re.M)  # what the parser adds to the value that was typed
+_AMBIGUOUS = re.compile(r"ambiguous option: --([\w.]+)")
 _NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.+?)'?\)$", re.M)
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list"}
 _MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
@@ -68,6 +69,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         first = re.split(r"[.=]", inner[1])[0]
         known = [f"{path}.{name}" for name in _parameters(classes[-1])]
         return _unknown(f"{path}.{first}", known, argv, layers, classes[-1])
+    if ambiguous := _AMBIGUOUS.match(message):
+        return _unknown(ambiguous[1], _known(parser), argv, layers)
     if message.startswith("unrecognized arguments:") or "does not accept" in message or "not expected" in message:
         typed = message.removeprefix("unrecognized arguments:").split()
         word = typed[0] if message.startswith("unrecognized") else ""
@@ -130,7 +133,7 @@ def _unknown(
         inside = nearest(word, [*(one.rpartition(".")[2] for one in known), "class_path", "init_args"])
         near = inside if inside in ("class_path", "init_args") else f"{dashes}{parent}.{inside}" if inside else None
     else:
-        near = f"{dashes}{found}" if (found := nearest(key, known)) else None
+        near = f"{dashes}{found}" if (found := _like(key, known)) else None
     if takers := sorted(name for name, arguments in others.items() if word in arguments):
         return f"{text}; it is a key of {', '.join(takers)}"
     if near:
@@ -140,6 +143,16 @@ def _unknown(
         return f"{text}; did you mean {dashes}{parent}.{elsewhere}, a key of {', '.join(takers)}?"
     siblings = [one.removeprefix(parent + ".") for one in known if one.rpartition(".")[0] == parent]
     return f"{text}; there are {', '.join(sorted(siblings))}" if 0 < len(siblings) <= 30 else f"{text}; see --help"
+
+
+def _like(key: str, known: Sequence[str]) -> str | None:
+    """The key that is meant: where already what holds it is spelled otherwise, the rest may well be right."""
+    keys = [one for one in known if not one.endswith(".help")]
+    parent, _, word = key.rpartition(".")
+    holders = {one.rpartition(".")[0] for one in keys} | set(keys)
+    if parent and parent not in holders and (holder := nearest(parent, holders)):
+        return f"{holder}.{word}"
+    return nearest(key, keys)
 
 
 def _on_command_line(key: str, argv: Sequence[str]) -> bool:

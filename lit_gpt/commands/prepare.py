@@ -141,6 +141,7 @@ def data_of(typed: Typed) -> Any:
     from jsonargparse import ArgumentError, ArgumentParser
 
     from lit_gpt.data.module import TokenData
+    from lit_gpt.data.names import class_path
     from lit_gpt.lineage import Ancestor, packages
     from lit_gpt.mistakes import explain
     from lit_gpt.model import GPT
@@ -158,7 +159,7 @@ def data_of(typed: Typed) -> Any:
     # Written as the parser writes classes, so that arguments of a default class can be typed without naming it.
     classes = {name: a.default for name, a in arguments.items() if inspect.isclass(a.default) and name != "self"}
     classes = {name: cls for name, cls in classes.items() if cls is not inspect.Parameter.empty}
-    parser.set_defaults({f"data.{n}": {"class_path": f"{c.__module__}.{c.__qualname__}"} for n, c in classes.items()})
+    parser.set_defaults({f"data.{n}": {"class_path": class_path(c)} for n, c in classes.items()})
     try:
         config = parser.parse_args(_words_of_data(with_text_files(typed)))
     except (ArgumentError, TypeError, ValueError) as error:

@@ -77,7 +77,9 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         there = getattr(data, "train_tokens", None)
         if there:
             held = getattr(data, "val_tokens", 0)
-            yield "text", f"{there:,} training tokens ({total / there:.2f} epochs), {held:,} for validation"
+            batches = data.batches_per_epoch(trainer.world_size)  # not by tokens: rows may be padded
+            epochs = steps * trainer.accumulate_grad_batches / max(batches, 1)
+            yield "text", f"{there:,} training tokens ({epochs:.2f} epochs), {held:,} for validation"
         a_process = left * a_step // trainer.world_size
         seconds = cost.forecast_seconds(net, a_process, pl_module.device, str(trainer.precision), context)  # type: ignore[arg-type]
         yield "time", f"about {clock(seconds)} for {left:,} steps at the usual share of this device's peak"

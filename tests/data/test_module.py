@@ -148,6 +148,15 @@ def test_a_resume_with_another_batch_size_loses_nothing_of_its_epochs(
     assert rest.validated  # at an epoch's end, which the trainer finds by its number of batches
 
 
+def test_a_resume_past_a_new_limit_of_epochs_begins_the_next(text: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_epochs": 3, "limit_val_batches": 0}
+    trainer(tmp_path, callbacks=[SaveAt(tmp_path, {9})], **options).fit(Recorder(), datamodule=data(text))
+    rest, resumed = Recorder(), data(text)
+    limited = trainer(tmp_path, limit_train_batches=5, **options)
+    limited.fit(rest, datamodule=resumed, ckpt_path=tmp_path / "9.ckpt")
+    assert len(rest.seen) == 2 * 5 and resumed.position() == (limited.current_epoch, 0) == (3, 0)
+
+
 def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +167,9 @@ def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(
     capsys.readouterr()
     trainer(tmp_path, **{**options, "max_steps": 6}).fit(rest, datamodule=wider, ckpt_path=tmp_path / "5.ckpt")
     places, slot = wider.slots_per_epoch, 20 * wider.slots_per_epoch // 57
-    said = f"an epoch had 57 places in Shuffled, and has {places} in Shuffled: this one goes on after {slot} of them"
+    said = (
+        f"an epoch was 57 rows or batches in Shuffled and is {places} in Shuffled now; the one that was begun goes on"
+    )
     assert said in capsys.readouterr().err and places < 57
     expected = data(text, context=14)
     expected.consumed = slot

@@ -88,8 +88,8 @@ class Course:
         self._resumed = state["slot"]
         if (slots, order) == (pace.slots, pace.order) or not slot:
             return None
-        was, now = f"{slots:,} places in {order}", f"{pace.slots:,} in {pace.order}"
+        was, now = f"{slots:,} rows or batches in {order}", f"{pace.slots:,} in {pace.order}"
         return (
-            f"an epoch had {was}, and has {now}: this one goes on after {slot:,} of them, so in it some text comes"
-            " twice or not at all; later epochs are whole"
+            f"an epoch was {was} and is {now} now; the one that was begun goes on from the same share of it, so in it"
+            " some text comes twice or not at all; later epochs are whole"
         )
