@@ -348,9 +348,10 @@ class TokenData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Batches, from where training stands."""
-        done = self._course.done(self._pace())
+        pace = self._pace()
+        done = self._course.done(pace)
         if done is not None and self.trainer is not None:
-            set_batches_done(self.trainer, done)
+            set_batches_done(self.trainer, done, done == pace.batches)
         frozen = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         ordered = self._ordered()
         batches = RankBatches(ordered.epoch_size, self._slots, *self._ranks(), self.position(), frozen)

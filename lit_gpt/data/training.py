@@ -30,9 +30,18 @@ def limited_batches(whole: int, trainer: Any) -> int:
     return max(min(whole, limit) if isinstance(limit, int) else int(whole * limit), 1)
 
 
-def set_batches_done(trainer: Any, done: int) -> None:
-    """Tells a trainer that is within an epoch how many batches of it are done: it counted by another size of them."""
-    current = trainer.fit_loop.epoch_loop.batch_progress.current
-    more = done - current.processed if current.processed else 0
+def set_batches_done(trainer: Any, done: int, ended: bool) -> None:
+    """Tells a trainer that is within an epoch how many batches of it are done: it counted by another size of them.
+
+    Args:
+        trainer: That resumes.
+        done: Batches of this rank.
+        ended: They are all of the epoch.
+    """
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if not progress.current.processed:
+        return
+    more = done - progress.current.processed
     for name in ("ready", "started", "processed", "completed"):  # one that is behind the others stays so
-        setattr(current, name, getattr(current, name) + more)
+        setattr(progress.current, name, getattr(progress.current, name) + more)
+    progress.is_last_batch |= ended
