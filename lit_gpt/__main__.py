@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lit_gpt.errors import UserError
 
-_TOO_MUCH = re.compile(r"[Tt]ried to allocate [\d.]+ \w+")  # of a CPU and of a GPU
+_TOO_MUCH = re.compile(r"[Tt]ried to allocate [\d.]+ ?\w+")  # of a CPU and of a GPU
 FIRST = ("fit", "validate", "test", "generate")  # the order of the table; the rest follows by name
 MISTAKE, INTERRUPTED = 2, 130
 WHAT_WOULD_DO = {

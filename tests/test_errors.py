@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from lit_gpt.__main__ import main, one_line
 
@@ -226,6 +227,21 @@ def test_a_fault_in_a_class_of_the_users_keeps_its_traceback(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyError, match="text"):
         main(["fit", "--data.source=broken_source.Broken", "--data.tokenizer=Byte"])
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])
+def test_too_little_memory_is_told_in_one_line(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wants_too_much(argv: list[str]) -> int:
+        if kind is RuntimeError:
+            torch.empty(10**15)
+        raise kind("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 10.00 GiB")
+
+    monkeypatch.setattr("lit_gpt.__main__.find", lambda name: wants_too_much)
+    assert main(["fit"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "ried to allocate" in error and "lower data.batch_size" in error
 
 
 def test_exit_codes_of_a_stopped_run_go_through(
