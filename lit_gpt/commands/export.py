@@ -102,7 +102,9 @@ def main(argv: list[str]) -> int:
         shutil.rmtree(staged, ignore_errors=True)
     where = shlex.quote(str(out))
     print(f"{family.architecture}: {out}")
-    code = f'from transformers import pipeline; print(pipeline("text-generation", {json.dumps(str(out))})("Once"))'
+    start = [{"role": "user", "content": "How are you?"}] if isinstance(form, Chat) else "Once"
+    call = f'pipeline("text-generation", {json.dumps(str(out))})({json.dumps(start)})'
+    code = f"from transformers import pipeline; print({call})"
     print(f"next: python -c {shlex.quote(code)}")
     print(f"      lit-gpt import {where} --out runs/again")
     return 0
