@@ -4,25 +4,32 @@
 
 FOLDER holds text files; they are repeated (as links) to each size in GB. A BPE of 8192 ids is trained on them first, so
 that both sides encode alone: the bare loop calls `encode_batch_fast` on stretches of 16,384 characters and counts ids,
-with all cores, over the first 0.2 GB, before and after each `prepare` (the machine drifts, and the text repeats
-anyway); `prepare` is the whole command in a process of its own, from an empty cache, its two readings of the text, its
-files, checksums and fsyncs included. Memory is of the command and all its processes together: resident is the sum of
-the peaks that the kernel keeps for each (shared pages counted in each, and as if all peaks came at once, so at most
-this), proportional the largest sum with shared pages shared out, looked at every ten seconds. Looking costs time that
-only `prepare` would pay: 20 times a second it took a tenth of this machine.
+with all cores; `prepare` is the whole command in a process of its own, from an empty cache, its two readings of the
+text, its files, checksums and fsyncs included. A machine that is shared drifts by a tenth and more within minutes, so
+the two go in turns: each minute all processes of `prepare` are stopped (SIGSTOP), the bare loop encodes 0.03 GB, and
+they go on; the clock of `prepare` stands meanwhile.
+
+Memory is of the command and all its processes together: resident is the sum of the peaks that the kernel keeps for each
+(shared pages counted in each, and as if all peaks came at once, so at most this), proportional the largest sum with
+shared pages shared out, looked at every ten seconds. Looking costs time that only `prepare` would pay: 20 times a
+second it took a tenth of this machine.
 """
 
 import argparse
+import contextlib
+import functools
 import itertools
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 BARE = """
@@ -46,7 +53,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.5, 2.0], help="GB")
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--bare", type=float, default=0.2, help="GB that the bare loop encodes")
+    parser.add_argument("--bare", type=float, default=0.03, help="GB that the bare loop encodes each time")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds of prepare between two bare loops")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         place = Path(name)
@@ -57,9 +65,12 @@ def main() -> None:
             some = repeated(asked.folder, place / f"{size} bare", int(min(size, asked.bare) * 1e9))
             turns = []
             for _ in range(asked.turns):
-                before = bare(tokenizer, some)
-                ours = prepared(tokenizer, text, place)
-                turns.append((statistics.mean((before, bare(tokenizer, some))), ours))
+                encode = functools.partial(bare, tokenizer, some)
+                first = encode()
+                ours, between = prepared(tokenizer, text, place, asked.every, encode)
+                theirs = [first, *between, encode()]
+                turns.append((statistics.harmonic_mean(theirs), ours))
+                print(f"bare, in turn: {' '.join(f'{rate:,.0f}' for rate in theirs)}", flush=True)
             ratios = [ours["rate"] / theirs for theirs, ours in turns]
             print(
                 f"{size} GB: bare {statistics.median(b for b, _ in turns):,.0f} tokens/s,"
@@ -97,7 +108,10 @@ def bare(tokenizer: Path, text: Path) -> float:
     return int(tokens) / float(seconds)
 
 
-def prepared(tokenizer: Path, text: Path, place: Path) -> dict[str, float]:
+def prepared(
+    tokenizer: Path, text: Path, place: Path, every: float, meanwhile: Callable[[], float]
+) -> tuple[dict[str, float], list[float]]:
+    """Rate and memory of `prepare`, and what `meanwhile` said each time that it stood."""
     for old in (place / "cache", place / "corpus"):
         shutil.rmtree(old, ignore_errors=True)
     words = ["--data.source", "TextFiles", "--data.source.paths", str(text), "--data.tokenizer", "Saved"]
@@ -106,13 +120,23 @@ def prepared(tokenizer: Path, text: Path, place: Path) -> dict[str, float]:
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "lit_gpt", "prepare", *words], stdout=subprocess.DEVNULL)
     memory = Memory(process.pid)
-    code = process.wait()
-    seconds = time.monotonic() - started
+    stood, said = 0.0, []
+    while True:
+        try:
+            code = process.wait(every)
+            break
+        except subprocess.TimeoutExpired:
+            halted = time.monotonic()
+            signal_all(process.pid, signal.SIGSTOP)
+            said.append(meanwhile())
+            signal_all(process.pid, signal.SIGCONT)
+            stood += time.monotonic() - halted
+    seconds = time.monotonic() - started - stood
     memory.stop()
     assert code == 0
     manifests = [json.loads(file.read_text()) for file in (place / "corpus").glob("*/manifest.json")]
     tokens = sum(manifest["tokens"] for manifest in manifests)
-    return {"rate": tokens / seconds, "resident": memory.resident, "proportional": memory.proportional}
+    return {"rate": tokens / seconds, "resident": memory.resident, "proportional": memory.proportional}, said
 
 
 class Memory:
@@ -132,21 +156,30 @@ class Memory:
         for look in itertools.count():
             if self._ended.wait(0.5):
                 break
-            family = self._family(self.pid)
+            family = family_of(self.pid)
             peaks |= {pid: max(peaks.get(pid, 0.0), kilobytes("status", pid, "VmHWM")) for pid in family}
             self.resident = sum(peaks.values()) / 1e3
             if look % 20 == 10:
                 shares = sum(kilobytes("smaps_rollup", pid, "Pss") for pid in family)
                 self.proportional = max(self.proportional, shares / 1e3)
 
-    def _family(self, pid: int) -> list[int]:
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                children += (thread / "children").read_text().split()
-        except OSError:
-            return [pid]
-        return [pid, *(one for child in sorted(set(children)) for one in self._family(int(child)))]
+
+def signal_all(pid: int, kind: signal.Signals) -> None:
+    """Sends a signal to a process and all that it started."""
+    for one in family_of(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, kind)
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all that it started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            children += (thread / "children").read_text().split()
+    except OSError:
+        return [pid]
+    return [pid, *(one for child in sorted(set(children)) for one in family_of(int(child)))]
 
 
 def kilobytes(file: str, pid: int, name: str) -> float:
