@@ -205,19 +205,25 @@ class Counted(InProcess):
         super().run(encoder, some(), done)
 
 
-def test_after_a_full_disk_it_goes_on_where_it_was(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def wanted(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is to be made of `text`; beside it lies `made`, for which the disk was full after three packets."""
     text = made_text(tmp_path / "text", 60)
-    wanted = prepare(recipe(text, trained), tmp_path / "wanted")
+    whole = prepare(recipe(text, trained), tmp_path / "wanted")
     monkeypatch.setattr(packets_module, "PACKET", 5000)
     with pytest.raises(UserError, match="no space left to write .*made; free some and run it again"):
         prepare(recipe(text, trained), tmp_path / "made", Counted(3))
     assert not (tmp_path / "made").exists()
-    rest = Counted(10**6)
+    return whole.folder
+
+
+def test_after_a_full_disk_it_goes_on_where_it_was(
+    tmp_path: Path, trained: Path, wanted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, rest = tmp_path / "text", Counted(10**6)
     prepare(recipe(text, trained), tmp_path / "made", rest)
     assert "going on with what was prepared" in capsys.readouterr().err
-    assert digest(tmp_path / "made") == digest(wanted.folder)
+    assert digest(tmp_path / "made") == digest(wanted)
     whole = Counted(10**6)
     prepare(recipe(text, trained), tmp_path / "whole", whole)
     assert rest.done == whole.done - 3
@@ -228,6 +234,20 @@ def test_after_a_full_disk_it_goes_on_where_it_was(
     prepare(recipe(text, trained, split_by="hash"), tmp_path / "made", again)
     prepare(recipe(text, trained, split_by="hash"), tmp_path / "fresh")
     assert digest(tmp_path / "made") == digest(tmp_path / "fresh")
+
+
+def test_a_shard_that_rots_while_it_waits_is_found_and_made_anew(tmp_path: Path, trained: Path, wanted: Path) -> None:
+    text = tmp_path / "text"
+    shard = sorted((tmp_path / ".made.preparing").glob("shards-*/*.shard"))[1]
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1  # among the ids, where every value is a possible one
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match="00000001.shard was damaged after it was written .*run the same again"):
+        prepare(recipe(text, trained), tmp_path / "made", InProcess())
+    assert not (tmp_path / "made").exists()
+    rest = Counted(1)  # and so none but the damaged one
+    prepare(recipe(text, trained), tmp_path / "made", rest)
+    assert digest(tmp_path / "made") == digest(wanted)
 
 
 LIMITED = """
@@ -243,26 +263,6 @@ try:
 except ValueError as error:
     print(error)
 """
-
-
-def test_a_shard_that_rots_while_it_waits_is_found_and_made_anew(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = made_text(tmp_path / "text", 60)
-    wanted = prepare(recipe(text, trained), tmp_path / "wanted")
-    monkeypatch.setattr(packets_module, "PACKET", 5000)
-    with pytest.raises(UserError, match="no space left"):
-        prepare(recipe(text, trained), tmp_path / "made", Counted(3))
-    shard = sorted((tmp_path / ".made.preparing").glob("shards-*/*.shard"))[1]
-    content = bytearray(shard.read_bytes())
-    content[-5] ^= 1  # among the ids, where every value is a possible one
-    shard.write_bytes(content)
-    with pytest.raises(UserError, match="00000001.shard was damaged after it was written .*run the same again"):
-        prepare(recipe(text, trained), tmp_path / "made", InProcess())
-    assert not (tmp_path / "made").exists()
-    rest = Counted(1)  # and so none but the damaged one
-    prepare(recipe(text, trained), tmp_path / "made", rest)
-    assert digest(tmp_path / "made") == digest(wanted.folder)
 
 
 @pytest.mark.parametrize("engine", ["in process", "processes"])
