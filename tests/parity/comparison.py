@@ -6,6 +6,7 @@ Knows both models' forward; which of our parameters is which of theirs is said b
 from collections.abc import Callable
 
 import torch
+from rounding import assert_is_rounding, in_float64
 from torch import Tensor, nn
 
 from lit_gpt.generate.engine import generate
@@ -46,38 +47,79 @@ def copy(table: Table, theirs: nn.Module, net: GPT) -> None:
         parameter.data.copy_(mapped[name])
 
 
-def check_logits_loss_and_gradients(table: Table, theirs: nn.Module, net: GPT, tolerance: float) -> None:
-    """Both models on the same ids.
+def check_float32(table: Table, theirs: nn.Module, net: GPT) -> None:
+    """Logits, loss and gradients of both differ by rounding alone from one float64 answer.
+
+    That answer is our net's, which `check_float64` holds against transformers' own.
 
     Args:
-        table: their tensors by our names.
-        theirs: a transformers model.
-        net: ours, with the same weights.
-        tolerance: the largest absolute difference allowed; gradients are measured against the largest of their tensor.
+        table: Their tensors by our names.
+        theirs: A transformers model in float32.
+        net: Ours, with the same weights.
     """
-    vocabulary = net.vocab_size
-    ids = torch.randint(0, vocabulary, (3, min(net.context, 50)), generator=torch.Generator().manual_seed(1))
-    reference = theirs(input_ids=ids, labels=ids)
-    logits = net(ids)
-    assert logits.dtype == reference.logits.dtype
-    assert 0.5 < logits.std() < 100, "logits too even, or too far apart, to compare"
-    torch.testing.assert_close(logits, reference.logits, rtol=0, atol=tolerance)
+    exact = _ours(in_float64(net))
+    for whose, answers in (("ours", _ours(net)), ("transformers", _transformers(table, theirs, net))):
+        for name, value in exact.items():
+            assert_is_rounding(answers[name], value, f"{whose}: {name}", _scale(exact, name))
+
+
+def check_float64(table: Table, theirs: nn.Module, net: GPT, tolerance: float = 1e-10) -> None:
+    """Logits and loss are equal to 1e-10, gradients to 1e-10 of the largest of their tensor.
+
+    Args:
+        table: Their tensors by our names.
+        theirs: A transformers model in float64.
+        net: Ours, with the same weights.
+        tolerance: What may be between them.
+    """
+    own, expected = _ours(net), _transformers(table, theirs, net)
+    for name, value in expected.items():
+        assert own[name].dtype == value.dtype == torch.float64
+        scale = 1.0 if name in ("logits", "loss") else _scale(expected, name)
+        difference = float((own[name] - value).abs().max()) / scale
+        assert difference <= tolerance, f"{name}: off by {difference:.1e}"
+
+
+def _ids(net: GPT) -> Tensor:
+    shape = (3, min(net.context, 50))
+    return torch.randint(0, net.vocab_size, shape, generator=torch.Generator().manual_seed(1))
+
+
+def _ours(net: nn.Module) -> dict[str, Tensor]:
+    """Logits, loss and the gradient of each parameter, the loss in chunks as training computes it."""
+    assert isinstance(net, GPT)
+    ids = _ids(net)
 
     def chunked_loss(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> Tensor:
         targets = torch.cat((ids[:, 1:], torch.full_like(ids[:, :1], -100)), dim=1)
         total = linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk_elements=5000)
         return total / (ids.shape[0] * (ids.shape[1] - 1))
 
-    loss = net(ids, reduce=chunked_loss)
-    torch.testing.assert_close(loss, reference.loss, rtol=0, atol=tolerance)
+    logits, loss = net(ids), net(ids, reduce=chunked_loss)
+    assert 0.5 < logits.std() < 100, "logits too even, or too far apart, to compare"
     loss.backward()
-    reference.loss.backward()
-    expected = table({name: parameter.grad for name, parameter in theirs.named_parameters()})
-    # A key's bias changes no weight of attention, so its gradient is rounding alone and needs another measure.
-    least = max(gradient.abs().max() for gradient in expected.values()) / 100
-    for name, parameter in net.named_parameters():
-        difference = (parameter.grad - expected[name]).abs().max() / max(expected[name].abs().max(), least)
-        assert difference <= tolerance, f"{name}: gradients differ by {difference:.1e} of the largest"
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    return {"logits": logits.detach(), "loss": loss.detach(), **gradients}
+
+
+def _transformers(table: Table, theirs: nn.Module, net: GPT) -> dict[str, Tensor]:
+    """The same of transformers' model, gradients by our names."""
+    ids = _ids(net)
+    found = theirs(input_ids=ids, labels=ids)
+    found.loss.backward()
+    gradients = table({name: parameter.grad for name, parameter in theirs.named_parameters()})
+    return {"logits": found.logits.detach(), "loss": found.loss.detach(), **gradients}
+
+
+def _scale(values: dict[str, Tensor], name: str) -> float:
+    """The largest number of a tensor.
+
+    A key's bias changes no attention weight, so its gradient is rounding alone: it is measured against the others'.
+    """
+    largest = float(values[name].abs().max())
+    if name in ("logits", "loss"):
+        return largest
+    return max(largest, max(float(v.abs().max()) for n, v in values.items() if n not in ("logits", "loss")) / 100)
 
 
 def check_greedy_text(theirs: nn.Module, net: GPT, tokens: int = 100) -> None:

@@ -1,11 +1,14 @@
 """Our GPT in GPT-2's seats against transformers' GPT-2 with random weights."""
 
+import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from comparison import check_greedy_text, check_logits_loss_and_gradients, copy, randomize
+from comparison import check_float32, check_float64, check_greedy_text, copy, randomize
+from rounding import ROUNDING
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers_float64 import Float64
@@ -77,13 +80,13 @@ def pair(sizes: dict[str, Any], dtype: torch.dtype = torch.float32, scale: float
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_float32(sizes: dict[str, Any]) -> None:
-    check_logits_loss_and_gradients(table, *pair(sizes), tolerance=1e-5)
+    check_float32(table, *pair(sizes))
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_float64(sizes: dict[str, Any]) -> None:
     with Float64():
-        check_logits_loss_and_gradients(table, *pair(sizes, torch.float64), tolerance=1e-10)
+        check_float64(table, *pair(sizes, torch.float64))
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
@@ -91,13 +94,25 @@ def test_greedy_text(sizes: dict[str, Any]) -> None:
     check_greedy_text(*pair(sizes, scale=3.0))
 
 
-def test_the_comparison_sees_small_mistakes() -> None:
-    """The exact GELU in place of the tanh one, and a missing bias, are both told."""
-    theirs, net = pair(SIZES["usual"])
+def exact_gelu(net: GPT) -> None:
     net.blocks[1].feedforward.activation = GELU()
-    with pytest.raises(AssertionError):
-        check_logits_loss_and_gradients(table, theirs, net, tolerance=1e-5)
-    theirs, net = pair(SIZES["usual"])
+
+
+def missing_bias(net: GPT) -> None:
     net.blocks[2].attention.out.bias.data.zero_()
-    with pytest.raises(AssertionError):
-        check_logits_loss_and_gradients(table, theirs, net, tolerance=1e-5)
+
+
+def swapped_weight(net: GPT) -> None:
+    query = net.blocks[0].attention.query.weight.data
+    query[0, :2] = query[0, :2].flip(0)
+
+
+@pytest.mark.parametrize("mistake", [exact_gelu, missing_bias, swapped_weight])
+def test_float32_bounds_see_small_mistakes(mistake: Callable[[GPT], None]) -> None:
+    """The exact GELU for the tanh one, a missing bias, two numbers swapped: several times the bound."""
+    theirs, net = pair(SIZES["usual"])
+    mistake(net)
+    with pytest.raises(AssertionError) as told:
+        check_float32(table, theirs, net)
+    off = re.search(r"transformers: logits: off by .*, ([\d.e-]+) of", str(told.value))
+    assert off is not None and float(off[1]) > 4 * ROUNDING

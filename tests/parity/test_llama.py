@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparison import check_greedy_text, check_logits_loss_and_gradients, copy, randomize
+from comparison import check_float32, check_float64, check_greedy_text, copy, randomize
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers_float64 import Float64
@@ -83,19 +83,19 @@ def pair(sizes: dict[str, Any], dtype: torch.dtype = torch.float32, scale: float
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_float32(sizes: dict[str, Any]) -> None:
-    check_logits_loss_and_gradients(table, *pair(sizes), tolerance=1e-5)
+    check_float32(table, *pair(sizes))
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_float64(sizes: dict[str, Any]) -> None:
     with Float64():
-        check_logits_loss_and_gradients(table, *pair(sizes, torch.float64), tolerance=1e-10)
+        check_float64(table, *pair(sizes, torch.float64))
 
 
 def test_without_the_patch_float64_is_not_theirs() -> None:
     """Why the patch is there; when this fails, transformers computes in float64 by itself and the patch can go."""
     with pytest.raises(AssertionError):
-        check_logits_loss_and_gradients(table, *pair(SIZES["multi-head"], torch.float64), tolerance=1e-10)
+        check_float64(table, *pair(SIZES["multi-head"], torch.float64))
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)

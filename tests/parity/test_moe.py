@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from comparison import randomize
+from rounding import ROUNDING
 from torch import Tensor, nn
 from transformers import MixtralConfig, Qwen3MoeConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock, load_balancing_loss_func
@@ -52,7 +53,7 @@ def split(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check(kind: str, dtype: torch.dtype, tolerance: float) -> None:
-    """Both layers on the same tokens; gradients are measured against the largest of their tensor."""
+    """Both layers on the same tokens; outputs and gradients are measured against the largest of their tensor."""
     make, options = LAYERS[kind]
     theirs = make(**options).to(dtype)
     randomize(theirs, scale=0.5)
@@ -63,7 +64,7 @@ def check(kind: str, dtype: torch.dtype, tolerance: float) -> None:
     expected, (y, _) = theirs(two), ours(one)
     assert y.dtype == expected.dtype == dtype
     assert expected.std() > 0.02
-    torch.testing.assert_close(y, expected, rtol=0, atol=tolerance)
+    assert (y - expected).abs().max() <= tolerance * max(1, expected.abs().max())
     gradient = torch.randn_like(y)
     y.backward(gradient)
     expected.backward(gradient)
@@ -75,7 +76,7 @@ def check(kind: str, dtype: torch.dtype, tolerance: float) -> None:
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_float32(kind: str) -> None:
-    check(kind, torch.float32, 1e-5)
+    check(kind, torch.float32, 2 * ROUNDING)  # two answers, each off by rounding
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -101,7 +102,7 @@ def test_balance(experts: int, top_k: int, patched: bool) -> None:
         alone = load_balancing_loss_func((logits[0],), experts, top_k)
         together = load_balancing_loss_func(tuple(logits[1:]), experts, top_k)
         apart = sum(load_balancing_loss_func((each,), experts, top_k) for each in logits[1:])
-    tolerance = 1e-10 if patched else 1e-6
+    tolerance = 1e-10 if patched else 2 * ROUNDING
     assert isinstance(terms[0], Tensor) and all(isinstance(term, Routing) for term in pooled)
     torch.testing.assert_close(total(terms), 0.3 * alone, rtol=0, atol=tolerance)
     torch.testing.assert_close(total(pooled), 0.3 * together, rtol=0, atol=tolerance)
