@@ -7,29 +7,23 @@ beyond tensors and plain data, and no class is imported that neither this projec
 from __future__ import annotations
 
 import functools
-import importlib
 import pickle
 import shlex
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from lit_gpt import manifest
+from lit_gpt.class_paths import expected_classes, import_class
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
-from lit_gpt.nn import Init, Scaling
-from lit_gpt.trust import trusted_by_user
 
 if TYPE_CHECKING:
     from lit_gpt.data.forms.form import Form
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-
-TRUSTED = ("lit_gpt", "torch")  # packages whose classes a checkpoint may name; LIT_GPT_TRUST adds to them
-PARTS = (nn.Module, Init, Scaling)  # what those classes must be, as they are called with what the file says
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> tuple[GPT, Tokenizer]:
@@ -65,7 +59,6 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
         tokenizer: What `load` returned.
         trust: As of `load`.
     """
-    from lit_gpt.data.forms.chat_templates import Template
     from lit_gpt.data.forms.form import Form, PlainText
 
     file = find(path)
@@ -73,10 +66,8 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
     config = checkpoint.get("form")
     if config is None:  # imported, or trained on text alone
         return PlainText()
-    made = _make(config, file, (*TRUSTED, *trust, *trusted_by_user()), (Form, Template))()
-    if not isinstance(made, Form):
-        raise UserError(f"{file} holds a {type(made).__name__}, not a form")
-    return made.for_tokenizer(tokenizer)
+    form: Form = _factory(config, file, Form, trust)()
+    return form.for_tokenizer(tokenizer)
 
 
 def find(path: str | Path) -> Path:
@@ -160,9 +151,7 @@ def build_net(config: dict[str, Any], file: Path, trust: Sequence[str] = (), dev
         device: ``meta``, or where to fill the weights.
     """
     with torch.device(device):
-        net = _make(config, file, (*TRUSTED, *trust, *trusted_by_user()))()
-    if not isinstance(net, GPT):
-        raise UserError(f"{file} holds a {type(net).__name__}, not a GPT")
+        net: GPT = _factory(config, file, GPT, trust)()
     return net
 
 
@@ -192,36 +181,23 @@ def load_weights(net: GPT, weights: dict[str, torch.Tensor], file: Path) -> None
             parameter.data = parameter.data.clone()
 
 
-def _make(config: Any, file: Path, trusted: Sequence[str], kinds: tuple[type, ...] = PARTS) -> Any:
-    """Plain data back to factories: ``{"class_path", "init_args"}`` becomes a callable, lists and values stay."""
-    if isinstance(config, list):
-        return [_make(item, file, trusted, kinds) for item in config]
-    if not isinstance(config, dict) or "class_path" not in config:
-        return config
-    given = config.get("init_args") or {}
-    arguments = {name: _make(value, file, trusted, kinds) for name, value in given.items()}
-    return functools.partial(import_class(config["class_path"], file, trusted, kinds), **arguments)
+def _factory(config: Any, file: Path, expected: type | tuple[type, ...], trust: Iterable[str]) -> Any:
+    """Plain data back to a factory: ``{"class_path", "init_args"}`` becomes a callable, what is nested in it as well.
 
-
-def import_class(class_path: str, file: Path, trusted: Sequence[str] = TRUSTED, kinds: tuple[type, ...] = PARTS) -> Any:
-    """The class of a dotted path that stands in a file, if its package is trusted.
-
-    Raises:
-        UserError: Its package is not trusted, there is no such class, or it is of none of these kinds.
+    Each class must be of the type that its argument is annotated with.
     """
-    module, _, name = class_path.rpartition(".")
-    if module.partition(".")[0] not in trusted:
-        package = module.partition(".")[0] or class_path
-        raise UserError(
-            f"{file} names the class {class_path}, which is code outside lit_gpt; "
-            f"if you trust the package, say so with LIT_GPT_TRUST={package} or load(..., trust=['{package}'])"
-        )
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{file} names the class {class_path}, which cannot be imported: {error}") from error
-    # torch has functions and classes that run a command or fetch code when they are called: a net needs none of them.
-    if module.partition(".")[0] in TRUSTED and not (isinstance(found, type) and issubclass(found, kinds)):
-        what = "a net" if kinds == PARTS else "a form"
-        raise UserError(f"{file} names {class_path}, which is no part of {what}")
-    return found
+    if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
+        raise UserError(f"{file}: expected a class_path and init_args, found {str(config)[:80]!r}")
+    cls = import_class(config["class_path"], file, expected, trust)
+    arguments = config.get("init_args") or {}
+    return functools.partial(
+        cls, **{n: _argument(v, file, expected_classes(cls, n), trust) for n, v in arguments.items()}
+    )
+
+
+def _argument(value: Any, file: Path, expected: tuple[type, ...], trust: Iterable[str]) -> Any:
+    if isinstance(value, list):
+        return [_argument(item, file, expected, trust) for item in value]
+    if isinstance(value, dict) and "class_path" in value:
+        return _factory(value, file, expected, trust)
+    return value

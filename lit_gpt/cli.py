@@ -23,9 +23,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_gpt import rundir
+from lit_gpt.class_paths import only_trusted
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, Vocabulary, packages
+from lit_gpt.lineage import Ancestor, Vocabulary
 from lit_gpt.mistakes import explain
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
@@ -136,22 +137,21 @@ class CLI(LightningCLI):
         self.vocab: Vocabulary | None = None  # that of the ancestor's net, with new tokens
         init_from = typed.get("model.init_from")
         if command == "fit" and init_from and not self.resuming:
-            self.ancestor = Ancestor.read(str(init_from), packages([s.values for s in typed.layers]))
-        super().__init__(
-            LitGPT,
-            TokenData,
-            save_config_callback=None,
-            trainer_defaults=_TRAINER_DEFAULTS,
-            seed_everything_default=1,
-            parser_kwargs={
-                "exit_on_error": False,
-                "prog": f"lit-gpt {command}",
-                "usage": f"lit-gpt {command} [--config FILE ...] [--KEY VALUE ...]",  # argparse's own takes 75 lines
-                "description": _HELP[command],
-            },
-            run=False,
-            auto_configure_optimizers=False,
-        )
+            self.ancestor = Ancestor.read(str(init_from), typed.trust)
+        with only_trusted(typed.trust, self.ancestor and self.ancestor.path):
+            super().__init__(
+                LitGPT, TokenData, save_config_callback=None,
+                trainer_defaults=_TRAINER_DEFAULTS,
+                seed_everything_default=1,
+                parser_kwargs={
+                    "exit_on_error": False,
+                    "prog": f"lit-gpt {command}",
+                    "usage": f"lit-gpt {command} [--config FILE ...] [--KEY VALUE ...]",  # argparse's takes 75 lines
+                    "description": _HELP[command],
+                },
+                run=False,
+                auto_configure_optimizers=False,
+            )  # fmt: skip
 
     # -- which keys there are ------------------------------------------------------------------------------------------
 

@@ -11,12 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lit_gpt.class_paths import refuse_untrusted
 from lit_gpt.errors import UserError
 from lit_gpt.free import FREE, FREE_OF_PARTS
 from lit_gpt.settings import Typed, short
-from lit_gpt.trust import trusted_by_user
-
-_TRUSTED = ("lit_gpt", "torch", "lightning")
 
 
 class Vocabulary(NamedTuple):
@@ -62,7 +60,8 @@ class Ancestor:
         values = checkpoint.read(file)
         if "config" not in values or "tokenizer" not in values:
             raise UserError(f"{file} was not written by lit-gpt fit: it names neither its net nor its tokenizer")
-        _refuse_strangers(values["config"], file, trust)
+        used = {key: values["config"].get(key) for key in ("model", "data")}
+        refuse_untrusted([used, values["tokenizer"]], file, trust)
         step, of_a_trainer = int(values.get("global_step", 0)), "pytorch-lightning_version" in values
         return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer)
 
@@ -273,30 +272,3 @@ def _shown(value: Any) -> Any:
         return [_shown(one) for one in value]
     is_path = isinstance(value, str) and value.startswith(("lit_gpt.", "torch."))
     return value.rpartition(".")[2] if is_path else value
-
-
-def _class_paths(values: Any) -> Iterator[str]:
-    if isinstance(values, dict):
-        if isinstance(values.get("class_path"), str):
-            yield values["class_path"]
-        for value in values.values():
-            yield from _class_paths(value)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _class_paths(value)
-
-
-def packages(values: Any) -> set[str]:
-    """The packages of all class paths in nested values."""
-    return {path.partition(".")[0] for path in _class_paths(values)}
-
-
-def _refuse_strangers(config: dict[str, Any], file: Path, trust: Iterable[str]) -> None:
-    allowed = {*_TRUSTED, *trust, *trusted_by_user()}
-    for path in _class_paths(config):
-        package = path.partition(".")[0]
-        if package not in allowed:
-            raise UserError(
-                f"{file} names the class {path}, which is code outside lit_gpt; "
-                f"if you trust the package, say so with LIT_GPT_TRUST={package}"
-            )

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lit_gpt.class_paths import typed_trust
 from lit_gpt.errors import UserError
 
 
@@ -181,6 +182,8 @@ class Typed:
                 self._add(read(file))
             else:
                 self.words.append(word)
+        #: Packages whose classes the user named. A file that is added later adds nothing to it.
+        self.trust = typed_trust(self.argv, [settings.values for settings in self.layers])
 
     def add_file(self, file: Path) -> None:
         """Puts a settings file below all that was typed."""

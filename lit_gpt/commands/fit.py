@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import manifest, rundir
+from lit_gpt.class_paths import packages
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, packages
+from lit_gpt.lineage import Ancestor
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed
 from lit_gpt.startup import import_cli
@@ -60,7 +61,7 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
             place.notes += [*skipped, f"resume goes on with {checkpoint}"]
             if not typed.files:
                 typed.add_file(folder / rundir.CONFIG)
-            return place, Ancestor.read(checkpoint, packages([one.values for one in typed.layers]))
+            return place, Ancestor.read(checkpoint, typed.trust)
     if resume == "auto":
         return Place(notes=skipped), None
     there = "; ".join(skipped) or f"{root / name} has no checkpoint"

@@ -59,7 +59,7 @@ def net_of(path: str) -> Subject:
         UserError: there is none, or it is not readable.
     """
     from lit_gpt import checkpoint
-    from lit_gpt.lineage import packages
+    from lit_gpt.class_paths import packages
 
     if (Path(path) / "config.json").is_file():
         return _of_folder(path)

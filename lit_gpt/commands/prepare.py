@@ -142,7 +142,7 @@ def data_of(typed: Typed) -> Any:
 
     from lit_gpt.data.module import TokenData
     from lit_gpt.data.names import class_path
-    from lit_gpt.lineage import Ancestor, packages
+    from lit_gpt.lineage import Ancestor
     from lit_gpt.mistakes import explain
     from lit_gpt.model import GPT
 
@@ -167,7 +167,7 @@ def data_of(typed: Typed) -> Any:
             raise
         raise UserError(explain(str(error), parser, typed.argv, typed.layers)) from None
     init_from, context = typed.get("model.init_from"), typed.get("model.net.context")
-    ancestor = Ancestor.read(str(init_from), packages([one.values for one in typed.layers])) if init_from else None
+    ancestor = Ancestor.read(str(init_from), typed.trust) if init_from else None
     if config.data.context is None:
         if context is None:
             trained = ancestor.net["init_args"] if ancestor else {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, packages
+from lit_gpt.lineage import Ancestor
 from lit_gpt.settings import Typed
 from lit_gpt.startup import import_cli
 
@@ -28,7 +28,7 @@ def measure(command: str, argv: list[str]) -> int:
         raise UserError(
             f"which checkpoint? lit-gpt {command} runs/NAME, or --ckpt_path FILE; `lit-gpt runs` lists runs"
         )
-    ancestor = Ancestor.read(str(path), packages([one.values for one in typed.layers])) if path else None
+    ancestor = Ancestor.read(str(path), typed.trust) if path else None
     texts = [f"data.{key}" for key in ("source", "val_source", "test_source")]
     if ancestor and not ancestor.of_a_trainer and not asks and not any(typed.has(key) for key in texts):
         raise UserError(f"{path} is an imported model, without a text of its own; give one: --data.source.paths FILE")

@@ -153,7 +153,7 @@ def test_what_a_user_says_is_never_a_special_token(chat_run: Path) -> None:
         (["PLAIN", "--chat", "a"], "plain text, which asks for no answer; give --prompt"),
         (["PLAIN", "--record", '{"source": "a"}'], "plain text, which asks for no answer; give --prompt"),
         (["BAD", "--chat", "a"], "names the class os.system, which is code outside lit_gpt"),
-        (["NO_FORM", "--chat", "a"], "names lit_gpt.data.tokenizers.byte_and_char.Byte, which is no part of a form"),
+        (["NO_FORM", "--chat", "a"], "byte_and_char.Byte where a subclass of Form is expected"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: Any) -> None:

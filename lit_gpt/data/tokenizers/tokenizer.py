@@ -7,7 +7,6 @@ Special tokens are never recognised inside text: a text that spells one is encod
 """
 
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from lit_gpt.class_paths import import_class
 from lit_gpt.data.names import class_path as path_of
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.errors import UserError
-from lit_gpt.trust import trusted_by_user
 
 
 class Tokenizer:
@@ -283,22 +282,9 @@ def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
     known = {path_of(cls): cls for cls in _all_subclasses(Tokenizer)}
     if class_path in known:
         return known[class_path]
-    module, _, name = class_path.rpartition(".")
-    if module.startswith("lit_gpt.data."):  # written when its file lay elsewhere
-        module = "lit_gpt.data"
-    package = module.partition(".")[0]
-    if package not in {"lit_gpt", *trusted, *trusted_by_user()}:
-        raise UserError(
-            f"tokenizer class {class_path} is code outside lit_gpt and is not imported from a file's word alone;"
-            f" if you trust the package, say so with LIT_GPT_TRUST={package}, or import it first"
-        )
-    try:
-        cls = getattr(importlib.import_module(module), name, None)
-    except ImportError as fault:
-        raise UserError(f"tokenizer class {class_path} cannot be imported ({fault}); is it on PYTHONPATH?") from None
-    if not (isinstance(cls, type) and issubclass(cls, Tokenizer)):
-        raise UserError(f"{class_path} is not a tokenizer class; this version of lit_gpt does not have it")
-    return cls
+    if str(class_path).startswith("lit_gpt.data."):  # written when its file lay elsewhere
+        class_path = f"lit_gpt.data.{class_path.rpartition('.')[2]}"
+    return import_class(class_path, "the tokenizer", Tokenizer, trusted)
 
 
 def _all_subclasses(cls: type[Tokenizer]) -> Iterator[type[Tokenizer]]:
