@@ -188,7 +188,7 @@ def _factory(config: Any, file: Path, expected: type | tuple[type, ...], trust: 
     """
     if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
         raise UserError(f"{file}: expected a class_path and init_args, found {str(config)[:80]!r}")
-    cls = import_class(config["class_path"], file, expected, trust)
+    cls: Any = import_class(config["class_path"], file, expected, trust)
     arguments = config.get("init_args") or {}
     return functools.partial(
         cls, **{n: _argument(v, file, expected_classes(cls, n), trust) for n, v in arguments.items()}

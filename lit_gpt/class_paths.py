@@ -81,14 +81,14 @@ def import_class(
     return found
 
 
-def expected_classes(cls: Callable[..., Any], argument: str) -> tuple[type, ...]:
+def expected_classes(cls: type, argument: str) -> tuple[type, ...]:
     """The classes that an argument of a component may be filled with, from its annotation.
 
     `list[Callable[[Sizes], Attention]] | Callable[[Sizes], Attention]` gives `(Attention,)`, `int | None` nothing, an
     argument that a user's class does not annotate `(object,)`.
     """
     try:
-        annotation = typing.get_type_hints(cls.__init__ if isinstance(cls, type) else cls).get(argument, object)
+        annotation = typing.get_type_hints(vars(cls).get("__init__", cls.__init__)).get(argument, object)  # type: ignore[misc]
     except (NameError, TypeError):  # of a user's class, with names for type checkers alone
         return (object,)
     return tuple(dict.fromkeys(_classes_in(annotation)))
