@@ -20,7 +20,6 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_gpt import rundir
 from lit_gpt.class_paths import only_trusted
@@ -36,7 +35,8 @@ from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
 from lit_gpt.train.noise import EmbeddingNoise as EmbeddingNoise  # found by its short name
 from lit_gpt.train.progress import Progress
-from lit_gpt.train.record import RunRecord, is_first
+from lit_gpt.train.ranks import PROCESSES, is_first, settle_rank
+from lit_gpt.train.record import RunRecord
 from lit_gpt.train.resume import ExactResume
 from lit_gpt.train.samples import SampleText
 from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
@@ -272,19 +272,7 @@ class CLI(LightningCLI):
         if self.command == "fit" and not self.resuming and not self.config.get("show_batch"):
             rundir.writable(Path(trainer.default_root_dir))
             run_name(self.typed)
-        if all(isinstance(trainer.get(key), str | int | None) for key in ("strategy", "plugins", "precision")):
-            keys = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-            asked = {key: trainer[key] for key in keys}
-            try:
-                Trainer(**asked, logger=False, enable_checkpointing=False)
-            except (MisconfigurationException, ValueError) as error:
-                said = ", ".join(
-                    f"trainer.{key} {value}" for key, value in asked.items() if value not in (None, "auto", 1)
-                )
-                reason = str(error).split(". ")[0].rstrip(".!")
-                raise UserError(
-                    f"this machine cannot do {said}: {reason}; leave them out to take what there is"
-                ) from None
+        settle_rank({key: trainer.get(key) for key in PROCESSES})
         longest = self._net_without_memory().longest
         if longest is not None and self.config.data.context > longest:
             raise UserError(
@@ -330,12 +318,11 @@ class CLI(LightningCLI):
             if options["enable_progress_bar"] is not False:
                 options["callbacks"].append(Progress())
             return Trainer(**options)
-        fresh = self.place.folder is None
         self._claim()
         try:
             trainer = Trainer(**self._fit_options(options, plain))
         except BaseException:
-            if fresh and self.place.folder is not None and is_first():
+            if self.place.claimed and self.place.folder is not None:
                 rundir.discard(self.place.folder)
             raise
         return trainer
@@ -347,12 +334,14 @@ class CLI(LightningCLI):
         if not is_first():  # writes nothing; rank 0 has claimed the directory
             self.place.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
             return
-        folder = rundir.claim(root, name)
-        if folder.name != name:
-            self.place.notes.append(f"{root / name} is taken; this run writes to {folder}")
-        os.environ[_FOLDER_FOR_RANKS] = str(folder)
-        self.place.folder = folder
-        self.place.lock = rundir.lock(folder)
+        rundir.sweep(root)
+        place = rundir.claim(root, name)
+        assert place.folder is not None
+        if place.folder.name != name:
+            self.place.notes.append(f"{root / name} is taken; this run writes to {place.folder}")
+        os.environ[_FOLDER_FOR_RANKS] = str(place.folder)
+        place.notes = self.place.notes
+        self.place = place
 
     def _fit_options(self, options: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
         folder = self.place.folder
@@ -368,6 +357,8 @@ class CLI(LightningCLI):
         own.append(RunRecord(self.place, plain, self.typed.argv))
         loggers: list[Logger] = []
         if options["logger"] is not False:
+            if not (self.resuming or self.place.claimed) and is_first():
+                rundir.start_over(folder)
             rows = CSVLog(folder=folder)
             if self.ancestor is not None and self.resuming and is_first():
                 rows.rewind(self.ancestor.step)

@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -34,11 +35,15 @@ class Place:
     folder: Path | None = None  # None: nothing is written, as when validating
     checkpoint: Path | None = None  # what --resume goes on from
     lock: IO[str] | None = None
+    name: str | None = None  # that was asked for; the folder's may have a number more
+    claimed: bool = False  # this process made the folder, and may remove it where nothing came of it
     notes: list[str] = field(default_factory=list)  # said before the first step
 
 
-def claim(root: str | Path, name: str) -> Path:
+def claim(root: str | Path, name: str) -> Place:
     """Makes a run directory that no other run has: `<root>/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken.
+
+    It is locked, and says which name was asked for, from the first instant at which another start takes it for a run.
 
     Raises:
         UserError: no permission, or a file stands where a folder should.
@@ -50,11 +55,14 @@ def claim(root: str | Path, name: str) -> Path:
         folder = root / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True)
-            return folder
         except FileExistsError:
             number += 1
         except OSError as error:
             raise UserError(_no_folder(folder, error)) from None
+        else:
+            place = Place(folder, lock=lock(folder), name=name, claimed=True)
+            write_facts(folder, {"name": name, "started": now(), "state": "running"})
+            return place
 
 
 def _no_folder(folder: Path, error: OSError) -> str:
@@ -76,18 +84,47 @@ def writable(root: Path) -> None:
 
 
 def of_name(root: str | Path, name: str) -> list[Path]:
-    """The run directories of a name, newest first: by their number, never by time stamps."""
+    """The directories of the runs that asked for exactly this name, newest first.
+
+    What a run asked for stands in its run.json: `gpt-2` is the second run called `gpt`, or one that was called `gpt-2`.
+    Newest by when the run was started, as it says itself, then by number; never by the files' times, which copying
+    changes.
+    """
     pattern = re.compile(re.escape(name) + r"(?:-(\d+))?")
     found = []
     for folder in Path(root).iterdir() if Path(root).is_dir() else ():
         match = pattern.fullmatch(folder.name)
         if match and folder.is_dir():
-            found.append((int(match[1] or 1), folder))
-    return [folder for _, folder in sorted(found, reverse=True)]
+            facts = read_facts(folder)
+            if facts.get("name", folder.name) == name:
+                found.append((_seconds(facts.get("started")), int(match[1] or 1), folder))
+    return [folder for _, _, folder in sorted(found, reverse=True)]
 
 
-def lock(folder: Path) -> IO[str]:
+def to_resume(root: str | Path, name: str) -> list[Path]:
+    """The directories that `--resume` looks through, newest first.
+
+    Those of `of_name`; where no run asked for the name, the directory that is called so.
+    """
+    found = of_name(root, name)
+    if not found and (Path(root) / name / FACTS).is_file():
+        found = [Path(root) / name]
+    return found
+
+
+def _seconds(when: Any) -> float:
+    try:
+        return datetime.fromisoformat(str(when)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def lock(folder: Path, patience: float = 0.5) -> IO[str]:
     """Keeps others from writing to a run directory until the returned file is closed or the process ends.
+
+    Args:
+        folder: The run directory.
+        patience: Seconds for which it is tried: who only looks whether a run is alive holds it for an instant.
 
     Raises:
         UserError: another process holds it, or the folder cannot be written.
@@ -96,14 +133,79 @@ def lock(folder: Path) -> IO[str]:
         file = open(folder / _LOCK, "w")
     except OSError as error:
         raise UserError(f"cannot write in the run directory {folder}: {error.strerror}") from None
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            if time.monotonic() < until:
+                time.sleep(0.01)
+                continue
+            file.close()
+            raise UserError(
+                f"{folder} is being written by another run; wait for it, or start one with another --name"
+            ) from None
+
+
+def never_saved(folder: Path) -> bool:
+    """Whether a run was begun in a directory and ended before its first checkpoint, so that nothing of it can be used.
+
+    One that ended as planned without checkpoints (`--trainer.enable_checkpointing false`) has its metrics to show.
+    """
+    facts = read_facts(folder)
+    return "name" in facts and facts.get("state") != "done" and not any((folder / CHECKPOINTS).glob("*.ckpt"))
+
+
+def start_over(folder: Path) -> None:
+    """Removes the figures that a run left which never saved: the run that takes its directory writes its own."""
+    for file in (folder / METRICS, *folder.glob("events.out.tfevents.*")):
+        file.unlink(missing_ok=True)
+
+
+def sweep(root: str | Path) -> list[Path]:
+    """Removes what processes left in the run directories of a root that were killed while saving or importing.
+
+    Files and folders called `.NAME.PID`. Those of a process that is alive stay, and so does all in a directory that a
+    run holds. To be called before this process writes: what has its own number is of an earlier one, as in containers,
+    where each start may get the same.
+
+    Returns:
+        What was removed.
+    """
+    removed: list[Path] = []
+    for folder in Path(root).iterdir() if Path(root).is_dir() else ():
+        if _is_left(folder) and (folder / CHECKPOINTS).is_dir():  # of an import, a run directory once it is whole
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
+        elif os.access(folder / FACTS, os.F_OK):
+            places = (folder, folder / CHECKPOINTS)
+            staged = [file for place in places for file in place.glob(".*") if _is_left(file) and not file.is_dir()]
+            if staged and not running(folder):
+                for file in staged:
+                    with suppress(OSError):  # another user's, or swept by another start at this instant
+                        file.unlink()
+                        removed.append(file)
+    return removed
+
+
+_STAGED = re.compile(r"\..+\.(\d+)")
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a file or folder is a staged one whose writer is dead."""
+    match = _STAGED.fullmatch(path.name)
+    return match is not None and (int(match[1]) == os.getpid() or not _alive(int(match[1])))
+
+
+def _alive(pid: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise UserError(
-            f"{folder} is being written by another run; wait for it, or start one with another --name"
-        ) from None
-    return file
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def discard(folder: Path) -> None:

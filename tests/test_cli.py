@@ -242,7 +242,7 @@ def test_two_runs_never_write_one_directory(tiny: list[str]) -> None:
 
 
 def test_directories_are_claimed_one_each(tmp_path: Path) -> None:
-    names = [rundir.claim(tmp_path, "a").name for _ in range(3)]
+    names = [rundir.claim(tmp_path, "a").folder.name for _ in range(3)]
     assert names == ["a", "a-2", "a-3"]
     rundir.claim(tmp_path, "a-b")
     assert [folder.name for folder in rundir.of_name(tmp_path, "a")] == ["a-3", "a-2", "a"]

@@ -13,7 +13,7 @@ from lit_gpt.class_paths import packages
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor
 from lit_gpt.rundir import Place
-from lit_gpt.settings import Typed
+from lit_gpt.settings import Typed, flat, load_yaml, read, short
 from lit_gpt.startup import import_cli
 
 
@@ -36,7 +36,10 @@ def main(argv: list[str]) -> int:
 
 
 def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
-    """What `--resume` goes on with: the newest run of the name with a valid checkpoint, locked; nothing without it."""
+    """What `--resume` goes on with: the newest run of the name with a valid checkpoint, locked; nothing without it.
+
+    A directory is locked before its checkpoint is chosen: whoever held it may save one more at any instant.
+    """
     resume = typed.get("resume")
     if resume in (None, False, "false", "False"):
         return Place(), None
@@ -47,27 +50,53 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
     if not typed.get("name") and not typed.name:
         raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
     root, name = Path(typed.get("trainer.default_root_dir") or front.ROOT), front.run_name(typed)
+    folders = rundir.of_name(root, name) if resume == "auto" else rundir.to_resume(root, name)
+    _settle_rank(typed, folders)
+    if front.is_first():
+        rundir.sweep(root)
     skipped: list[str] = []
-    for folder in rundir.of_name(root, name):
-        checkpoint, why = manifest.newest_valid(folder / rundir.CHECKPOINTS)
-        skipped += why
+    for folder in folders:
         if rundir.read_facts(folder).get("imported"):
             raise UserError(
                 f"{folder} is an imported model, so there is no run to go on with; train from it with another --name "
                 f"and --model.init_from {folder}"
             )
-        if checkpoint is not None:
-            place = Place(folder, checkpoint, rundir.lock(folder) if front.is_first() else None)
-            place.notes += [*skipped, f"resume goes on with {checkpoint}"]
+        if resume != "auto" and rundir.running(folder) and not any((folder / rundir.CHECKPOINTS).glob("*.ckpt")):
+            skipped.append(f"{folder} is being written by another run, which has saved nothing yet")
+            continue
+        place = Place(folder, lock=rundir.lock(folder) if front.is_first() else None, name=name)
+        place.checkpoint, why = manifest.newest_valid(folder / rundir.CHECKPOINTS)
+        skipped += why
+        if place.checkpoint is not None:
+            place.notes += [*skipped, f"resume goes on with {place.checkpoint}"]
             if not typed.files:
                 typed.add_file(folder / rundir.CONFIG)
-            return place, Ancestor.read(checkpoint, typed.trust)
+            return place, Ancestor.read(place.checkpoint, typed.trust)
+        if resume == "auto" and rundir.never_saved(folder):
+            place.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
+            return place, None
+        if place.lock is not None:
+            place.lock.close()
     if resume == "auto":
         return Place(notes=skipped), None
-    there = "; ".join(skipped) or f"{root / name} has no checkpoint"
+    there = "; ".join(skipped) or f"{folders[0] if folders else root / name} has no checkpoint"
     raise UserError(
         f"nothing to resume: {there}; `--resume auto` starts afresh, `lit-gpt runs {root}` lists what there is"
     )
+
+
+def _settle_rank(typed: Typed, folders: list[Path]) -> None:
+    """Finds out which process of a run this is, from what was typed or, without settings, from those of the run."""
+    own: dict[str, Any] = {}
+    if folders and not typed.files and (folders[0] / rundir.CONFIG).is_file():
+        own = {short(key): value for one in read(folders[0] / rundir.CONFIG) for key, value in flat(one.values).items()}
+    values: dict[str, Any] = {}
+    front = import_cli()
+    for key in front.PROCESSES:
+        value = typed.get(f"trainer.{key}")
+        value = own.get(f"trainer.{key}") if value is None else value
+        values[key] = load_yaml(value) if isinstance(value, str) else value
+    front.settle_rank(values)
 
 
 def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
@@ -83,7 +112,6 @@ def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
 
 def train(cli: Any) -> None:
     """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
-    from lit_gpt.train.record import is_first
     from lit_gpt.train.samples import SampleText
     from lit_gpt.train.stopping import StoppedBySignal
     from lit_gpt.train.summary import RunSummary
@@ -100,7 +128,7 @@ def train(cli: Any) -> None:
         stop.go_on = f"`{resume_command(place.folder)}`"
         raise
     except (ValueError, OSError):
-        if place.checkpoint is None and trainer.global_step == 0 and is_first():
+        if place.claimed and trainer.global_step == 0:
             rundir.discard(place.folder)
         raise
     if not trainer.is_global_zero:
@@ -154,9 +182,11 @@ def asked(form: Any) -> str:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with a run that was stopped."""
+    """What to type to go on with a run that was stopped: its directory's name, unless another run asked for that."""
     root = [] if folder.parent == Path("runs") else ["--trainer.default_root_dir", str(folder.parent)]
-    return shlex.join(["lit-gpt", "fit", "--name", folder.name, *root, "--resume"])
+    found = rundir.to_resume(folder.parent, folder.name)
+    name = folder.name if folder in found[:1] else str(rundir.read_facts(folder).get("name", folder.name))
+    return shlex.join(["lit-gpt", "fit", "--name", name, *root, "--resume"])
 
 
 def next_commands(folder: Path, config: dict[str, Any], prompt: str = '--prompt "..."') -> str:

@@ -16,11 +16,6 @@ from lit_gpt.rundir import Place
 from lit_gpt.train.hooks import Lean
 
 
-def is_first() -> bool:
-    """Whether this process is rank 0, or the one that will start the others."""
-    return not getattr(rank_zero_only, "rank", 0)
-
-
 class RunRecord(Lean):
     """Keeps config.yaml and run.json of a run directory true, and its lock while the run writes.
 
@@ -42,6 +37,7 @@ class RunRecord(Lean):
         self.place.lock = self.place.lock or rundir.lock(self.folder)
         text = yaml.safe_dump(self.settings, sort_keys=False)
         now = rundir.facts(["fit", *self.argv], torch.get_num_threads())
+        now["name"] = self.place.name or self.folder.name
         command = " ".join(now["command"].split())  # a comment has one line
         old = rundir.read_facts(self.folder)
         if old and self.place.checkpoint is not None:

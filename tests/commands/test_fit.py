@@ -1,0 +1,213 @@
+"""Which run `--resume` goes on with, what it refuses, and which process of a run writes its files."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lit_gpt import manifest, rundir
+from lit_gpt.__main__ import main
+from lit_gpt.commands.fit import resume_command, resumed
+from lit_gpt.errors import UserError
+from lit_gpt.settings import Typed
+from lit_gpt.train.ranks import is_first, settle_rank
+
+TINY = [
+    *("--model.net.width=16", "--model.net.depth=1", "--model.net.heads=2", "--model.net.context=8"),
+    *("--data.tokenizer=Byte", "--data.batch_size=2", "--data.val_batch_size=64", "--trainer.limit_val_batches=1"),
+    *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--sample.max_new_tokens=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
+    """A root with a run called `gpt` of four steps, saved after each second one."""
+    root = tmp_path_factory.mktemp("trained")
+    shutil.copy(text_file, root / "text.txt")
+    before = os.getcwd()
+    os.chdir(root)
+    try:
+        words = [*TINY, "--data.source.paths=text.txt", "--trainer.max_steps=4", "--last.every=2", "--last.keep=9"]
+        assert main(["fit", *words, "--name=gpt"]) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which the test stands."""
+    shutil.copytree(trained, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def called(folder: str, name: str, started: str = "2026-01-01T00:00:00+0000", like: str = "runs/gpt") -> Path:
+    """A copy of a run that asked for a name."""
+    target = Path("runs", folder)
+    if target != Path(like):
+        shutil.copytree(like, target, symlinks=True)
+    rundir.write_facts(target, rundir.read_facts(target) | {"name": name, "started": started})
+    return target
+
+
+def chosen(*words: str) -> Path | None:
+    place, _ = resumed(Typed(["--resume", *words]))
+    if place.lock is not None:
+        place.lock.close()
+    return place.checkpoint
+
+
+def test_run_json_keeps_the_name_that_was_asked_for(root: Path) -> None:
+    assert rundir.read_facts(Path("runs/gpt"))["name"] == "gpt"
+    place = rundir.claim("runs", "gpt")
+    assert place.folder == Path("runs/gpt-2") and rundir.read_facts(place.folder)["name"] == "gpt"
+    assert rundir.running(place.folder) and rundir.state(place.folder) == "running"
+
+
+def test_resume_takes_the_newest_run_that_asked_for_the_name(root: Path) -> None:
+    called("gpt", "gpt")
+    called("gpt-2", "gpt-2")
+    assert chosen("--name=gpt") == Path("runs/gpt/checkpoints/last-000004.ckpt")
+    called("gpt-3", "gpt", "2026-01-02T00:00:00+0100")
+    assert str(chosen("--name=gpt")).startswith("runs/gpt-3/")
+    # The directory of a number that became free again is newer than that of a higher number.
+    called("gpt", "gpt", "2026-01-03T00:00:00+0000")
+    assert str(chosen("--name=gpt")).startswith("runs/gpt/")
+    assert str(chosen("--name=gpt-2")).startswith("runs/gpt-2/")
+
+
+def test_a_directory_is_resumed_by_its_own_name_too(root: Path) -> None:
+    # `gpt-3` was called `gpt`; no run asked for `gpt-3`.
+    folder = called("gpt-3", "gpt")
+    assert str(chosen("--name=gpt-3")).startswith("runs/gpt-3/")
+    assert resume_command(folder) == "lit-gpt fit --name gpt-3 --resume"
+    # Not by `auto`, which a script types that means a run of its own.
+    place, ancestor = resumed(Typed(["--resume=auto", "--name=gpt-3"]))
+    assert place.folder is None and ancestor is None
+    # Once a run asks for that very name it is the one that is meant.
+    called("gpt-3-2", "gpt-3", "2026-01-05T00:00:00+0000")
+    assert str(chosen("--name=gpt-3")).startswith("runs/gpt-3-2/")
+    assert resume_command(folder) == "lit-gpt fit --name gpt --resume"
+
+
+def test_resume_locks_before_it_picks_its_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path("runs/gpt")
+    late = folder / "checkpoints/last-000004.ckpt"
+    hidden = [(path, Path(f"{path.name}.hidden")) for path in (late, manifest.manifest_path(late))]
+    for path, away in hidden:
+        path.rename(away)
+    for best in folder.glob("checkpoints/best*"):
+        best.unlink()
+    other = rundir.lock(folder)
+
+    def the_other_saves_and_ends(seconds: float) -> None:
+        for path, away in hidden:
+            if away.exists():
+                away.rename(path)
+        other.close()
+
+    monkeypatch.setattr(rundir.time, "sleep", the_other_saves_and_ends)
+    assert chosen("--name=gpt") == late
+
+
+def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys: Any) -> None:
+    place = rundir.claim("runs", "new")
+    assert place.folder is not None and place.lock is not None
+    (place.folder / "metrics.csv").write_text("step,train_loss\n7,9.5\n")
+    (place.folder / "events.out.tfevents.1.host").write_text("figures")
+    (place.folder / "notes.txt").write_text("the user's own")
+    words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=1", "--name=new", "--resume=auto"]
+    assert main(words) == 2  # it is alive
+    assert "runs/new is being written by another run" in capsys.readouterr().err
+    place.lock.close()
+    assert main(words) == 0
+    assert "runs/new holds no checkpoint: this run begins anew in it" in capsys.readouterr().out
+    assert not Path("runs/new-2").exists() and Path("runs/new/notes.txt").exists()
+    assert "9.5" not in Path("runs/new/metrics.csv").read_text()
+    assert not Path("runs/new/events.out.tfevents.1.host").exists()
+    facts = rundir.read_facts(Path("runs/new"))
+    assert facts["name"] == "new" and facts["state"] == "done" and "resumes" not in facts
+
+
+def test_auto_keeps_a_run_that_was_never_meant_to_save(root: Path) -> None:
+    place = rundir.claim("runs", "dry")
+    assert place.folder is not None and place.lock is not None
+    place.lock.close()
+    rundir.write_facts(place.folder, rundir.read_facts(place.folder) | {"state": "done"})
+    place, _ = resumed(Typed(["--resume=auto", "--name=dry"]))
+    assert place.folder is None
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_next_start_sweeps_what_dead_processes_left(root: Path) -> None:
+    dead, live = dead_pid(), os.getppid()
+    called("other", "other")
+    left = [f"runs/other/checkpoints/.last-000007.ckpt.{dead}", f"runs/gpt/.metrics.csv.{dead}"]
+    left += [f"runs/gpt/checkpoints/.best.ckpt.{os.getpid()}"]  # an earlier process of our number, as in a container
+    stay = [f"runs/gpt/checkpoints/.last-000007.ckpt.{live}", "runs/gpt/checkpoints/.mine", f"runs/.notes.{dead}"]
+    for file in [*left, *stay]:
+        Path(file).write_text("half")
+    Path(f"runs/.smol.{dead}/checkpoints").mkdir(parents=True)
+    busy = called("busy", "busy")
+    (busy / f".metrics.csv.{dead}").write_text("half")
+    words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=1", "--name=next"]
+    with rundir.lock(busy):
+        assert main(words) == 0
+    assert not any(Path(file).exists() for file in left) and not Path(f"runs/.smol.{dead}").exists()
+    assert all(Path(file).exists() for file in stay) and (busy / f".metrics.csv.{dead}").exists()
+
+
+def test_a_rank_in_the_environment_of_one_process_is_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file: file.read_bytes() for file in Path("runs/gpt").rglob("*") if file.is_file()}
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", _get_rank())  # as a fresh process has it
+    words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=2", "--name=gpt"]
+    assert main(words) == 0
+    assert {file: file.read_bytes() for file in before} == before
+    assert {"config.yaml", "run.json", "metrics.csv"} <= {file.name for file in Path("runs/gpt-2").iterdir()}
+    # The same where a run goes on, and the lock holds there.
+    monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
+    with rundir.lock(Path("runs/gpt-2")):
+        assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=3"]) == 2
+    monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
+    assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=3"]) == 0
+    assert len(json.loads(Path("runs/gpt-2/run.json").read_text())["resumes"]) == 1
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"RANK": "1"}, {"SLURM_PROCID": "2"}, {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, {"JSM_NAMESPACE_RANK": "3"}],
+    ids=str,
+)
+def test_the_rank_is_that_of_the_strategy(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
+    assert not is_first()
+    settle_rank({"accelerator": "cpu", "devices": 1, "strategy": "auto"})
+    assert is_first()
+
+
+def test_ranks_of_a_launcher_are_those_of_the_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for strategy in ("ddp", {"class_path": "lightning.pytorch.strategies.DDPStrategy"}):
+        settle_rank({"accelerator": "cpu", "devices": 2, "strategy": strategy})
+        assert rank_zero_only.rank == 1 and not is_first()
+    settle_rank({"accelerator": "cpu", "devices": 1, "strategy": "auto"})
+    assert is_first()
+    with pytest.raises(UserError, match="this machine cannot do trainer.strategy dpp"):
+        settle_rank({"strategy": "dpp"})
