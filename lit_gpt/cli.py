@@ -23,7 +23,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lit_gpt import rundir
 from lit_gpt.class_paths import only_trusted
+from lit_gpt.command_help import HELP
+from lit_gpt.data.fingerprints import refuse_changes
 from lit_gpt.data.module import TokenData
+from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, Vocabulary
 from lit_gpt.mistakes import explain
@@ -60,18 +63,6 @@ _TRAINER_DEFAULTS = {
 }
 _SEATS = ("attention", "feedforward", "norm", "position", "block", "init")
 _NOT_SAVED = ("config", "resume", "show_batch", "ckpt_path")
-_HELP = {
-    "fit": """Train a GPT and end with a checkpoint, its validation loss and a sample. Every key below can stand in a
-YAML file (--config FILE; several are merged in order; `base: other.yaml` inherits) or on the command line. A seat takes
-the name of a class: --model.net.norm RMSNorm --model.net.norm.eps 1e-6; --model.net.help lit_gpt.model.GPT lists the
-seats. Examples: `lit-gpt fit --config configs/quickstart.yaml`; `lit-gpt fit --data.source TextFiles
---data.source.paths my_text/ --name mine`; `lit-gpt fit --config configs/quickstart.yaml --resume
---trainer.max_steps 3000`.""",
-    "validate": """Measure a checkpoint on its validation text: `lit-gpt validate runs/quickstart`. Net, tokenizer and
-data come from the checkpoint; what is typed goes before (--data.source.paths other/).""",
-    "test": """Measure a checkpoint on its test text: `lit-gpt test runs/quickstart`. Net, tokenizer and data come from
-the checkpoint; what is typed goes before (--data.test_source.paths other/).""",
-}
 
 
 class Run(NamedTuple):
@@ -147,7 +138,7 @@ class CLI(LightningCLI):
                     "exit_on_error": False,
                     "prog": f"lit-gpt {command}",
                     "usage": f"lit-gpt {command} [--config FILE ...] [--KEY VALUE ...]",  # argparse's takes 75 lines
-                    "description": _HELP[command],
+                    "description": HELP[command],
                 },
                 run=False,
                 auto_configure_optimizers=False,
@@ -166,6 +157,10 @@ class CLI(LightningCLI):
             add(
                 "--show_batch", type=bool, nargs="?", const=True, default=False,
                 help="print decoded batches as the model sees them, and train nothing",
+            )  # fmt: skip
+            add(
+                "--skip_batches", type=int | list[int | list[int]] | None, default=None, metavar="[[FIRST, LAST], ...]",
+                help="batches of the training order that are not trained on, by number from 1 over all epochs",
             )  # fmt: skip
         else:
             add("--ckpt_path", type=str | None, help="the checkpoint or run directory; can be typed without the key")
@@ -191,6 +186,8 @@ class CLI(LightningCLI):
         if self.ancestor is None:
             return data.vocab_size
         self.vocab = self.ancestor.hand_over(data, self.command == "fit" and not self.resuming)
+        if self.resuming:
+            refuse_changes(data, self.ancestor.fingerprints, speak=False)
         return self.vocab.size
 
     # -- parsing -------------------------------------------------------------------------------------------------------
@@ -272,6 +269,7 @@ class CLI(LightningCLI):
         if self.command == "fit" and not self.resuming and not self.config.get("show_batch"):
             rundir.writable(Path(trainer.default_root_dir))
             run_name(self.typed)
+            SkippedBatches(self.config.skip_batches)
         settle_rank({key: trainer.get(key) for key in PROCESSES})
         longest = self._net_without_memory().longest
         if longest is not None and self.config.data.context > longest:
@@ -308,6 +306,7 @@ class CLI(LightningCLI):
             start_rows(self.model.net, list(self.vocab.new.values()), self.vocab.known)
             self.place.notes.append(describe_growth(self.vocab.new, self.ancestor.vocab_size, self.vocab.size))
         plain = self._plain(self.parser)
+        plain["data"]["allow_changed_text"] = False  # one start's consent, not the next one's
         self.model.config = copy.deepcopy(plain)
         self.model.config["model"]["net"]["init_args"]["vocab_size"] = self.model.net.vocab_size
         options = {**self.config_init["trainer"], **kwargs}
@@ -318,12 +317,14 @@ class CLI(LightningCLI):
             if options["enable_progress_bar"] is not False:
                 options["callbacks"].append(Progress())
             return Trainer(**options)
+        self.datamodule.skip = SkippedBatches(self.config.get("skip_batches"))
         self._claim()
         try:
             trainer = Trainer(**self._fit_options(options, plain))
         except BaseException:
             if self.place.claimed and self.place.folder is not None:
                 rundir.discard(self.place.folder)
+                self.place.release()
             raise
         return trainer
 

@@ -6,7 +6,7 @@ Knows checkpoints as plain data; does not know the parser, the trainer, or how a
 import copy
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class Ancestor:
         tokenizer: The tokenizer's state.
         step: Optimizer steps that it has seen.
         of_a_trainer: Whether a trainer wrote it, and not an import: then there is more in it than a net.
+        fingerprints: Of the text and the tokenizer that it was trained on.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Ancestor:
     tokenizer: dict[str, Any]
     step: int
     of_a_trainer: bool = True
+    fingerprints: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path, trust: Iterable[str] = ()) -> "Ancestor":
@@ -63,7 +65,8 @@ class Ancestor:
         used = {key: values["config"].get(key) for key in ("model", "data")}
         refuse_untrusted([used, values["tokenizer"]], file, trust)
         step, of_a_trainer = int(values.get("global_step", 0)), "pytorch-lightning_version" in values
-        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer)
+        texts = values.get("fingerprints", {})
+        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer, texts)
 
     @cached_property
     def net(self) -> dict[str, Any]:
@@ -151,7 +154,7 @@ class Ancestor:
             if key != "model.init_from":
                 notes.append(f"resume keeps {key} = {kept} of the checkpoint; {typed} was asked for")
             seen.add(key)
-        before = {key: self.config.get(key) for key in ("seed_everything", "model", "data", "trainer")}
+        before = {key: self.config.get(key) for key in ("seed_everything", "skip_batches", "model", "data", "trainer")}
         before["model"] = {**self.config["model"], "net": own["model"]["net"]}
         for key, old, new in differences(before, {key: now.get(key) for key in before}):
             if key not in seen and key != "model.init_from":

@@ -39,6 +39,12 @@ class Place:
     claimed: bool = False  # this process made the folder, and may remove it where nothing came of it
     notes: list[str] = field(default_factory=list)  # said before the first step
 
+    def release(self) -> None:
+        """Lets others write to the directory."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
 
 def claim(root: str | Path, name: str) -> Place:
     """Makes a run directory that no other run has: `<root>/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken.

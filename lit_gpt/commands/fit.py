@@ -23,15 +23,16 @@ def main(argv: list[str]) -> int:
     if str(typed.get("trainer.max_steps")) == "0":
         raise UserError("trainer.max_steps is 0, so nothing would be trained; `lit-gpt validate RUN` measures a run")
     place, ancestor = resumed(typed)
-    front = import_cli()
-    front.quiet()
-    cli = front.CLI("fit", typed, place, ancestor)
-    if cli.config.get("show_batch"):
-        print(cli.datamodule.describe_batch())
-        return 0
-    if place.checkpoint is not None and ancestor is not None and is_finished(cli, place, ancestor):
-        return 0
-    train(cli)
+    try:
+        front = import_cli()
+        front.quiet()
+        cli = front.CLI("fit", typed, place, ancestor)
+        if cli.config.get("show_batch"):
+            print(cli.datamodule.describe_batch())
+        elif place.checkpoint is None or ancestor is None or not is_finished(cli, place, ancestor):
+            train(cli)
+    finally:
+        place.release()  # also where a mistake ended it before there was a run
     return 0
 
 
@@ -46,7 +47,7 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
     if resume not in (True, "auto", "true", "True"):
         raise UserError(f"--resume takes nothing or `auto`, got {resume!r}; name the run with --name")
     front = import_cli()
-
+    front.quiet()
     if not typed.get("name") and not typed.name:
         raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
     root, name = Path(typed.get("trainer.default_root_dir") or front.ROOT), front.run_name(typed)
@@ -75,8 +76,7 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
         if resume == "auto" and rundir.never_saved(folder):
             place.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
             return place, None
-        if place.lock is not None:
-            place.lock.close()
+        place.release()
     if resume == "auto":
         return Place(notes=skipped), None
     there = "; ".join(skipped) or f"{folders[0] if folders else root / name} has no checkpoint"
@@ -104,8 +104,7 @@ def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
     steps = cli.config.trainer.max_steps
     if not (0 < steps <= ancestor.step):
         return False
-    if place.lock is not None:
-        place.lock.close()
+    place.release()
     print(f"{place.folder} is finished: step {ancestor.step} of {steps}; a larger --trainer.max_steps goes on")
     return True
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from lit_gpt.data import choices as choices
@@ -20,13 +19,15 @@ from lit_gpt.data.corpus.engines import Engine
 from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.filters.filter import Filter
+from lit_gpt.data.fingerprints import fingerprints, refuse_changes
 from lit_gpt.data.forms.form import Form, PlainText
 from lit_gpt.data.orders.course import Course, Pace
 from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
 from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
+from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.data.progress import say
 from lit_gpt.data.rows.datasets import Batch, Rows, Windows
-from lit_gpt.data.rows.showing import shown
+from lit_gpt.data.rows.showing import sampled, shown
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.standard_library import StandardLibrary
 from lit_gpt.data.tokenizers.bpe import BPE
@@ -75,6 +76,7 @@ class TokenData(LightningDataModule):
         rows: How the text becomes rows, for training and validation: windows over all of it, whole documents packed
             side by side, or a record a row.
         augment: What is changed at random in training batches, in turn; nothing by default.
+        allow_changed_text: Resume although the text or the tokenizer is not what the run was trained on so far.
     """
 
     __str__ = object.__str__  # Lightning's own makes all loaders, and jsonargparse asks for it to tell of an error
@@ -102,15 +104,11 @@ class TokenData(LightningDataModule):
         filters: list[NewFilter] | NewFilter | None = None,
         rows: NewRows = Windows,
         augment: list[NewAugment] | NewAugment | None = None,
+        allow_changed_text: bool = False,
     ) -> None:
         super().__init__()
-        positive = {
-            "context": context,
-            "batch_size": batch_size,
-            "val_batch_size": val_batch_size,
-            "vocab_size": vocab_size,
-        }
-        for name, value in positive.items():
+        sizes = (context, batch_size, val_batch_size, vocab_size)
+        for name, value in zip(("context", "batch_size", "val_batch_size", "vocab_size"), sizes, strict=True):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value} of the data is not a positive number; give at least 1")
         if num_workers < 0:
@@ -127,10 +125,10 @@ class TokenData(LightningDataModule):
         check_turns(self._augment)
         self._rows: dict[str, Rows] = {}
         self._drawn: Rows | None = None
-        self._seed = seed
         self._prepared: Prepared | None = None
         self.engine: Engine | None = None  # who tokenizes, where the caller wants another than the usual
         self._course = Course()
+        self._seed, self.allow_changed_text, self.skip = seed, allow_changed_text, SkippedBatches()
         self.val_names = ["", *self._extra_val]
 
     def adopt(self, tokenizer: Tokenizer) -> None:
@@ -249,12 +247,12 @@ class TokenData(LightningDataModule):
 
     def notes(self) -> list[str]:
         """What rows and augmentations cut, drop or fill up, counted; a line each."""
-        notes = []
-        for split in self._splits():
-            notes += [note if split == TRAIN else f"{split}: {note}" for note in self.rows(split).notes()]
-        rows = self._opened()
-        # Evenly through them: rows of Packed begin with the longest documents, those of a Mixture with one source's.
-        sample = rows.batch(np.linspace(0, len(rows) - 1, min(len(rows), 32)).astype(np.int64))
+        notes = [
+            note if split == TRAIN else f"{split}: {note}"
+            for split in self._splits()
+            for note in self.rows(split).notes()
+        ]
+        sample = sampled(self._opened())
         return notes + [note for augment in self._augment for note in augment.notes(sample)]
 
     def corpus(self, split: str) -> Corpus:
@@ -275,10 +273,10 @@ class TokenData(LightningDataModule):
 
     def describe_batch(self, rows: int = 2) -> str:
         """The first rows of the first training batch, decoded, with targets and segments, as the net sees them."""
-        order = self._ordered()
-        batch = order[Slots(0, range(1 if self.order.whole_batches else rows))]
-        there = range(min(rows, len(batch.inputs)))
-        return "\n".join(line for row in there for line in shown(self.tokenizer, batch, row))
+        batch = self._ordered()[Slots(0, range(1 if self.order.whole_batches else rows))]
+        return "\n".join(
+            line for row in range(min(rows, len(batch.inputs))) for line in shown(self.tokenizer, batch, row)
+        )
 
     # -- how far training has come -----------------------------------------------------------------------------------
 
@@ -295,14 +293,22 @@ class TokenData(LightningDataModule):
         """Epoch and slot of the next batch."""
         return self._course.position(trained_batches(self.trainer), self._pace())
 
+    @property
+    def next_batch(self) -> int:
+        """Number of the next batch in the training order, over all epochs; the first is 1."""
+        pace = self._pace()
+        epoch, slot = self.position()
+        return epoch * pace.batches + slot // pace.batch + 1
+
     def state_dict(self) -> dict[str, Any]:
-        """How far training has come, in numbers that mean the same for any number of ranks."""
-        return self._course.state(trained_batches(self.trainer), self._pace())
+        """How far training has come, in numbers that mean the same for any number of ranks; and on which text."""
+        return self._course.state(trained_batches(self.trainer), self._pace()) | {"fingerprints": fingerprints(self)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken."""
+        """Goes on where `state_dict` was taken; refuses where that was on other text, unless `allow_changed_text`."""
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return  # measured on other rows, perhaps, and not gone on with
+        refuse_changes(self, state.get("fingerprints", {}))
         note = self._course.go_on(state, self._pace())
         if note and (self.trainer is None or self.trainer.is_global_zero):
             say(f"this resume is not exact: {note}")
@@ -352,9 +358,10 @@ class TokenData(LightningDataModule):
         done = self._course.done(pace)
         if done is not None and self.trainer is not None:
             set_batches_done(self.trainer, done, done == pace.batches)
-        frozen = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        ordered = self._ordered()
-        batches = RankBatches(ordered.epoch_size, self._slots, *self._ranks(), self.position(), frozen)
+        ordered, frozen = self._ordered(), getattr(self.trainer, "overfit_batches", 0) > 0
+        begin, (world, rank) = self.position(), self._ranks()
+        size, skip = ordered.epoch_size, self.skip
+        batches = RankBatches(size, self._slots, world, rank, begin, frozen, skip, pace.batches)
         return load(ordered, batches, self.num_workers)
 
     def val_dataloader(self) -> list[BatchLoader]:

@@ -21,6 +21,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from lit_gpt.data.fingerprints import fingerprints
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
@@ -75,6 +76,7 @@ class LitGPT(lightning.LightningModule):
         self._restored: dict[str, float] | None = None
         self._settings: list[dict[str, Any]] = []
         self._nominal = 0.0
+        self._window_trains = False  # whether a batch of the accumulation window was trained on so far
         # What `lit-gpt export` writes where several families fit.
         self.origin = None if init_from is None else start_from(net, init_from)
 
@@ -111,10 +113,29 @@ class LitGPT(lightning.LightningModule):
     def training_step(self, batch: Any) -> Tensor:
         (total, count), parts = self.objective(self.net, batch)
         assert self.tally is not None
+        self._window_trains |= not self._skips_batch
         self.tally.add(total - parts["aux"] if "aux" in parts else total, count)
         if not self._nominal:
             self._nominal = self._nominal_count(batch)
         return total / self._nominal
+
+    @property
+    def _skips_batch(self) -> bool:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return isinstance(data, TokenData) and bool(data.skip) and data.next_batch in data.skip
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Steps, unless all batches of the accumulation window are skipped: then weights and moments stay as they are.
+
+        Skipped batches are empty and their gradient is zero, but decay and momentum would move the weights even so.
+        """
+        if self._window_trains or not self._skips_batch:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            assert optimizer_closure is not None and self.tally is not None
+            optimizer_closure()
+            self.tally.close_window()
+        self._window_trains = False
 
     def _nominal_count(self, batch: Any) -> float:
         """What a micro-batch's sum is divided by at once; the true count takes its place at the optimizer step.
@@ -266,8 +287,7 @@ class LitGPT(lightning.LightningModule):
         checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, TokenData):  # for the manifest: which text and which ids the weights come from
-            text = {split: data.corpus(split).fingerprint for split in ("train", "val")}
-            checkpoint["fingerprints"] = {"tokenizer": data.tokenizer.fingerprint(), "text": text}
+            checkpoint["fingerprints"] = fingerprints(data)
             checkpoint["form"] = json.loads(json.dumps(data.form.configuration(), default=str))  # plain data alone
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:

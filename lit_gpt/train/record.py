@@ -64,9 +64,7 @@ class RunRecord(Lean):
         if tally is not None and trainer.world_size == 1:  # others' tokens since the last log are not known here
             facts["tokens"] = tally.total_tokens()
         self._write(facts, state)
-        if self.place.lock is not None:
-            self.place.lock.close()
-            self.place.lock = None
+        self.place.release()
 
     def _write(self, facts: dict[str, Any], state: str) -> None:
         rundir.write_facts(self.folder, {**facts, "state": state})

@@ -1,5 +1,6 @@
 """Which run `--resume` goes on with, what it refuses, and which process of a run writes its files."""
 
+import csv
 import json
 import os
 import shutil
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lit_gpt import manifest, rundir
 from lit_gpt.__main__ import main
 from lit_gpt.commands.fit import resume_command, resumed
+from lit_gpt.data.fingerprints import changes
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed
 from lit_gpt.train.ranks import is_first, settle_rank
@@ -211,3 +214,41 @@ def test_ranks_of_a_launcher_are_those_of_the_strategy(monkeypatch: pytest.Monke
     assert is_first()
     with pytest.raises(UserError, match="this machine cannot do trainer.strategy dpp"):
         settle_rank({"strategy": "dpp"})
+
+
+def test_a_resume_on_other_text_is_refused_unless_allowed(root: Path, capsys: Any) -> None:
+    file = Path("text.txt")
+    file.write_text(file.read_text().replace("e", "a"))
+    before = {file: file.read_bytes() for file in Path("runs/gpt").rglob("*") if file.is_file()}
+    words = ["fit", "--name=gpt", "--resume", "--trainer.max_steps=6"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "changed training text (" in said and "validation text (" in said and "tokenizer" not in said
+    assert "--data.allow_changed_text true" in said
+    assert {file: file.read_bytes() for file in before} == before
+    assert main([*words, "--data.allow_changed_text=true"]) == 0
+    shown = capsys.readouterr()
+    assert "this resume is not exact: the text is not what the run was trained on" in shown.out + shown.err
+    # The consent was for that start; the run has been trained on the new text since.
+    assert yaml.safe_load(Path("runs/gpt/config.yaml").read_text())["data"]["allow_changed_text"] is False
+    file.write_text(file.read_text().replace("o", "u"))
+    assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=8"]) == 2
+
+
+def test_a_changed_tokenizer_is_a_difference_too() -> None:
+    before = {"tokenizer": "a" * 32, "text": {"train": "b" * 32, "val": "c" * 32}}
+    assert changes(before, before) == changes({}, before) == []
+    assert changes(before, before | {"tokenizer": "d" * 32}) == ["tokenizer (aaaaaaaa to dddddddd)"]
+
+
+def test_skip_batches_is_kept_with_the_run(root: Path, capsys: Any) -> None:
+    assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=8", "--skip_batches=[[0, 3]]"]) == 2
+    assert "skip_batches: [0, 3] is no range of batches" in capsys.readouterr().err
+    words = ["fit", "--name=gpt", "--resume", "--trainer.log_every_n_steps=1"]
+    assert main([*words, "--trainer.max_steps=6", "--skip_batches=[5, [7, 8]]"]) == 0
+    assert "resume changes skip_batches from None to [5, [7, 8]]" in capsys.readouterr().out
+    assert main([*words, "--trainer.max_steps=9"]) == 0
+    assert yaml.safe_load(Path("runs/gpt/config.yaml").read_text())["skip_batches"] == [5, [7, 8]]
+    with open("runs/gpt/metrics.csv", newline="") as file:
+        trained = [row["step"] for row in csv.DictReader(file) if row["train_loss"]]
+    assert trained[-3:] == ["4", "6", "9"]

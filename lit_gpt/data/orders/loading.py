@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lit_gpt.data.augment.augment import Augment
-from lit_gpt.data.orders.samplers import Order, RankBatches, Slots, hashed, mixed
+from lit_gpt.data.orders.samplers import NOTHING, Order, RankBatches, Slots, hashed, mixed
 from lit_gpt.data.rows.datasets import Batch, Rows
 
 _CHANGES = 0xA06  # keeps keys of augmentations apart from those of orders
@@ -45,7 +45,10 @@ class Ordered(Dataset[Batch]):
 
     def __getitems__(self, slots: Slots) -> Batch:
         """A whole batch in one go: joining rows one by one costs more than reading them."""
-        batch = self.rows.batch(self.order.numbers(self.seed, slots, self.epoch_size, len(self.rows)))
+        numbers = self.order.numbers(self.seed, slots, self.epoch_size, len(self.rows))
+        if slots.skipped:
+            numbers = np.full_like(numbers, NOTHING)
+        batch = self.rows.batch(numbers)
         for number, augment in enumerate(self.augment):
             batch = augment.apply(batch, self._keys(slots, len(batch.inputs), number))
         first = slots.places[0] if slots.first is None else slots.first

@@ -8,7 +8,7 @@ global sequence. Every batch of every rank has its full size: slots past the end
 which no target is scored), or a further crop where the order is endless.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,12 +26,14 @@ _ROUNDS = 8
 class Slots(NamedTuple):
     """One rank's batch: its places in an epoch, `range(first, past the last, world)`.
 
-    first: the first place that any rank has in this step; by default that of these places.
+    first: the first place that any rank has in this step; by default that of these places. skipped: nothing of it is
+    trained on.
     """
 
     epoch: int
     places: range
     first: int | None = None
+    skipped: bool = False
 
 
 class Order:
@@ -143,6 +145,8 @@ class RankBatches(Sampler[Slots]):
         rank: Which of them this is.
         start: Epoch and slot at which to begin.
         frozen: Take the same epoch again and again (to overfit some batches).
+        skip: Numbers of batches that are handed out empty; the first batch of the first epoch is number 1.
+        per_epoch: Batches by which the numbers grow in an epoch, where the trainer takes fewer than there are.
     """
 
     def __init__(
@@ -153,9 +157,12 @@ class RankBatches(Sampler[Slots]):
         rank: int = 0,
         start: tuple[int, int] = (0, 0),
         frozen: bool = False,
+        skip: Container[int] = (),
+        per_epoch: int | None = None,
     ) -> None:
         self.epoch_size, self.batch_size, self.world, self.rank = epoch_size, batch_size, world, rank
         self.start, self.frozen = start, frozen
+        self.skip, self.per_epoch = skip, len(self) if per_epoch is None else per_epoch
         self._epoch: int | None = None
 
     @property
@@ -176,7 +183,9 @@ class RankBatches(Sampler[Slots]):
         first = slot if epoch == started else 0
         size = self.batch_size * self.world
         for at in range(first, self.epoch_size, size):
-            yield Slots(0 if self.frozen else epoch, range(at + self.rank, at + size, self.world), at)
+            places = range(at + self.rank, at + size, self.world)
+            skipped = epoch * self.per_epoch + at // size + 1 in self.skip
+            yield Slots(0 if self.frozen else epoch, places, at, skipped)
 
 
 def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:

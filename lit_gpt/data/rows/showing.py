@@ -6,11 +6,21 @@ Knows: batches, tokenizers. Does not know: where a batch comes from.
 from collections.abc import Iterator
 from itertools import groupby
 
-from lit_gpt.data.rows.datasets import IGNORED, Batch
+import numpy as np
+
+from lit_gpt.data.rows.datasets import IGNORED, Batch, Rows
 from lit_gpt.data.tokenizers.readable import readable, text_with_names
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _FIRST, _LAST = 24, 8  # places of a row that are shown one by one
+
+
+def sampled(rows: Rows, count: int = 32) -> Batch:
+    """Rows from all over, to say what will be changed in them.
+
+    Evenly through them: those of Packed begin with the longest documents, those of a Mixture with one source's.
+    """
+    return rows.batch(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.int64))
 
 
 def shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
