@@ -34,6 +34,7 @@ from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed, with_text_files
 from lit_gpt.train.loggers import CSVLog
+from lit_gpt.train.loss_watch import LossWatch
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
 from lit_gpt.train.noise import EmbeddingNoise as EmbeddingNoise  # found by its short name
@@ -348,7 +349,7 @@ class CLI(LightningCLI):
         folder = self.place.folder
         assert folder is not None
         own: list[Callback] = [ExactResume(), StopOnSignal(), ValidateAtEnd(), StepMetrics(), RunSummary()]
-        own.append(self.config_init["sample"])
+        own += [LossWatch(folder), self.config_init["sample"]]
         if options["enable_progress_bar"] is not False:
             own.append(Progress())
         if options["enable_checkpointing"] is not False:

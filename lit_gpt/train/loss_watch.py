@@ -1,0 +1,120 @@
+"""Says what of the losses deserves a look: a jump, a validation that is not finite, a NaN that comes back.
+
+Knows the readings of StepMetrics, the numbers of batches and the run's record; reads nothing from the device itself.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+from lit_gpt import rundir
+from lit_gpt.data.module import TokenData
+from lit_gpt.train.hooks import Lean
+from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.stopping import NonFiniteStop
+
+JUMP = 1000.0  # one step of so many times the lowest loss so far is said
+_LEAST = 1e-3  # nats; a lower loss counts as this: nothing is learned between 1e-6 and 1e-3
+
+
+class LossWatch(Lean):
+    """Tells of a loss that jumps a thousandfold, of NaN in validation alone, and a way out of a NaN that comes back.
+
+    Args:
+        folder: The run directory, whose run.json keeps the steps at which a loss was not finite.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._meter: StepMetrics | None = None
+        self._seen: float | None = None
+        self._lowest = math.inf
+        self._step, self._first_batch = 0, 1
+        self._said: set[str] = set()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        meters = [one for one in trainer.callbacks if isinstance(one, StepMetrics)]  # type: ignore[attr-defined]
+        self._meter = meters[0] if meters else None
+        self._seen, self._lowest, self._said = self._reading(), math.inf, set()
+        self._note(trainer)
+
+    def _reading(self) -> float | None:
+        return None if self._meter is None else self._meter.latest.get("train_loss")
+
+    def _note(self, trainer: Trainer) -> None:
+        """What was read up to here was finite."""
+        self._step, self._first_batch = trainer.global_step, _next_batch(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        loss = self._reading()
+        if loss is self._seen or loss is None:  # the same object: nothing was read since
+            return
+        self._seen = loss
+        steps = max(trainer.global_step - self._step, 1)  # a reading is their mean
+        floor = max(self._lowest, _LEAST)
+        if (loss - floor) * steps >= (JUMP - 1) * floor:
+            self._tell_jump(trainer, loss, floor)
+        elif loss < 10 * floor:
+            self._said.discard("train_loss")
+        self._lowest = min(self._lowest, loss)
+        self._note(trainer)
+
+    def _tell_jump(self, trainer: Trainer, loss: float, floor: float) -> None:
+        if "train_loss" in self._said or not trainer.is_global_zero:
+            return
+        self._said.add("train_loss")
+        print(
+            f"train_loss jumped from {floor:.4g} to {loss:.4g} in steps {self._step + 1} to {trainer.global_step}: a "
+            "lower learning rate, a longer warm-up or clipping helps, or --resume from a checkpoint before it with "
+            f"--skip_batches '{_ranges(trainer, self._first_batch)}'",
+            flush=True,
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        losses = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val_loss")}
+        bad = {name for name, value in losses.items() if not math.isfinite(value)}
+        tally = getattr(pl_module, "tally", None)
+        if bad - self._said and trainer.is_global_zero and not (tally is not None and tally.unhealthy):
+            train = "" if self._seen is None else f" (train_loss {self._seen:.4g})"
+            said = ", ".join(f"{name} is {losses[name]}" for name in sorted(bad))
+            print(
+                f"{said} at step {trainer.global_step}, while training is finite{train}: no token of that text is "
+                "trained on, or the net overflows on it (--trainer.precision 32-true); it counts as no best",
+                flush=True,
+            )
+        self._said = (self._said - losses.keys()) | bad
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if not isinstance(exception, NonFiniteStop) or not trainer.is_global_zero:
+            return
+        step, facts = trainer.global_step, rundir.read_facts(self.folder)
+        before = [int(one) for one in facts.get("not_finite", [])]
+        rundir.write_facts(self.folder, {**facts, "not_finite": [*before, step]})
+        every = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        if any(abs(one - step) < every for one in before):
+            # A CPU looks at each step, a GPU at each reading: the cause lies somewhere before it.
+            on_cpu = pl_module.device.type == "cpu"
+            first = max(self._first_batch, _next_batch(trainer) - trainer.accumulate_grad_batches if on_cpu else 1)
+            lr = getattr(getattr(pl_module, "tally", None), "lr", 0.0)
+            exception.args = (
+                f"{exception}. It was so at this step before. What leads out: --resume with --skip_batches "
+                f"'{_ranges(trainer, first)}', which leaves these batches out, or with a lower --model.optimizer.lr "
+                f"than the {lr:.3g} of this step's schedule",
+            )
+
+
+def _next_batch(trainer: Trainer) -> int:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return data.next_batch if isinstance(data, TokenData) else 1
+
+
+def _ranges(trainer: Trainer, first: int) -> list[Sequence[int]]:
+    """What to type for `--skip_batches`: what is skipped now, and the batches from a first one to the last one seen."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    skipped = data.skip.ranges if isinstance(data, TokenData) else ()
+    return [*map(list, skipped), [first, max(_next_batch(trainer) - 1, first)]]
