@@ -6,13 +6,15 @@ Knows jsonargparse's messages and how to look a class up; does not know what any
 import ast
 import inspect
 import re
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lit_gpt.settings import Settings, nearest, origin
+import yaml
+
+from lit_gpt import class_lookup
+from lit_gpt.settings import Settings, load_yaml, nearest, origin, short
 
 _KEY = re.compile(r'Parser key "([^"]+)":')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
@@ -27,8 +29,6 @@ _HOLDER = re.compile(r"\. Got value: Namespace\(.*\)$", re.M)  # what the parser
 _AMBIGUOUS = re.compile(r"ambiguous option: --([\w.]+)")
 _NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.+?)'?\)$", re.M)
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list"}
-_MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
-_GIVEN = {"attention", "feedforward", "norm", "vocab_size"}  # where they have no default: to a block, to the net
 
 
 def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Settings]) -> str:
@@ -40,6 +40,9 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         argv: The command line, and
         layers: the settings files, asked where a key was typed.
     """
+    if misnamed := next(_misnamed(argv, layers, parser), None):
+        key, name, seat = misnamed
+        return f"{where_typed(key, argv, layers)}: {_no_class(name, seat, parser)}"
     if _ONE.search(message):  # a list was typed where one class would do too: what is said of its entries counts
         message = _WHOLE.sub("", _ONE.sub("", message))
     keys = _KEY.findall(message)
@@ -47,7 +50,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     path = ".".join(key.replace(".init_args.", ".") for key in keys)
     nested = _NESTED.search(message)
     if nested:  # typed as --seat.argument: the parser's inner name for the pair
-        path = path.removesuffix(f".{nested[1]}")
+        if f"--{path}" not in [word.partition("=")[0] for word in argv]:
+            path = path.removesuffix(f".{nested[1]}")
         message = _NESTED.sub(r"\2", message)
     if path == "config" and not classes:
         return "--config: " + _last_line(message)
@@ -61,13 +65,13 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         first = option.partition(".")[0]
         told = re.findall(rf"Problem with given class_path '([^']+)':\s+Option '{re.escape(option)}'", message)
         owner = _holder(message, first) or (told or _SPEC.findall(message) or classes or [None])[-1]
-        names = _parameters(owner) if owner else []
-        others = {one.__name__: _arguments(one) for one in _fitting(path, parser)}
+        names = class_lookup.parameters(owner) if owner else []
+        others = {one.__name__: class_lookup.arguments(one) for one in class_lookup.fitting(path, parser)}
         return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner, others)
     inner = _INNER.search(message)
     if inner and classes:  # typed as --model.net.seat.argument: the net's own parser knows no such seat
         first = re.split(r"[.=]", inner[1])[0]
-        known = [f"{path}.{name}" for name in _parameters(classes[-1])]
+        known = [f"{path}.{name}" for name in class_lookup.parameters(classes[-1])]
         return _unknown(f"{path}.{first}", known, argv, layers, classes[-1])
     if ambiguous := _AMBIGUOUS.match(message):
         return _unknown(ambiguous[1], _known(parser), argv, layers)
@@ -88,7 +92,7 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         named = classes[-1] if direct and classes else spec[1] if spec else None
         return f"{path} {_name(named)} also needs {missing}"
     if path:
-        return f"{_place(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
+        return f"{where_typed(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
 
 
@@ -159,7 +163,7 @@ def _on_command_line(key: str, argv: Sequence[str]) -> bool:
     return any(f"{word.partition('=')[0]}.".startswith(f"--{key}.") for word in argv)
 
 
-def _place(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
+def where_typed(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
     """Where a key was typed: `--key` on the command line, or `file:line`."""
     if _on_command_line(key, argv):
         return f"--{key}"
@@ -168,7 +172,7 @@ def _place(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
 
 
 def _reason(message: str, path: str, parser: Any) -> str:
-    choices = _choices(path, parser)
+    choices = class_lookup.choices(path, parser)
     wanted = re.search(r"(?:Expected a dot import path string: |No module named |Given value: )'?([\w.]+)'?", message)
     strange = re.search(r"(?:Config file loop detected: .+ -> |Unexpected import path format: )(.+)", message)
     value = strange[1] if strange else _given(message)
@@ -179,17 +183,7 @@ def _reason(message: str, path: str, parser: Any) -> str:
     if stranger:
         value = stranger[1]
     if choices and isinstance(value, str) and re.fullmatch(r"[\w.]+", value):
-        near = nearest(value.rpartition(".")[2], choices)
-        hint = f"did you mean {near}?" if near else f"there are {', '.join(choices[:30])}"
-        missing = re.search(r"No module named '([\w.]+)'", message)
-        if missing and "." in value:
-            return f"class {value!r} cannot be imported: no module named {missing[1]!r}; is its folder on PYTHONPATH?"
-        if inspect.isclass(_import(value)):
-            bases = " or ".join(f"{base.__module__}.{base.__name__}" for base in _bases(path, parser))
-            return f"class {value!r} does not fit here; derive it from {bases}"
-        if "." in value:
-            return f"class {value!r} cannot be imported or does not fit here; {hint}"
-        return f"no class {value!r}; {hint} (a class of your own is written package.module.Class)"
+        return _no_class(value, path, parser)
     if wanted and "No module named" in message:
         return f"no module named {wanted[1]!r}; is its folder on PYTHONPATH?"
     types = [_TYPES.get(plain, plain) or phrase for plain, phrase in _EXPECTED.findall(message)]
@@ -198,12 +192,77 @@ def _reason(message: str, path: str, parser: Any) -> str:
         types = [part.strip().removeprefix("<class '").removesuffix("'>") for part in subtypes[1].split(",")]
     types = [", ".join(re.findall(r"[\w-]+", one)[2:]) if one.startswith("typing.Literal") else one for one in types]
     types = [one.replace("NoneType", "null") for one in types if not re.search("import path|path but", one)]
-    types = list(dict.fromkeys(types))
+    types = [one for one in dict.fromkeys(types) if one != "null" or value not in (None, "None")]  # of what holds it
     if types:
-        return f"expected {' or '.join(types)}, got {value!r}"
+        return f"expected {' or '.join(types)}, got {'null' if value in (None, 'None') else repr(value)}"
     if choices and value is not None:
         return f"expected a class ({', '.join(choices[:30])}), got {value!r}"
     return _last_line(message)
+
+
+def _no_class(name: str, path: str, parser: Any) -> str:
+    """What is said of a name at which no class is that fits at a key."""
+    choices = class_lookup.choices(path, parser)
+    near = nearest(name.rpartition(".")[2], choices)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(choices[:30])}"
+    if "." not in name:
+        return f"no class {name!r}; {hint} (a class of your own is written package.module.Class)"
+    if inspect.isclass(class_lookup.import_class(name)):
+        bases = " or ".join(f"{base.__module__}.{base.__name__}" for base in class_lookup.bases(path, parser))
+        return f"class {name!r} does not fit here; derive it from {bases}"
+    if missing := class_lookup.missing_module(name):
+        return f"class {name!r} cannot be imported: no module named {missing!r}; is its folder on PYTHONPATH?"
+    return f"class {name!r} cannot be imported or does not fit here; {hint}"
+
+
+def _misnamed(argv: Sequence[str], layers: Sequence[Settings], parser: Any) -> Iterator[tuple[str, str, str]]:
+    """Typed class names behind which there is no class: the key, the name, and the key of the seat."""
+    words = iter(argv)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            key = option[2:].rstrip("+")
+            after = value if equals else next(words, "")
+            try:
+                typed = load_yaml(after)
+            except yaml.YAMLError:
+                continue
+            if key.endswith(".class_path"):
+                key, typed = key.removesuffix(".class_path"), {"class_path": typed}
+            yield from _misnamed_in(typed, short(key), short(key), parser)
+    for settings in layers:
+        yield from _misnamed_in(settings.values, "", "", parser)
+
+
+def _misnamed_in(value: Any, key: str, seat: str, parser: Any) -> Iterator[tuple[str, str, str]]:
+    arguments = False
+    if isinstance(value, dict) and isinstance(value.get("class_path"), str):
+        if not _is_class(value["class_path"], seat, parser):
+            yield key, value["class_path"], seat
+            return
+        value, arguments = value.get("init_args"), True
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            below = f"{key}.{name}" if key else str(name)
+            named = f"{seat}.{name}" if seat else str(name)  # or a name of the user's own, as in data.extra_val
+            inside = named if arguments or not seat or class_lookup.bases(named, parser) else seat
+            yield from _misnamed_in(inner, below, inside, parser)
+    elif isinstance(value, list):
+        for one in value:
+            if isinstance(one, str) and not _is_class(one, seat, parser):
+                yield key, one, seat
+            elif isinstance(one, dict):
+                yield from _misnamed_in(one, key, seat, parser)
+    elif isinstance(value, str) and re.fullmatch(r"[\w.]+", value) and not Path(value).exists():
+        if not _is_class(value, seat, parser) and not class_lookup.takes_text(seat, parser):
+            yield key, value, seat
+
+
+def _is_class(name: str, seat: str, parser: Any) -> bool:
+    """Whether a name is one of a class, or none is asked for."""
+    if not (choices := class_lookup.choices(seat, parser)):
+        return True
+    return name in choices or ("." in name and inspect.isclass(class_lookup.import_class(name)))
 
 
 def _given(message: str) -> Any:
@@ -227,29 +286,10 @@ def _name(class_path: str | None) -> str:
     return (class_path or "").rpartition(".")[2]
 
 
-def _import(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(__import__(module, fromlist=[name]), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-
-
-def _parameters(class_path: str) -> list[str]:
-    found = _import(class_path)
-    return [] if found is None else _arguments(found)
-
-
-def _arguments(part: Any) -> list[str]:
-    """The arguments of a class that can be typed: without those that the net, the data or the trainer gives it."""
-    given = {name for name, one in inspect.signature(part).parameters.items() if one.default is one.empty} & _GIVEN
-    return [name for name in inspect.signature(part).parameters if name not in _MAKES_ITSELF | given]
-
-
 def _known(parser: Any) -> list[str]:
     """All keys that can be typed: the parser's own, and those of the net's default class."""
     keys = [action.dest for action in parser._actions if action.option_strings and "." not in action.dest[:1]]
-    return [*dict.fromkeys(keys), *(f"model.net.{name}" for name in _parameters("lit_gpt.model.GPT"))]
+    return [*dict.fromkeys(keys), *(f"model.net.{name}" for name in class_lookup.parameters("lit_gpt.model.GPT"))]
 
 
 def _trim(option: str, group: str, parser: Any) -> str:
@@ -260,63 +300,3 @@ def _trim(option: str, group: str, parser: Any) -> str:
         if f"{group}.{'.'.join(words[:end])}" not in known:
             return ".".join(words[:end])
     return option
-
-
-def _choices(path: str, parser: Any) -> list[str]:
-    """Names of the classes that fit at a key, for a key that takes a class."""
-    return sorted({name for one in _fitting(path, parser) if not (name := one.__name__).startswith("_")})
-
-
-def _fitting(path: str, parser: Any) -> set[type]:
-    """The classes that fit at a key."""
-    return {one for base in _bases(path, parser) for one in _with_subclasses(base)}
-
-
-def _bases(path: str, parser: Any) -> list[type]:
-    """The base classes of what fits at a key; inside a seat, of any class that the seat may have."""
-    action = next((a for a in parser._actions if a.dest == path), None)
-    hint = getattr(action, "_typehint", None)
-    if hint is not None:
-        return list(dict.fromkeys(_classes(hint)))
-    owner, _, name = path.rpartition(".")
-    found: dict[type, None] = {}
-    holder: Any
-    for holder in _fitting(owner, parser) if owner else ():
-        try:
-            hint = typing.get_type_hints(holder.__init__).get(name)
-        except (NameError, TypeError):
-            continue
-        found |= dict.fromkeys(one for one in _classes(hint) if one.__module__.startswith("lit_gpt."))  # no Tensor
-    return list(found)
-
-
-def _classes(hint: Any) -> Iterator[type]:
-    """The classes that a type hint asks for: X in X | None, list[X], Callable[[...], X]."""
-    if inspect.isclass(hint) and not typing.get_args(hint):
-        if hint.__module__.partition(".")[0] in ("lit_gpt", "torch"):
-            yield hint
-        return
-    arguments = typing.get_args(hint)
-    for one in arguments[-1:] if typing.get_origin(hint) is not None and _is_callable(hint) else arguments:
-        yield from _classes(one)
-
-
-def _is_callable(hint: Any) -> bool:
-    from collections.abc import Callable
-
-    return typing.get_origin(hint) is Callable
-
-
-def _with_subclasses(base: type) -> Iterator[type]:
-    """What can be named where a base class is asked for: the base itself only if it is more than the name of a seat."""
-    if not base.__subclasses__() or base.__module__.partition(".")[0] != "lit_gpt":
-        yield base
-    yield from _below(base)
-
-
-def _below(base: type) -> Iterator[type]:
-    below: list[type] = base.__subclasses__()
-    for one in below:
-        if not one.__name__.startswith("_") and not inspect.isabstract(one):
-            yield one
-        yield from _below(one)
