@@ -76,7 +76,7 @@ def find(path: str | Path) -> Path:
     Raises:
         UserError: There is none.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         for name in ("best.ckpt", "last.ckpt"):

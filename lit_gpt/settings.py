@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lit_gpt import user_paths
 from lit_gpt.class_paths import typed_trust
 from lit_gpt.errors import UserError
 
@@ -105,7 +106,7 @@ def parse(text: str, name: str) -> Settings:
         raise UserError(f"{name}: expected keys with values, found {type(values).__name__}")
     lines: dict[str, int] = {}
     _number(node, "", lines, name)
-    return Settings(name, values, lines)
+    return Settings(name, user_paths.in_values(values), lines)
 
 
 def _number(node: yaml.Node, prefix: str, lines: dict[str, int], name: str) -> None:
@@ -165,7 +166,7 @@ class Typed:
     """
 
     def __init__(self, words: Sequence[str], values: dict[str, Any] | None = None) -> None:
-        self.argv = list(words)
+        self.argv = user_paths.in_words(words)
         self.layers: list[Settings] = []
         self.files: list[Path] = []
         self.words: list[str] = []

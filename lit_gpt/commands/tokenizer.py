@@ -8,9 +8,11 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_gpt import user_paths
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 from lit_gpt.settings import nearest
@@ -142,7 +144,7 @@ def train(argv: list[str]) -> int:
 
 def _out(argv: list[str]) -> tuple[list[str], Path]:
     """The words for the data, and where the tokenizer goes."""
-    words, out, rest = [], "", list(argv)
+    words, out, rest = [], "", user_paths.in_words(argv)
     while rest:
         word = rest.pop(0)
         option, equals, value = word.partition("=")
@@ -257,7 +259,7 @@ def stats(argv: list[str]) -> int:
 
 def _named(word: str) -> tuple[str, str]:
     name, equals, path = word.partition("=")
-    return (name, path) if equals and name and not Path(word).exists() else (word, word)
+    return (name, expanduser(path)) if equals and name and not Path(word).exists() else (word, expanduser(word))
 
 
 def _facts(tokenizer: "Tokenizer", found: dict[str, "Counts"], top: int) -> dict[str, Any]:
