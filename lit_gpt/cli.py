@@ -21,7 +21,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from lit_gpt import rundir
+from lit_gpt import limits, rundir
 from lit_gpt.class_paths import only_trusted
 from lit_gpt.command_help import HELP
 from lit_gpt.data.fingerprints import refuse_changes
@@ -29,7 +29,7 @@ from lit_gpt.data.module import TokenData
 from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, Vocabulary
-from lit_gpt.mistakes import explain
+from lit_gpt.mistakes import explain, where_typed
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed, with_text_files
@@ -63,6 +63,10 @@ _TRAINER_DEFAULTS = {
     "default_root_dir": ROOT,
 }
 _SEATS = ("attention", "feedforward", "norm", "position", "block", "init")
+_SECTIONS = {
+    "model": LitGPT, "data": TokenData, "trainer": Trainer,
+    "sample": SampleText, "best": BestCheckpoint, "last": LastCheckpoint,
+}  # fmt: skip
 _NOT_SAVED = ("config", "resume", "show_batch", "ckpt_path")
 
 
@@ -211,6 +215,7 @@ class CLI(LightningCLI):
             if self.command != "fit":
                 self.ancestor.refuse_another_split(plain["data"])
         self._settle_numbers()
+        limits.check(self._plain(parser), _SECTIONS, lambda key: where_typed(key, self.typed.argv, self.typed.layers))
 
     def _parse(self, parser: LightningArgumentParser, words: list[str]) -> Namespace:
         try:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lit_gpt import limits, user_paths
 from lit_gpt.data.corpus.packets import FORCED
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Typed, with_text_files
+from lit_gpt.settings import Typed, load_yaml, with_text_files
 
 ENGINES = ("processes", "ray")
 _HELP = """Tokenize text and keep the ids, as fit does by itself where they are not there yet. Example: `lit-gpt prepare
@@ -25,7 +26,7 @@ stopped, and it goes on where it was."""
 def main(argv: list[str]) -> int:
     """Runs `lit-gpt prepare`."""
     started = time.monotonic()
-    words, own = _own_options(argv)
+    words, own = _own_options(user_paths.in_words(argv))
     if isinstance(own["verify"], str):
         return _verify(own["verify"])
     typed = Typed(words)
@@ -143,7 +144,7 @@ def data_of(typed: Typed) -> Any:
     from lit_gpt.data.module import TokenData
     from lit_gpt.data.names import class_path
     from lit_gpt.lineage import Ancestor
-    from lit_gpt.mistakes import explain
+    from lit_gpt.mistakes import explain, where_typed
     from lit_gpt.model import GPT
 
     parser = ArgumentParser(prog="lit-gpt prepare", description=_HELP, exit_on_error=False)
@@ -166,6 +167,8 @@ def data_of(typed: Typed) -> Any:
         if isinstance(error, UserError):
             raise
         raise UserError(explain(str(error), parser, typed.argv, typed.layers)) from None
+    plain = load_yaml(parser.dump(config, skip_validation=True, skip_unset=False))
+    limits.check({"data": plain["data"]}, {"data": TokenData}, lambda key: where_typed(key, typed.argv, typed.layers))
     init_from, context = typed.get("model.init_from"), typed.get("model.net.context")
     ancestor = Ancestor.read(str(init_from), typed.trust) if init_from else None
     if config.data.context is None:

@@ -40,7 +40,7 @@ def settle_rank(options: Mapping[str, Any]) -> None:
         del asked["precision"]
     try:
         probe = Trainer(**asked, logger=False, enable_checkpointing=False)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         said = ", ".join(f"trainer.{key} {value}" for key, value in options.items() if value not in (None, "auto", 1))
         reason = str(error).split(". ")[0].rstrip(".!")
         raise UserError(f"this machine cannot do {said}: {reason}; leave them out to take what there is") from None
