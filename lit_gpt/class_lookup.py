@@ -3,9 +3,12 @@
 Knows type hints and dotted keys; does not know what was typed or how it is told.
 """
 
+import importlib.util
 import inspect
+import sys
 import typing
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 _MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
@@ -13,12 +16,16 @@ _GIVEN = {"attention", "feedforward", "norm", "vocab_size"}  # where they have n
 
 
 def import_class(class_path: str) -> Any:
-    """What a dotted path names; None where nothing is there."""
+    """What a dotted path names; None where nothing is there.
+
+    Of other packages than this one only what is imported already: the settings of a run that somebody sent are told of
+    too, and to tell of a mistake is no reason to run code.
+    """
     module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(__import__(module, fromlist=[name]), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
+    if module.partition(".")[0] == "lit_gpt":
+        with suppress(ImportError):
+            importlib.import_module(module)
+    return getattr(sys.modules.get(module), name, None)
 
 
 def parameters(class_path: str) -> list[str]:
@@ -112,11 +119,17 @@ def _below(base: type) -> Iterator[type]:
 
 
 def missing_module(class_path: str) -> str | None:
-    """The module of a dotted path that is not there."""
-    try:
-        __import__(class_path.rpartition(".")[0])
-    except ModuleNotFoundError as error:
-        return error.name
-    except (ImportError, ValueError):
-        return None
+    """The module of a dotted path that is not there; None where it is, or was not looked for by the parser."""
+    parts = class_path.split(".")[:-1]
+    for end in range(1, len(parts) + 1):
+        module = ".".join(parts[:end])
+        if module not in sys.modules:
+            there = end == 1 and importlib.util.find_spec(module) is not None
+            return None if there else module
     return None
+
+
+def unknown(class_path: str) -> bool:
+    """Whether a dotted path surely names nothing: its module is not there, or has no such name."""
+    module = class_path.rpartition(".")[0]
+    return missing_module(class_path) is not None or (module in sys.modules and import_class(class_path) is None)

@@ -40,7 +40,8 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         argv: The command line, and
         layers: the settings files, asked where a key was typed.
     """
-    if misnamed := next(_misnamed(argv, layers, parser), None):
+    trusted = "is not allowed, denied by" not in message  # else it is told of what is not, by `class_paths`
+    if trusted and (misnamed := next(_misnamed(argv, layers, parser), None)):
         key, name, seat = misnamed
         return f"{where_typed(key, argv, layers)}: {_no_class(name, seat, parser)}"
     if _ONE.search(message):  # a list was typed where one class would do too: what is said of its entries counts
@@ -262,7 +263,7 @@ def _is_class(name: str, seat: str, parser: Any) -> bool:
     """Whether a name is one of a class, or none is asked for."""
     if not (choices := class_lookup.choices(seat, parser)):
         return True
-    return name in choices or ("." in name and inspect.isclass(class_lookup.import_class(name)))
+    return name in choices or ("." in name and not class_lookup.unknown(name))
 
 
 def _given(message: str) -> Any:

@@ -72,7 +72,11 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
             place.notes += [*skipped, f"resume goes on with {place.checkpoint}"]
             if not typed.files:
                 typed.add_file(folder / rundir.CONFIG)
-            return place, Ancestor.read(place.checkpoint, typed.trust)
+            try:
+                return place, Ancestor.read(place.checkpoint, typed.trust)
+            except UserError:
+                place.release()
+                raise
         if resume == "auto" and rundir.never_saved(folder):
             place.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
             return place, None

@@ -1,7 +1,6 @@
 """Which run `--resume` goes on with, what it refuses, and which process of a run writes its files."""
 
 import csv
-import json
 import os
 import shutil
 import subprocess
@@ -177,7 +176,7 @@ def test_a_rank_in_the_environment_of_one_process_is_none(root: Path, monkeypatc
     before = {file: file.read_bytes() for file in Path("runs/gpt").rglob("*") if file.is_file()}
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(rank_zero_only, "rank", _get_rank())  # as a fresh process has it
-    words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=2", "--name=gpt"]
+    words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=1", "--name=gpt"]
     assert main(words) == 0
     assert {file: file.read_bytes() for file in before} == before
     assert {"config.yaml", "run.json", "metrics.csv"} <= {file.name for file in Path("runs/gpt-2").iterdir()}
@@ -185,9 +184,6 @@ def test_a_rank_in_the_environment_of_one_process_is_none(root: Path, monkeypatc
     monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
     with rundir.lock(Path("runs/gpt-2")):
         assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=3"]) == 2
-    monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
-    assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=3"]) == 0
-    assert len(json.loads(Path("runs/gpt-2/run.json").read_text())["resumes"]) == 1
 
 
 @pytest.mark.parametrize(
