@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     from lit_gpt import checkpoint
     from lit_gpt.data.forms.chat import Chat
     from lit_gpt.data.progress import Progress
-    from lit_gpt.data.tokenizers.hub_form import with_ends, with_template
+    from lit_gpt.data.tokenizers.hub_form import ends_of, with_ends, with_templates
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
     from lit_gpt.hub.outgoing import choose, write_folder
 
@@ -78,9 +78,9 @@ def main(argv: list[str]) -> int:
         if template is None:
             print(f"without a chat template: {type(form.template).__name__} has no program of Jinja", file=sys.stderr)
         else:
-            files = with_template(files, template)
-    stops = [tokenizer.special_id(name) for name in form.stops]
-    if stops:
+            files = with_templates(files, template)
+    stops = [tokenizer.special_id(name) for name in form.stops] + sorted(tokenizer.end_ids)
+    if set(stops) - set(ends_of(files, tokenizer.eos)):
         files = with_ends(files, ids(tokenizer), stops)
     family, config = choose(net["init_args"], files, values.get("origin"), arguments.family)
     weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}

@@ -14,6 +14,7 @@ from typing import IO, Any
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
+_VARIABLES = "'{enable_thinking: false}'"
 _LIKE = """'{"source": "..."}'"""
 EXAMPLE = """example:
   lit-gpt generate runs/quickstart --prompt "def main(" --max_new_tokens 100 --temperature 0.8 --top_k 50 --seed 1
@@ -45,6 +46,14 @@ def parser() -> Parser:
         help="a record without its answer, for a run trained on such; - reads it from standard input",
     )  # fmt: skip
     text.add_argument("--chat", metavar="TEXT", help="what a user says, for a run trained on conversations")
+    add(
+        "--chat_template", metavar="TEMPLATE",
+        help="of conversations: a name among the model's, a .jinja file, a folder (default: as trained, else its own)",
+    )  # fmt: skip
+    add(
+        "--template_variables", metavar="MAPPING",
+        help="values of variables that the chat template reads, as JSON or YAML: '{enable_thinking: false}'",
+    )  # fmt: skip
     add(
         "--tag", action="append", default=[], metavar="TOKEN",
         help="special token ahead of it all, such as <|en|> of a Mixture with tags; may be given several times",
@@ -82,6 +91,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--samples is {arguments.samples}; give at least 1")
     asks = arguments.record is not None or arguments.chat is not None
     given = read_record(arguments.record, sys.stdin) if arguments.record is not None else arguments.chat
+    if not asks and (arguments.chat_template is not None or arguments.template_variables is not None):
+        raise UserError("--chat_template and --template_variables are of conversations; give --chat or --record")
+    variables = read_variables(arguments.template_variables)
     text = "" if asks else read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
     # torch takes a second to import: after the arguments are known to be right
     from lit_gpt.checkpoint import load, load_form
@@ -90,14 +102,16 @@ def main(argv: list[str]) -> int:
     net, tokenizer = load(arguments.run, device=find_device(arguments.device))
     form, prompt = load_form(arguments.run, tokenizer), text
     if asks:
-        form, record, bos = asking(form, tokenizer, given, arguments.run)
+        form, record = asking(form, tokenizer, given, arguments.run, arguments.chat_template)
+        if variables:
+            form = with_variables(form, variables)
         text = "".join(span.text for span in form.question(record))
     else:
         for told in (hint(form), spelled(tokenizer, prompt)):
             if told:
                 print(told, file=sys.stderr)
     writer = Writer(net, tokenizer, form)
-    ids = writer.question(record, bos) if asks else writer.encode(prompt)
+    ids = writer.question(record) if asks else writer.encode(prompt)
     if arguments.tag:
         nothing = not asks and not prompt and not tokenizer.starts_with_bos
         ids = tagged([] if nothing else ids, arguments.tag, tokenizer)
@@ -137,32 +151,62 @@ def read_record(typed: str, stdin: IO[str]) -> dict[str, Any]:
     return record
 
 
-def asking(form: Any, tokenizer: Any, given: str | dict[str, Any], run: str) -> tuple[Any, dict[str, Any], bool]:
-    """Return the form that asks, the record, and whether BOS goes ahead.
+def read_variables(typed: str | None) -> dict[str, Any]:
+    """Return the template variables that were typed as JSON or YAML."""
+    if typed is None:
+        return {}
+    import yaml
 
-    An imported model is asked by the chat template that came with it, which says by itself where BOS stands.
+    try:
+        read = yaml.safe_load(typed)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--template_variables is neither JSON nor YAML: {reason}; give {_VARIABLES}") from None
+    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
+        raise UserError(f"--template_variables is no mapping of names to values; give one such as {_VARIABLES}")
+    return read
+
+
+def asking(
+    form: Any, tokenizer: Any, given: str | dict[str, Any], run: str, template: str | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Return the form that asks, and the record.
+
+    An imported model is asked by the chat template that came with it.
 
     Args:
         form: of the run.
         tokenizer: of the run.
         given: a record, or what a user says.
         run: its name, for errors.
+        template: of conversations, in place of the one that the run was trained on or came with.
     """
     from lit_gpt.data.forms.chat import Chat
     from lit_gpt.data.forms.jinja_template import Jinja
 
     talks = isinstance(given, str) or {"messages", "conversations"} & given.keys()
-    bos = not (form.example is None and talks and getattr(tokenizer, "chat_template", None))
-    if not bos:
-        form = Chat(template=Jinja().for_tokenizer(tokenizer))
+    if template is not None:
+        field = form.field if isinstance(form, Chat) else "messages"
+        form = Chat(field, Jinja(template)).for_tokenizer(tokenizer)
+    elif form.example is None and talks and tokenizer.chat_templates:
+        form = Chat(template=Jinja()).for_tokenizer(tokenizer)
     if form.example is None:
         raise UserError(f"{run} was trained on plain text, which asks for no answer; give --prompt")
     if isinstance(given, dict):
-        return form, given, bos
+        return form, given
     if not isinstance(form, Chat):
         kind, like = type(form).__name__, json.dumps(form.example)
         raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{like}'")
-    return form, {form.field: [{"role": "user", "content": given}]}, bos
+    return form, {form.field: [{"role": "user", "content": given}]}
+
+
+def with_variables(form: Any, given: dict[str, Any]) -> Any:
+    """Return the form with further template variables."""
+    from lit_gpt.data.forms.chat import Chat
+
+    if not isinstance(form, Chat):
+        raise UserError(f"--template_variables are of conversations, and the run was trained on {type(form).__name__}")
+    return form.with_variables(given)
 
 
 def hint(form: Any) -> str | None:

@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
         f"{source.family.architecture}, {parameters:,} parameters in {kind}, {tokenizer.vocab_size:,} tokens, "
         f"context {source.net.context:,}: {out}"
     )
-    ask = '--chat "..."' if tokenizer.chat_template else "--prompt 'Once upon a time'"
+    ask = '--chat "..."' if tokenizer.chat_templates else "--prompt 'Once upon a time'"
     print(f"next: lit-gpt generate {shlex.quote(str(out))} {ask}")
     print(f"      lit-gpt inspect {shlex.quote(str(out))}")
     shorter = " --data.context 512" if source.net.context > 512 else ""

@@ -3,11 +3,12 @@
 Knows a tokenizer and the engine; knows no files and no command line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
 from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.whole_text import Encoded
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate
 from lit_gpt.generate.rules import Forbid, generation_rules
@@ -139,30 +140,36 @@ class Writer:
         except ValueError:  # a vocabulary of characters without a newline
             return [0]
 
-    def question(self, record: str | dict[str, Any], bos: bool = True) -> list[int]:
+    def question(self, record: str | dict[str, Any]) -> list[int]:
         """Return the ids that ask for a record's answer, laid out as in training.
 
         What the record says is only ever text: no special token can be spelled in it.
 
         Args:
             record: with or without its answer.
-            bos: whether BOS goes ahead where there is one, as in training here; a template that came with a model says
-                by itself where it stands.
 
         Raises:
             UserError: the form asks for nothing, a field is missing, or a character that the tokenizer does not know.
         """
         if self.form is None:
             raise UserError("the net was trained on plain text, which asks for no answer; give a text to go on from")
-        ids = [self.tokenizer.bos] if bos and self.tokenizer.bos is not None else []
-        for span in self.form.question(record):
-            ids += [self.tokenizer.special_id(span.text)] if span.special else self._ids(span.text)
+        tokenizer, spans = self.tokenizer, self.form.question(record)
+        ids = [tokenizer.bos] if self.form.framed and tokenizer.bos is not None else []
+        if self.form.whole_text:
+            return ids + self._checked(
+                "".join(s.text for s in spans), lambda _: _listed(tokenizer.encode_spans([spans]))
+            )
+        for span in spans:
+            ids += [tokenizer.special_id(span.text)] if span.special else self._ids(span.text)
         return ids
 
     def _ids(self, text: str) -> list[int]:
+        return self._checked(text, self.tokenizer.encode)
+
+    def _checked(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
         try:
             text.encode("utf-8")
-            return self.tokenizer.encode(text)
+            return encode(text)
         except UnicodeEncodeError as error:
             raise UserError(
                 f"the prompt holds U+{ord(text[error.start]):04X} at position {error.start}, which is no character:"
@@ -170,6 +177,10 @@ class Writer:
             ) from None
         except ValueError as error:
             raise UserError(f"the prompt cannot be encoded: {error}") from None
+
+
+def _listed(encoded: Sequence[Encoded]) -> list[int]:
+    return [int(id) for ids, _ in encoded for id in ids]
 
 
 def _pieces(

@@ -11,12 +11,12 @@ from pathlib import Path
 from lit_gpt.errors import UserError
 
 WANTED = (
-    "config.json", "generation_config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer.json",
+    "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json",
-    "chat_template.jinja",
+    "chat_template.jinja", "additional_chat_templates/*.jinja",
 )  # fmt: skip
-# Copies of the same weights for other programs.
-UNWANTED = ("original/*", "consolidated*", "onnx/*", "*.gguf", "*/*")
+# Copies of the same weights for other programs; the pattern of the weights above would take a folder's too.
+UNWANTED = ("model*/*",)
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 

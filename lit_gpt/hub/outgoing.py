@@ -136,6 +136,7 @@ def write_folder(
     head = {"architectures": [family.architecture], "model_type": family.model_type, "torch_dtype": _TYPES[dtype]}
     _write_json(folder / "config.json", head | config | ids)
     for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
 
 

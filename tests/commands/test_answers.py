@@ -210,8 +210,8 @@ def test_an_imported_model_is_asked_by_its_own_template(template: str, capfd: An
     theirs = AutoTokenizer.from_pretrained("theirs")
 
     def ids(said: str) -> list[int]:
-        form, record, bos = asking(checkpoint.load_form("runs/taken", tokenizer), tokenizer, said, "runs/taken")
-        return Writer(net, tokenizer, form).question(record, bos)
+        form, record = asking(checkpoint.load_form("runs/taken", tokenizer), tokenizer, said, "runs/taken")
+        return Writer(net, tokenizer, form).question(record)
 
     said = [{"role": "user", "content": "Hi!"}]
     assert ids("Hi!") == theirs.apply_chat_template(said, add_generation_prompt=True, return_dict=False)

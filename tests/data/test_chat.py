@@ -122,7 +122,7 @@ def test_content_in_parts_is_joined_where_it_is_text() -> None:
         ({"messages": [TURNS[0], {"role": "assistant", "content": " "}]}, "message 2 of 'messages' (assistant)"),
         ({"messages": TURNS[:1]}, "no message of the assistant"),
         ({"messages": [{"role": "wizard", "content": "a"}, TURNS[1]]}, "message 1 is of 'wizard'; ChatML knows system"),
-        ({"messages": [{**TURNS[1], "tool_calls": [{}]}]}, "calls tools, for which ChatML has no place"),
+        ({"messages": [{**TURNS[1], "tool_calls": [{}]}]}, "message 1 has tool_calls, for which ChatML has no place"),
         ({"messages": TURNS, "tools": [{}]}, "ChatML has no place for tools"),
         ("Hi.", "Chat lays out records with fields, not plain text"),
     ],

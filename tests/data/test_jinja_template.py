@@ -1,5 +1,6 @@
 """Chat templates in Jinja, beside what the transformers library renders, and beside forgers."""
 
+import datetime
 import json
 import pickle
 from pathlib import Path
@@ -16,7 +17,7 @@ from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Ph
 from lit_gpt.data.forms.form import joined
 from lit_gpt.data.forms.jinja_template import Jinja, read_template
 from lit_gpt.data.tokenizers.byte_and_char import Byte
-from lit_gpt.data.tokenizers.hub_form import with_ends, with_template
+from lit_gpt.data.tokenizers.hub_form import with_ends, with_templates
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError
 
@@ -32,6 +33,7 @@ LLAMA = """{{- bos_token }}
 {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"""
+UNDATED = "\n".join(line for line in LLAMA.split("\n") if "strftime_now" not in line)
 MARKED = """{%- for message in messages %}
 {%- if message.role == 'assistant' %}<|im_start|>assistant
 {% if loop.last %}(last) {% endif %}{% generation %}{{ message.content }}<|im_end|>
@@ -58,14 +60,15 @@ NAMES = ["<|im_start|>", "<|im_end|>"]
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 
-@pytest.mark.parametrize(("template", "names", "same"), [(CHATML, NAMES, ChatML), (LLAMA, HEADERS, Llama3)])
+@pytest.mark.parametrize(("template", "names", "same"), [(CHATML, NAMES, ChatML), (UNDATED, HEADERS, Llama3)])
 def test_the_same_layout_in_jinja_and_as_markers_gives_the_same_spans(
     template: str, names: list[str], same: type[Template]
 ) -> None:
     form = Chat(template=Jinja(template, names))
     spans = form.spans({"messages": TURNS}, 0)
     assert spans == Chat(template=same).spans({"messages": TURNS}, 0)
-    assert form.question({"messages": TURNS[:4]}) == Chat(template=same).question({"messages": TURNS[:4]})
+    asked = [one.question({"messages": TURNS[:4]}) for one in (form, Chat(template=same))]
+    assert text(asked[0]) == text(asked[1])
     assert form.stops == Chat(template=same).stops
     check_encodes(form, spans)
     assert pickle.loads(pickle.dumps(form)).spans({"messages": TURNS}, 0) == spans
@@ -82,8 +85,9 @@ def test_layouts_written_in_jinja_give_the_same_spans(own: Template, contents: l
     assert program is not None
     messages = [{"role": "assistant" if number % 2 else "user", "content": one} for number, one in enumerate(contents)]
     again = Jinja(program, own.special_tokens)
-    for ask in (False, True):
-        assert joined(again.spans(messages, {}, ask)) == joined(own.spans(messages, {}, ask))
+    assert joined(again.spans(messages, {})) == joined(own.spans(messages, {}))
+    ours, theirs = ([one._replace(scored=False) for one in t.spans(messages, {}, True)] for t in (again, own))
+    assert joined(ours) == joined(theirs)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +151,7 @@ def test_a_template_that_looks_for_a_special_token_in_a_message_is_refused() -> 
         Jinja(template, NAMES).spans(turns, {})
 
 
-def test_beginnings_that_change_are_refused_and_those_that_do_not_are_taken() -> None:
+def test_answers_are_found_where_earlier_ones_are_rewritten() -> None:
     form = Chat(template=Jinja(THINKING, NAMES))
     turns = [
         {"role": "user", "content": "1?"},
@@ -156,14 +160,20 @@ def test_beginnings_that_change_are_refused_and_those_that_do_not_are_taken() ->
         {"role": "assistant", "content": "hm</think>2!"},
     ]
     assert scored_text(form.spans({"messages": turns[:2]}, 0)) == "hm</think>1!<|im_end|>"
-    with pytest.raises(UserError, match="up to message 2 otherwise where more follows.*generation"):
-        form.spans({"messages": turns}, 0)
+    assert scored_text(form.spans({"messages": turns}, 0)) == "1!<|im_end|>hm</think>2!<|im_end|>"
 
 
-def test_a_prompt_that_is_not_ahead_of_the_answer_is_refused() -> None:
+def test_a_prompt_that_opens_a_thought_is_no_part_of_answers() -> None:
     template = CHATML.replace("assistant\\n' }}\n{%- endif", "assistant\\n<think>\\n' }}\n{%- endif")
     assert template != CHATML
-    with pytest.raises(UserError, match="cannot be found|does not lay out the answer"):
+    expected = scored_text(Jinja(CHATML, NAMES).spans(TURNS, {}))
+    assert scored_text(Jinja(template, NAMES).spans(TURNS, {})) == expected
+    assert text(Jinja(template, NAMES).spans(TURNS[:4], {}, True)).endswith("assistant\n<think>\n")
+
+
+def test_an_answer_that_the_template_prints_twice_is_refused() -> None:
+    template = "{% for m in messages %}<|im_start|>{{ m.content + m.content }}<|im_end|>{% endfor %}"
+    with pytest.raises(UserError, match="message 3 in a way that its answer cannot be told.*{% generation %}"):
         Jinja(template, NAMES).spans(TURNS, {})
 
 
@@ -184,7 +194,6 @@ def test_tools_and_calls_reach_the_template() -> None:
         ("{{ messages.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe|not safely callable"),
         ("{% set n = namespace(__init__=1) %}", "may not set __init__"),
-        ("{{ strftime_now('%Y') }}", "strftime_now"),
         ("{{ 1 / 0 }}", "division"),
     ],
 )
@@ -204,7 +213,7 @@ def test_no_role_of_a_record_becomes_a_special_token() -> None:
 class Templated(Byte):
     """A tokenizer with a template of its own."""
 
-    chat_template = LLAMA
+    chat_templates = {"default": LLAMA}
 
 
 def test_the_tokenizers_own_template_and_special_tokens() -> None:
@@ -212,8 +221,9 @@ def test_the_tokenizers_own_template_and_special_tokens() -> None:
     own.train([])
     form = Chat(template=Jinja).for_tokenizer(own)
     spans = form.spans({"messages": TURNS}, 0)
-    # The bos ahead and the eos at the end are put there by the preparation.
-    assert text(spans) + "<|eot_id|>" == text(Chat(template=Llama3).spans({"messages": TURNS}, 0))
+    # The template says by itself where bos and eos stand.
+    year = f"{datetime.datetime.now():%Y}"
+    assert text(spans) == f"<s>{year}" + text(Chat(template=Llama3).spans({"messages": TURNS}, 0))
     assert set(form.special_tokens) == {"<s>", *HEADERS}
     assert form.configuration()["init_args"]["template"]["init_args"]["template"] == LLAMA
     with pytest.raises(UserError, match="Byte tokenizer has no chat template"):
@@ -225,16 +235,18 @@ def test_the_tokenizers_own_template_and_special_tokens() -> None:
 def test_templates_lie_in_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "own.jinja").write_text(CHATML, encoding="utf-8")
     assert read_template(str(tmp_path / "own.jinja")) == read_template(CHATML) == CHATML
-    for config, says in (
-        ({}, "has no chat template"),
-        ({"chat_template": [{"name": "rag", "template": "a"}]}, "has no"),
-    ):
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-        with pytest.raises(UserError, match=says):
-            read_template(str(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="has no chat template"):
+        read_template(str(tmp_path))
     several = [{"name": "rag", "template": "a"}, {"name": "default", "template": CHATML}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": several}), encoding="utf-8")
-    assert read_template(str(tmp_path)) == CHATML
+    assert read_template(str(tmp_path)) == {"rag": "a", "default": CHATML}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": several[:1]}), encoding="utf-8")
+    with pytest.raises(UserError, match="several chat templates and none is called default; name one of rag"):
+        Jinja(str(tmp_path), NAMES).spans(TURNS, {})
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [1]}', encoding="utf-8")
+    with pytest.raises(UserError, match="chat_template is neither a text nor a list of texts"):
+        read_template(str(tmp_path))
     (tmp_path / "chat_template.jinja").write_text(LLAMA, encoding="utf-8")
     assert read_template(str(tmp_path)) == LLAMA
     with pytest.raises(UserError, match="cannot be read"):
@@ -242,7 +254,7 @@ def test_templates_lie_in_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) -> None:
-    """Through the preparation's own encoder, with bos ahead and eos behind as it puts them."""
+    """Through the preparation's own encoder, which puts nothing around them."""
     from transformers import AutoTokenizer
 
     template = "{{ bos_token }}" + CHATML
@@ -254,8 +266,7 @@ def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) ->
     tokenizer = Pretrained(str(tmp_path))
     form = Chat(template=Jinja).for_tokenizer(tokenizer)
     made = Encoder(tokenizer, form).encode([Piece("train", {"messages": TURNS})])["train"]
-    # Theirs ends with the line's end that the template puts after the last turn.
-    assert made.ids.tolist() + tokenizer.encode("\n") == expected
+    assert made.ids.tolist() == expected
     assert made.scored is not None
     learnt = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
     end = tokenizer.special_id("<|im_end|>")
@@ -283,7 +294,7 @@ def test_an_exported_layout_begins_with_one_bos_as_it_was_learnt(template: Templ
     assert isinstance(form, Chat)
     program = form.template.program("<s>")
     assert program is not None
-    for name, content in with_template(tokenizer.hub_files(), program).items():
+    for name, content in with_templates(tokenizer.hub_files(), program).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(TURNS, return_dict=False)
     assert Encoder(tokenizer, form).encode([Piece("train", {"messages": TURNS})])["train"].ids.tolist() == theirs

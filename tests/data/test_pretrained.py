@@ -147,7 +147,7 @@ def test_roles_are_found_wherever_they_are_told(tmp_path: Path) -> None:
     (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "<|eot|>"}}))
     from_map = Pretrained.from_folder(folder, {"eos_token_id": last})
     assert from_map.eos == last + 1 and from_map.bos is None and not from_map.starts_with_bos
-    assert from_map.chat_template == "{{ messages }}"
+    assert from_map.chat_templates == {"default": "{{ messages }}"}
     files = from_map.hub_files()
     assert "auto_map" not in files["tokenizer_config.json"] and "evil.py" not in files
     assert files["generation_config.json"] == (folder / "generation_config.json").read_text()

@@ -16,13 +16,13 @@ from lit_gpt.hub.download import is_hub_name
 FILES = [
     "config.json", "generation_config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
     "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
-    "merges.txt", "added_tokens.json", "chat_template.jinja",
+    "merges.txt", "added_tokens.json", "chat_template.jinja", "additional_chat_templates/tool_use.jinja",
 ]  # fmt: skip
 OTHERS = [
     "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "rust_model.ot", "modeling_phi3.py", "README.md",
     "original/consolidated.00.pth", "original/params.json", "onnx/model.onnx", "consolidated.safetensors",
     "consolidated-00001-of-00002.safetensors", "model-q4.gguf", "sub/model.safetensors", "training_args.bin",
-    ".gitattributes", "sub/config.json",
+    ".gitattributes", "sub/config.json", "models/model.safetensors",
 ]  # fmt: skip
 
 

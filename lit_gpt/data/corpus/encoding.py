@@ -7,6 +7,7 @@ for it has to be cheap.
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,10 @@ from lit_gpt.errors import UserError
 
 _SUM = 8  # bytes of the checksum ahead of a shard
 _TOGETHER = 1 << 18  # characters: the tokenizers library holds some 100 bytes a token until a call is done
+
+
+#: Stretches of ids, each with whether it is learnt.
+Stretches = list[tuple[np.ndarray | list[int], bool]]
 
 
 class Piece(NamedTuple):
@@ -77,12 +82,16 @@ class Encoder:
             UserError: a piece that cannot be encoded, with its place.
         """
         laid_out = [self._laid_out(piece) for piece in pieces]
-        texts = [span.text for spans in laid_out for span in spans if not span.special]
-        arrays = iter(self._arrays(texts, pieces, laid_out))
+        if self.form.whole_text:
+            inner = iter(self._wholes(pieces, laid_out))
+        else:
+            texts = [span.text for spans in laid_out for span in spans if not span.special]
+            arrays = iter(self._arrays(texts, pieces, laid_out))
+            inner = (self._by_spans(spans, arrays) for spans in laid_out)
         parts: dict[str, _Parts] = {}
-        for piece, spans in zip(pieces, laid_out, strict=True):
+        for piece, spans, stretches in zip(pieces, laid_out, inner, strict=True):
             part = parts.setdefault(piece.split, _Parts())
-            part.add(piece, self._framed(piece, spans, arrays), spans)
+            part.add(piece, self._framed(piece, spans, stretches), spans)
         return {split: part.joined(self.tokenizer) for split, part in parts.items()}
 
     def _laid_out(self, piece: Piece) -> list[Span]:
@@ -105,29 +114,55 @@ class Encoder:
             try:
                 self.tokenizer.encode_arrays([span.text for span in spans if not span.special])
             except (UserError, UnicodeEncodeError, TypeError) as fault:
-                if not isinstance(fault, UserError):
-                    fault = UserError(
-                        "the text holds half a surrogate pair (U+D800 to U+DFFF), which is no character; repair the"
-                        " document or leave it out"
-                    )
-                raise _placed(piece, fault) from None
+                raise _placed(piece, _said(fault)) from None
 
-    def _framed(
-        self, piece: Piece, spans: list[Span], arrays: Iterator[np.ndarray]
-    ) -> list[tuple[np.ndarray | list[int], bool]]:
+    def _wholes(self, pieces: Sequence[Piece], laid_out: list[list[Span]]) -> Iterator[Stretches]:
+        """Each document encoded as one text."""
+        sizes = [sum(len(span.text) for span in spans) for spans in laid_out]
+        for first, last in _together(sizes):
+            try:
+                made = self.tokenizer.encode_spans(laid_out[first:last])
+            except (UserError, UnicodeEncodeError, TypeError) as error:
+                self._find_whole(pieces[first:last], laid_out[first:last])
+                raise error
+            for ids, scored in made:
+                borders = [0, *(np.flatnonzero(np.diff(scored)) + 1).tolist(), len(ids)]
+                yield [(ids[start:end], bool(scored[start])) for start, end in pairwise(borders) if start < end]
+
+    def _find_whole(self, pieces: Sequence[Piece], laid_out: list[list[Span]]) -> None:
+        """Raises for the first document that cannot be encoded as one text."""
+        for piece, spans in zip(pieces, laid_out, strict=True):
+            try:
+                self.tokenizer.encode_spans([spans])
+            except (UserError, UnicodeEncodeError, TypeError) as error:
+                raise _placed(piece, _said(error)) from None
+
+    def _by_spans(self, spans: list[Span], arrays: Iterator[np.ndarray]) -> Stretches:
+        return [([self._special[span.text]] if span.special else next(arrays), span.scored) for span in spans]
+
+    def _framed(self, piece: Piece, spans: list[Span], stretches: Stretches) -> Stretches:
         """Stretches of ids with whether they are learnt, special tokens put around them."""
         masked = not all(span.scored for span in spans)
-        framed: list[tuple[np.ndarray | list[int], bool]] = []
+        tag = self.tokenizer.special_id(piece.tag) if piece.tag is not None and piece.begins else None
+        if not self.form.framed:
+            return stretches if tag is None else self._tagged(tag, stretches)
+        framed: Stretches = []
         if piece.leads and self.tokenizer.bos is not None:
             framed.append(([self.tokenizer.bos], not masked))
-        if piece.tag is not None and piece.begins:
-            framed.append(([self.tokenizer.special_id(piece.tag)], not masked))
-        for span in spans:
-            framed.append(([self._special[span.text]] if span.special else next(arrays), span.scored))
+        if tag is not None:
+            framed.append(([tag], not masked))
+        framed += stretches
         if piece.ends and self.tokenizer.eos is not None:
             # What ends the answer is learnt with it; after a question it is not.
             framed.append(([self.tokenizer.eos], not spans or spans[-1].scored))
         return framed
+
+    def _tagged(self, tag: int, stretches: Stretches) -> Stretches:
+        """The tag ahead, but behind a bos with which the text itself begins."""
+        ids, scored = stretches[0]
+        behind = int(self.tokenizer.bos is not None and int(ids[0]) == self.tokenizer.bos)
+        parts: Stretches = [(ids[:behind], scored), ([tag], False), (ids[behind:], scored)]
+        return [*(part for part in parts if len(part[0])), *stretches[1:]]
 
 
 class _Parts:
@@ -141,7 +176,7 @@ class _Parts:
         self.bytes: list[int] = []
         self.characters = 0
 
-    def add(self, piece: Piece, framed: list[tuple[np.ndarray | list[int], bool]], spans: list[Span]) -> None:
+    def add(self, piece: Piece, framed: Stretches, spans: list[Span]) -> None:
         self.ids += [ids for ids, _ in framed]
         self.scored += [(len(ids), scored) for ids, scored in framed]
         self.lengths.append(sum(len(ids) for ids, _ in framed))
@@ -223,16 +258,29 @@ def read_shard(path: Path) -> dict[str, Encoded]:
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
+    for first, last in _together([len(text) for text in texts]):
+        yield texts[first:last]
+
+
+def _together(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) of texts that one call of the tokenizer takes, given their characters."""
+    first, characters = 0, 0
+    for number, size in enumerate(sizes):
+        characters += size
         if characters >= _TOGETHER:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+            yield first, number + 1
+            first, characters = number + 1, 0
+    if first < len(sizes):
+        yield first, len(sizes)
+
+
+def _said(error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return UserError(
+        "the text holds half a surrogate pair (U+D800 to U+DFFF), which is no character; repair the document or leave"
+        " it out"
+    )
 
 
 def _placed(piece: Piece, fault: UserError) -> UserError:

@@ -143,7 +143,7 @@ class Recipe:
             "version": VERSION,
             "text": {split: survey.fingerprint for split, survey in surveys.items()},
             "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by, **hashed},
-            "form": self.form.configuration(),
+            "form": self.form.identity(),
             "filters": [one.configuration() for one in self.filters],
             "tokenizer": tokenizer,
         }
@@ -227,6 +227,8 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
     tokenizer = _trained(recipe, surveys, working)
     pieces, shards, count = Pieces(tokenizer), shards_in(working, identity), 0
     shards.mkdir(exist_ok=True)
+    for line in recipe.form.notes:
+        say(line)
     with Progress("tokenizing", total) as progress:
 
         def missing() -> Iterator[Packet]:

@@ -14,20 +14,53 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.data.documents import Span
+from lit_gpt.data.forms.messages import Message, trained_on
 from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-Message = dict[str, Any]  # role and content are texts; a template of Jinja may know further fields
-
 
 class Template:
     """The base of all templates of conversations. A subclass writes `spans`, `special_tokens` and `stops`."""
 
+    #: Whether bos and eos are put around the text; else it says by itself where they stand.
+    framed: ClassVar[bool] = True
+    #: Whether the ids are those of the whole text encoded at once, with any tokenizer.
+    whole_text: ClassVar[bool] = False
+
     def __call__(self) -> "Template":
         """Itself, so that a made template may stand where a class to be made is expected."""
+        return self
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return type(self).__name__
+
+    @property
+    def reads_parts(self) -> bool:
+        """Whether it takes content that is a list of parts as it is."""
+        return False
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines to print before documents are laid out."""
+        return []
+
+    def has_place(self, field: str) -> bool:
+        """Whether it reads a field of a message or a record, besides role and content."""
+        return False
+
+    def with_variables(self, given: dict[str, Any]) -> "Template":
+        """The same template with values for the variables that it reads.
+
+        Raises:
+            UserError: It does not read one of them.
+        """
+        if given:
+            raise UserError(f"{self.name} reads no template_variables; leave them out, or give a template of Jinja")
         return self
 
     @property
@@ -59,8 +92,10 @@ class Template:
         """
         raise NotImplementedError
 
-    def program(self, bos: str | None) -> str | None:
+    def program(self, bos: str | None) -> str | dict[str, str] | None:
         """The layout as a chat template of the Hugging Face world, for other programs; None where it has none.
+
+        Several templates are given by name.
 
         Args:
             bos: Name of the tokenizer's bos, where it has one: as in preparation, each conversation begins with it.
@@ -108,12 +143,12 @@ class Turns(Template):
             raise UserError(f"{type(self).__name__} has no place for {', '.join(others)}; give a template of Jinja")
         spans: list[Span] = []
         for number, message in enumerate(messages, start=1):
-            role, content = message["role"], message["content"]
+            role, content = message["role"], message.get("content", "")
             if role not in self.roles:
                 raise UserError(f"message {number} is of {role!r}; {type(self).__name__} knows {', '.join(self.roles)}")
             if message.get("tool_calls"):
                 raise UserError(f"message {number} calls tools, for which {type(self).__name__} has no place")
-            answers = role == "assistant"
+            answers = trained_on(message)
             spans += self._marker(self.before, role, False)
             spans.append(Span(content.strip() if self.trim else content, scored=answers))
             spans += _up_to_the_end(self._marker(self.after, role, answers))

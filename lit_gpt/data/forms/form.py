@@ -25,6 +25,21 @@ class Form:
     #: A text may be cut where it is too long to be held, and at the border of two splits.
     divisible = False
 
+    @property
+    def framed(self) -> bool:
+        """Whether bos and eos are put around a document; else its spans say by themselves where they stand."""
+        return True
+
+    @property
+    def whole_text(self) -> bool:
+        """Whether the ids are those of the whole text encoded at once, not of each span by itself."""
+        return False
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines to print before documents are laid out."""
+        return []
+
     def __call__(self) -> "Form":
         """Itself, so that a made form may stand where a class to be made is expected."""
         return self
@@ -72,6 +87,10 @@ class Form:
             UserError: a field is missing or of another type, or nothing can be asked in this form.
         """
         raise UserError(f"{type(self).__name__} asks for no answer; give a text to go on from")
+
+    def identity(self) -> dict[str, Any]:
+        """What has to be equal for the ids of documents to be equal."""
+        return {**self.configuration(), **({"encoded": "whole"} if self.whole_text else {})}
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides the spans."""

@@ -15,6 +15,7 @@ from lit_gpt.errors import UserError
 
 MAIN, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+TEMPLATES = "additional_chat_templates"
 ROLES = ("bos", "eos", "pad", "unk")
 _ADDED = "added_tokens.json"
 _PROPERTIES = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -31,7 +32,9 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
     Raises:
         UserError: a file is missing or is not what its name says.
     """
-    files = {name: text for name in (MAIN, SETTINGS, SPECIAL, TEMPLATE, GENERATION) if (text := _text(folder / name))}
+    files = {name: text for name in (MAIN, SETTINGS, SPECIAL, GENERATION) if (text := _text(folder / name))}
+    files |= template_files(folder)
+    templates_of(files, folder)
     settings, special, generation = (parsed(files, folder, name) for name in (SETTINGS, SPECIAL, GENERATION))
     config = parsed({"config.json": _text(folder / "config.json")}, folder, "config.json") if config is None else config
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
@@ -87,6 +90,42 @@ def read_otherwise(files: dict[str, str], model_type: str) -> str | None:
     made, built = _made(content, folder), _made(built_anew(name, content, settings), folder)
     flags = [{key: value or None for key, value in without_vocabulary(one)["model"].items()} for one in (made, built)]
     return name if _changed(made, built) or flags[0] != flags[1] else None
+
+
+def template_files(folder: Path) -> dict[str, str]:
+    """The files of a folder that hold chat templates alone."""
+    names = [TEMPLATE, *(f"{TEMPLATES}/{file.name}" for file in sorted((folder / TEMPLATES).glob("*.jinja")))]
+    return {name: text for name in names if (text := _text(folder / name))}
+
+
+def templates_of(files: dict[str, str], folder: Path | None) -> dict[str, str]:
+    """The chat templates by name, a single one as "default"; files of their own come before the settings.
+
+    Args:
+        files: Names and texts.
+        folder: Where they lie, for errors.
+
+    Raises:
+        UserError: The settings have something else in the place of a template.
+    """
+    own = {"default": files[TEMPLATE]} if TEMPLATE in files else {}
+    prefix = f"{TEMPLATES}/"
+    own |= {Path(name).stem: text for name, text in files.items() if name.startswith(prefix)}
+    if own:
+        return own
+    said = parsed(files, folder, SETTINGS).get("chat_template")
+    if said is None or isinstance(said, str):
+        return {"default": said} if said else {}
+    try:
+        listed = said if isinstance(said, dict) else {one["name"]: one["template"] for one in said}
+        if not all(isinstance(text, str) for pair in listed.items() for text in pair):
+            raise TypeError
+    except (TypeError, KeyError):
+        where = SETTINGS if folder is None else folder / SETTINGS
+        raise UserError(
+            f"{where}: chat_template is neither a text nor a list of texts by name; mend the file"
+        ) from None
+    return dict(listed)
 
 
 def parsed(files: dict[str, str], folder: Path | None, name: str) -> dict[str, Any]:

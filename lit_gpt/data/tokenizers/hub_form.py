@@ -29,11 +29,31 @@ def files(inner: str, roles: dict[str, str], starts_with_bos: bool) -> dict[str,
     return {"tokenizer.json": as_json(content), "tokenizer_config.json": as_json(settings)}
 
 
-def with_template(files: dict[str, str], template: str) -> dict[str, str]:
-    """The files with a chat template, in place of any that they have."""
+def with_templates(files: dict[str, str], template: str | dict[str, str]) -> dict[str, str]:
+    """The files with a chat template, or with several by name, in place of any that they have."""
     settings = json.loads(files.get("tokenizer_config.json", "{}"))
-    kept = {name: text for name, text in files.items() if name != "chat_template.jinja"}
-    return {**kept, "tokenizer_config.json": as_json({**settings, "chat_template": template})}
+    kept = {
+        name: text
+        for name, text in files.items()
+        if name != "chat_template.jinja" and not name.startswith("additional_chat_templates/")
+    }
+    said: Any = template
+    if isinstance(template, dict):
+        said = [{"name": name, "template": text} for name, text in template.items()]
+    return {**kept, "tokenizer_config.json": as_json({**settings, "chat_template": said})}
+
+
+def ends_of(files: dict[str, str], eos: int | None) -> list[int]:
+    """Ids at which other programs end a text, given these files; beside a generation_config.json that alone counts.
+
+    Args:
+        files: Names and texts.
+        eos: The id that config.json says.
+    """
+    if "generation_config.json" not in files:
+        return [] if eos is None else [eos]
+    named = json.loads(files["generation_config.json"]).get("eos_token_id")
+    return named if isinstance(named, list) else [] if named is None else [named]
 
 
 def with_ends(files: dict[str, str], roles: dict[str, int | None], ends: list[int]) -> dict[str, str]:
@@ -46,8 +66,7 @@ def with_ends(files: dict[str, str], roles: dict[str, int | None], ends: list[in
     """
     said = {name: id for name, id in roles.items() if id is not None}
     generation = {**said, **json.loads(files.get("generation_config.json", "{}"))}
-    named = generation.get("eos_token_id")
-    named = named if isinstance(named, list) else [] if named is None else [named]
+    named = ends_of({"generation_config.json": json.dumps(generation)}, None)
     eos = [] if roles["eos_token_id"] is None else [roles["eos_token_id"]]
     generation["eos_token_id"] = list(dict.fromkeys([*named, *eos, *ends]))
     return {**files, "generation_config.json": as_json(generation)}

@@ -5,12 +5,13 @@ Knows: how such a tokenizer is asked, and written out again. Does not know: fold
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lit_gpt.data.documents import Span
 from lit_gpt.data.tokenizers.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught, with_added
 from lit_gpt.data.tokenizers.byte_level import is_long
 from lit_gpt.data.tokenizers.hub_classes import built_anew, ruling_class
@@ -20,6 +21,7 @@ from lit_gpt.data.tokenizers.hub_folder import (
     SETTINGS,
     parsed,
     read_folder,
+    templates_of,
     with_vocabulary,
     without_vocabulary,
 )
@@ -27,6 +29,7 @@ from lit_gpt.data.tokenizers.hub_form import GENERIC, as_json
 from lit_gpt.data.tokenizers.in_parts import ids_in_parts
 from lit_gpt.data.tokenizers.long_text import for_later_parts, place_of
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.whole_text import Encoded, WholeText
 from lit_gpt.errors import UserError
 
 
@@ -42,11 +45,14 @@ class Pretrained(Tokenizer):
             whatever tokenizer.json says. false takes tokenizer.json at its word, as most other programs do.
     """
 
+    encodes_whole_texts = True
+
     def __init__(self, path: str | None = None, as_transformers: bool = True) -> None:
         super().__init__()
         self._inner: Any = None
         self._learnt: dict[str, Any] = {}
         self._known_cutting: tuple[Any, re.Pattern[str] | None] | None = None
+        self._known_whole: WholeText | None = None
         # The folder may be gone when the tokenizer is made again.
         self._arguments = {} if as_transformers else {"as_transformers": False}
         if path is not None:
@@ -86,6 +92,11 @@ class Pretrained(Tokenizer):
             return ids_in_parts(inner, texts, None)
         later, place = self._cutting()
         return ids_in_parts(inner, texts, place, later)
+
+    def encode_spans(self, rows: Sequence[list[Span]]) -> list[Encoded]:
+        if self._known_whole is None:
+            self._known_whole = WholeText(self._loaded(), self._names)
+        return self._known_whole.encode(rows)
 
     def _cutting(self) -> tuple[Any, re.Pattern[str] | None]:
         """The tokenizer of later parts, and where they begin; found when it is asked for, as it takes a while."""
@@ -131,6 +142,10 @@ class Pretrained(Tokenizer):
         return frozenset(self._learnt["stop"])
 
     @property
+    def end_ids(self) -> frozenset[int]:
+        return self.stop_ids
+
+    @property
     def unused_ids(self) -> frozenset[int]:
         return self._unused
 
@@ -140,11 +155,8 @@ class Pretrained(Tokenizer):
         return self._bos_ahead
 
     @property
-    def chat_template(self) -> str | None:
-        """The template that turns a conversation into text, where one came with the tokenizer."""
-        files = self._learnt["files"]
-        template = files.get("chat_template.jinja") or parsed(files, None, SETTINGS).get("chat_template")
-        return template if isinstance(template, str) else None
+    def chat_templates(self) -> dict[str, str]:
+        return templates_of(self._learnt.get("files", {}), None)
 
     def hub_files(self) -> dict[str, str]:
         """The files as they were read, with the tokens that were added here; code that they named is left out.
@@ -193,7 +205,7 @@ class Pretrained(Tokenizer):
         return way(built) == way(self._inner)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_known_cutting": None}
+        return {**vars(self), "_known_cutting": None, "_known_whole": None}
 
     # -- made and made again -----------------------------------------------------------------------------------------
 
@@ -225,7 +237,7 @@ class Pretrained(Tokenizer):
         pieces = bytes_of_tokens(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
         self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
-        self._inner, self._learnt, self._known_cutting = inner, learned, None
+        self._inner, self._learnt, self._known_cutting, self._known_whole = inner, learned, None, None
         self._names = {id: text for id, text in special.items() if id not in shown}
         self._in_text = {token.content: id for id, token in inner.get_added_tokens_decoder().items()}
         self._pieces = [b"" if id in self._names else piece for id, piece in enumerate(pieces)]

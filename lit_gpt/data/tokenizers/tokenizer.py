@@ -9,15 +9,17 @@ Special tokens are never recognised inside text: a text that spells one is encod
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lit_gpt.class_paths import import_class
+from lit_gpt.data.documents import Span
 from lit_gpt.data.names import class_path as path_of
 from lit_gpt.data.tokenizers.byte_level import TokenStream
+from lit_gpt.data.tokenizers.whole_text import Encoded, encode_by_stretches
 from lit_gpt.errors import UserError
 
 
@@ -36,6 +38,9 @@ class Tokenizer:
     place: re.Pattern[str] | None = None
     #: Most characters that the vocabulary is learned from, taken evenly through the text; None for all.
     learns_from: int | None = 200_000_000
+
+    #: Whether every conversation is encoded as one text, as other programs do with the same tokenizer.
+    encodes_whole_texts: bool = False
 
     def __init__(self, special: Iterable[str] | None = None, **special_tokens: str | None) -> None:
         self._arguments: dict[str, Any] = {}
@@ -84,6 +89,14 @@ class Tokenizer:
     def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
         """Ids of several texts as int64 arrays, for corpora."""
         return [np.asarray(ids, dtype=np.int64) for ids in self.encode_batch(texts)]
+
+    def encode_spans(self, rows: Sequence[list[Span]]) -> list[Encoded]:
+        """Ids of several texts in which special tokens stand, each encoded at once, and which are trained on.
+
+        Raises:
+            UserError: a text cannot be encoded.
+        """
+        return encode_by_stretches(self, rows)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special tokens are left out, bytes that are not UTF-8 become U+FFFD."""
@@ -164,6 +177,16 @@ class Tokenizer:
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a text that is written."""
         return frozenset(id for id in (self.eos, self.bos) if id is not None)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a text, to be said to other programs: `bos`, which begins the next one, is none of them."""
+        return frozenset() if self.eos is None else frozenset([self.eos])
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """The chat templates that came with the tokenizer, by name; a single one is "default"."""
+        return {}
 
     @property
     def unused_ids(self) -> frozenset[int]:
