@@ -31,6 +31,18 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert where[99] == f"{tmp_path}/a.parquet, record 100" and where[100] == f"{tmp_path}/b.parquet, record 1"
 
 
+def test_keys_that_a_row_lacks_are_not_turned_into_null(tmp_path: Path) -> None:
+    call = {"name": "f", "arguments": {"place": "Ulm"}}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "content": None, "tool_calls": [call, {"name": "g", "arguments": {"unit": "C"}}]},
+    ]
+    path = write(tmp_path / "a.parquet", [{"messages": messages, "system": None}, {"messages": messages[:1]}])
+    del messages[1]["content"]
+    rows = list(Parquet(str(path), field=None))
+    assert rows == [{"messages": messages, "system": None}, {"messages": messages[:1], "system": None}]
+
+
 def test_bad_rows_are_named(tmp_path: Path) -> None:
     bad = b"caf\xe9"
     strings = pyarrow.Array.from_buffers(pyarrow.binary(), 3, pyarrow.array([b"a", b"b", bad]).buffers()).view("string")

@@ -1,7 +1,7 @@
 """Finds the assistant's answers in a rendered conversation, by rendering it with and without each of them.
 
 A chat template is a program: it may trim an answer, drop what was thought before it, print a system prompt of its own,
-or open the next answer itself. So nothing is assumed about the text. An answer is replaced by a character that occurs
+or open the next answer itself. So nothing is assumed about the text. An answer is replaced by a word that occurs
 nowhere else, and what differs from the whole is the answer; what the template prints to ask for one is the header ahead
 of it; what stays behind it in two contexts is the end of its turn. Where these do not agree, nothing is guessed.
 """
@@ -38,11 +38,14 @@ class AnswerFinder:
         messages: All of them.
         render: The template.
         names: Matches the special tokens, which are not cut.
-        mark: A character that occurs in no message and not in the template.
+        mark: A word that occurs in no message and not in the template.
+        bare: The same without tools and documents, where there are any.
     """
 
-    def __init__(self, messages: list[Message], render: Render, names: re.Pattern[str], mark: str) -> None:
-        self._messages, self._render, self._names, self._mark = messages, render, names, mark
+    def __init__(
+        self, messages: list[Message], render: Render, names: re.Pattern[str], mark: str, bare: Render | None = None
+    ) -> None:
+        self._messages, self._render, self._names, self._mark, self._bare = messages, render, names, mark, bare
         self._rendered: dict[tuple[int, bool], str] = {}
 
     def find(self, whole: str) -> list[Answer]:
@@ -91,9 +94,9 @@ class AnswerFinder:
             if found is not None:
                 yield message, *found
 
-    def _split(self, messages: list[Message]) -> tuple[str, str] | None:
+    def _split(self, messages: list[Message], render: Render | None = None) -> tuple[str, str] | None:
         try:
-            before, *after = self._render(messages, False).split(self._mark)
+            before, *after = (render or self._render)(messages, False).split(self._mark)
         except UserError:  # the template looks into the text
             return None
         return (before, after[0]) if len(after) == 1 else None
@@ -141,6 +144,7 @@ class AnswerFinder:
         simple = self._split([*self._messages[:number], {"role": "assistant", "content": self._mark}])
         if simple is None:
             return None
+        plain = self._upto(number, False) if plain is None else plain
         if plain is not None and simple[0].startswith(plain) and not simple[0][len(plain) :].strip():
             return len(plain)  # white space is all that stands between the question and it
         return self._shared(simple[0], text)
@@ -183,20 +187,21 @@ class AnswerFinder:
         if at < 0:
             return None
         start = at + len(header)
-        return start if not self._names.search(text, start) or text[start:] == self._opening(number) else None
+        return start if not self._names.search(text, start) or text[start:] in self._openings(number) else None
 
-    def _opening(self, number: int) -> str | None:
-        """What the template itself writes between the header and an answer to a question, the first of all."""
-        for message in _with_mark(self._messages[number], self._mark):
-            found = self._split([*_QUESTION, message])
+    def _openings(self, number: int) -> set[str]:
+        """What the template itself may write between a header and an answer to a question, the first of all."""
+        message = self._messages[number]
+        openings = set()
+        for one in (message, {key: value for key, value in message.items() if key not in REASONING}):
+            found = next((f for m in _with_mark(one, self._mark) if (f := self._split([*_QUESTION, m]))), None)
             if found is None:
                 continue
             plain, asked = (self._render(_QUESTION, ask) for ask in (False, True))
-            if not asked.startswith(plain) or not found[0].startswith(plain):
-                return None
-            start = self._behind(asked[len(plain) :], found[0], len(plain))
-            return None if start is None else found[0][start:]
-        return None
+            if asked.startswith(plain) and found[0].startswith(plain):
+                start = self._behind(asked[len(plain) :], found[0], len(plain))
+                openings |= set() if start is None else {found[0][start:]}
+        return openings
 
     # -- where it ends -----------------------------------------------------------------------------------------------
 
@@ -221,9 +226,18 @@ class AnswerFinder:
         elif not length and (asked := self._ended(number, message)) is not None:
             alone = asked
             length = self._shared(alone, other)
-        ends = [name.end() for name in self._names.finditer(alone, 0, length)]
-        # White space behind the token that ends the turn is the template's.
-        return ends[-1] if ends and not alone[ends[-1] : length].strip() else length
+        if self._bare is not None:  # tools may be printed behind the turn
+            without = self._split([*self._messages[:number], message], self._bare)
+            shared = self._shared(alone[:length], without[1]) if without is not None else 0
+            if (closed := self._closed(alone, shared)) is not None:
+                return closed
+        closed = self._closed(alone, length)
+        return length if closed is None else closed
+
+    def _closed(self, text: str, length: int) -> int | None:
+        """The end of the special token that ends a text but for white space, which is the template's."""
+        ends = [name.end() for name in self._names.finditer(text, 0, length)]
+        return ends[-1] if ends and not text[ends[-1] : length].strip() else None
 
     def _ended(self, number: int, message: Message) -> str | None:
         """The text behind the mark, up to the header of the next answer."""

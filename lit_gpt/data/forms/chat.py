@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lit_gpt.data.documents import Content, Span
 from lit_gpt.data.forms.chat_templates import ChatML, Template
 from lit_gpt.data.forms.form import Form, joined
-from lit_gpt.data.forms.messages import around, check_fields, messages_of, trained_on
+from lit_gpt.data.forms.messages import Message, around, check_fields, messages_of, trained_on
 from lit_gpt.data.forms.records import record_of
 from lit_gpt.errors import UserError
 
@@ -114,7 +114,11 @@ class Chat(Form):
         if not any(map(trained_on, messages)):
             raise UserError(f"field {self.field!r} has no answer to learn: each message of the assistant has weight 0")
         others = around(record)
-        check_fields(messages, others, template.has_place, template.name)
+
+        def text(messages: list[Message]) -> str:
+            return "".join(span.text for span in template.spans(messages, others, ask=True))
+
+        check_fields(messages, others, template.has_place, text, template.name)
         return self._stripped(joined(template.spans(messages, others)))
 
     def question(self, content: Content) -> list[Span]:

@@ -8,6 +8,7 @@ import datetime
 import json
 from collections.abc import Iterator, Sequence
 from itertools import count
+from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: A template may make a special token of a role: <|user|>. A record has no say in which.
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
 _PRIVATE = range(0xE000, 0xF900)  # characters that mean nothing by themselves: marks within a text
+_ASK = "add_generation_prompt"
+_PRINTED = ("tools", "documents")  # of a record, besides its messages
 _PLAIN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -223,9 +226,7 @@ class _Run:
     def spans(self, ask: bool) -> Iterator[Span]:
         text = self._render(self._messages, ask)
         spelled = self._messages != self._plain or self._torn_values != self._values
-        if spelled and text.replace(self._tear, "") != self._program.render(
-            self._plain, {**self._values, "add_generation_prompt": ask}
-        ):
+        if spelled and text.replace(self._tear, "") != self._program.render(self._plain, {**self._values, _ASK: ask}):
             raise UserError(
                 "a message spells a special token that the chat template looks for, so the two cannot be told"
                 " apart; leave the record out"
@@ -244,7 +245,8 @@ class _Run:
 
     def _answers(self, text: str) -> list[tuple[int, int]]:
         """Where in the text what is trained on begins and ends."""
-        finder = AnswerFinder(self._messages, self._render, self._names, self._mark)
+        bare = self._render_bare if any(self._values.get(name) for name in _PRINTED) else None
+        finder = AnswerFinder(self._messages, self._render, self._names, self._mark, bare)
         if not self._program.marks_answers:
             found = finder.find(text)
             return [(one.start, one.end) for one in found if trained_on(self._messages[one.message])]
@@ -265,7 +267,7 @@ class _Run:
 
     def _marked(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
         """Stretches between the marks of {% generation %}, in the text without them."""
-        values = {**self._torn_values, "add_generation_prompt": False}
+        values = {**self._torn_values, _ASK: False}
         marked = self._program.render(messages, values, (self._begin, self._end))
         if marked.replace(self._begin, "").replace(self._end, "") != text:
             raise UserError(
@@ -302,14 +304,15 @@ class _Run:
     def _answers_own(self, special: Sequence[str]) -> set[str]:
         """Special tokens that an answer may hold: those that the template names, but for those that bound its turns."""
         named = {name for name in special if any(name in text for text in self._program.strings)}
+        answer = {"role": "assistant", "content": self._mark}
         try:
-            values = {**self._values, "add_generation_prompt": False}
-            question = self._program.render(_PLAIN[:1], values)
-            answer = {"role": "assistant", "content": self._mark}
-            ends = self._program.render([*_PLAIN[:1], answer], values).rpartition(self._mark)[2]
+            question, asked = (self._program.render(_PLAIN[:1], {**self._values, _ASK: ask}) for ask in (False, True))
+            both = self._program.render([*_PLAIN[:1], answer], {**self._values, _ASK: False})
         except UserError:
             return set()
-        bounds = {*self._names.findall(question), *self._names.findall(ends)}
+        ahead, _, ends = both.rpartition(self._mark)
+        header = commonprefix([asked, ahead])
+        bounds = {name for text in (question, header, ends) for name in self._names.findall(text)}
         return named - bounds - {value for name, value in self._values.items() if name.endswith("_token")}
 
     def _torn(self, value: Any, names: Any) -> Any:
@@ -322,7 +325,11 @@ class _Run:
         return value
 
     def _render(self, messages: list[Message], ask: bool) -> str:
-        return self._program.render(messages, {**self._torn_values, "add_generation_prompt": ask})
+        return self._program.render(messages, {**self._torn_values, _ASK: ask})
+
+    def _render_bare(self, messages: list[Message], ask: bool) -> str:
+        values = {name: value for name, value in self._torn_values.items() if name not in _PRINTED}
+        return self._program.render(messages, {**values, _ASK: ask})
 
 
 def _assistants(message: Message) -> list[str]:

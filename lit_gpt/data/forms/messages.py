@@ -87,13 +87,20 @@ def trained_on(message: Message) -> bool:
     return bool(message["role"] == "assistant" and message.get("weight") != 0)
 
 
-def check_fields(messages: list[Message], others: dict[str, Any], has_place: Callable[[str], bool], who: str) -> None:
+def check_fields(
+    messages: list[Message],
+    others: dict[str, Any],
+    has_place: Callable[[str], bool],
+    text: Callable[[list[Message]], str],
+    who: str,
+) -> None:
     """Refuses fields that say something which would not be in the text.
 
     Args:
         messages: The conversation.
         others: Fields of the record, as of `around`.
         has_place: Whether the template reads a field of this name.
+        text: Messages as the template renders them.
         who: The template's name, for the error.
 
     Raises:
@@ -106,16 +113,21 @@ def check_fields(messages: list[Message], others: dict[str, Any], has_place: Cal
     called: set[str] = set()
     for number, message in enumerate(messages, start=1):
         called |= set(_called(message))
-        thoughts = next((name for name in REASONING if message.get(name)), None)
-        if thoughts is not None and not any(map(has_place, REASONING)):
-            raise UserError(f"message {number} has {thoughts}, for which {who} has no place; {advice}")
+        if any(message.get(name) for name in REASONING) and not any(map(has_place, REASONING)):
+            raise UserError(f"message {number} has {REASONING[0]}, for which {who} has no place; {advice}")
         for name in _CALLS:
             if message.get(name) and not has_place(name):
                 raise UserError(f"message {number} has {name}, for which {who} has no place; {advice}")
         # The result of a call repeats the name of what was called.
         named = message.get("name") and not (message["role"] in ("tool", "function") and message["name"] in called)
-        if named and not has_place("name"):
+        if named and not (has_place("name") and text(messages) != text(_nameless(messages, number))):
             raise UserError(f"message {number} has name, for which {who} has no place; {advice}")
+
+
+def _nameless(messages: list[Message], number: int) -> list[Message]:
+    """The messages, one of them without its name: what a call's name is read by says nothing of a speaker's."""
+    others = {key: value for key, value in messages[number - 1].items() if key != "name"}
+    return [*messages[: number - 1], others, *messages[number:]]
 
 
 def _called(message: Message) -> list[str]:

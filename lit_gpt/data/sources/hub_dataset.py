@@ -12,7 +12,7 @@ from typing import Any
 
 from lit_gpt.data.documents import Passage, text_of
 from lit_gpt.data.sources.finding import stat_signature, walk
-from lit_gpt.data.sources.record_files import check_field, no_field, text_in
+from lit_gpt.data.sources.record_files import check_field, no_field, text_in, without_nulls
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 
@@ -62,7 +62,7 @@ class HubDataset(Source):
         taken = number = 0
         for number, record in enumerate(self._records(), 1):
             where = f"{self.name} ({self.split}), record {number}"
-            content = record if self.field is None else text_in(record, self.field, where)
+            content = without_nulls(record) if self.field is None else text_in(record, self.field, where)
             if self.limit is not None:
                 taken += len(text_of(content).encode("utf-8", "surrogatepass"))
                 if taken > self.limit:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.sources.record_files import RecordFiles, no_field
+from lit_gpt.data.sources.record_files import RecordFiles, no_field, without_nulls
 from lit_gpt.errors import UserError
 
 _ROWS = 64  # held at once; more read no faster
@@ -20,7 +20,8 @@ class Parquet(RecordFiles):
 
     Args:
         paths: A file, a folder or a glob (`data/**/*.parquet`), or a list of them, read in the order given.
-        field: The column that holds the text, meta.body for one inside another; null gives a data.form whole records.
+        field: The column that holds the text, meta.body for one inside another; null gives a data.form whole records,
+            in which a null inside a column is a key that is not there.
     """
 
     endings = (".parquet",)
@@ -42,7 +43,7 @@ class Parquet(RecordFiles):
                 for batch in file.iter_batches(_ROWS, columns=columns, use_threads=False):
                     for record in _rows(batch, path, number):
                         number += 1
-                        yield f"{path}, record {number}", record
+                        yield f"{path}, record {number}", record if self.field else without_nulls(record)
         except (pyarrow.ArrowException, OSError) as fault:
             raise UserError(
                 f"{path} cannot be read as Parquet after record {number} ({str(fault).splitlines()[0]}); get the file"

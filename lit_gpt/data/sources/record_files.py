@@ -86,6 +86,23 @@ def no_field(field: str, record: Any, where: str) -> UserError:
     )
 
 
+def without_nulls(record: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table without the nulls inside its fields, where a null is how a table says that a key is absent.
+
+    All rows of a column share their keys: a message without tool_calls has null for them, a call has null for each
+    argument of other calls. The columns themselves stay as they are.
+    """
+    return {key: _without_nulls(value) for key, value in record.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_nulls(inner) for inner in value]
+    return value
+
+
 def check_unicode(record: dict[str, Any], where: str) -> None:
     """Refuses half a surrogate pair, which no encoding of Unicode can hold."""
     try:
