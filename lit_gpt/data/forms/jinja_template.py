@@ -251,19 +251,24 @@ class _Run:
             found = finder.find(text)
             return [(one.start, one.end) for one in found if trained_on(self._messages[one.message])]
         answers = self._marked(self._messages, text)
+        self._refuse_nothing(text, answers)
         skipped = {
             at
             for number, message in enumerate(self._messages)
             if message["role"] == "assistant" and not trained_on(message)
             for at in self._marked_at(finder, number, len(answers))
         }
-        answers = [pair for at, pair in enumerate(answers) if at not in skipped]
+        left = [pair for at, pair in enumerate(answers) if at not in skipped]
+        self._refuse_nothing(text, left)
+        return [(start, self._trimmed(text, start, end)) for start, end in left]
+
+    @staticmethod
+    def _refuse_nothing(text: str, answers: list[tuple[int, int]]) -> None:
         if not any(text[start:end].strip() for start, end in answers):
             raise UserError(
-                "the chat template's {% generation %} marks no text of this conversation, so there is no answer to"
-                " learn; mend the template, or give another data.form.template"
+                "the chat template's {% generation %} marks no text of this conversation to train on, so there is no"
+                " answer to learn; mend the template, or give another data.form.template"
             )
-        return [(start, self._trimmed(text, start, end)) for start, end in answers]
 
     def _marked(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
         """Stretches between the marks of {% generation %}, in the text without them."""
