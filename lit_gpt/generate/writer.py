@@ -6,9 +6,9 @@ Knows a tokenizer and the engine; knows no files and no command line.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
+from lit_gpt.data.documents import Span
 from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.data.tokenizers.whole_text import Encoded
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate
 from lit_gpt.generate.rules import Forbid, generation_rules
@@ -154,11 +154,12 @@ class Writer:
         if self.form is None:
             raise UserError("the net was trained on plain text, which asks for no answer; give a text to go on from")
         tokenizer, spans = self.tokenizer, self.form.question(record)
-        ids = [tokenizer.bos] if self.form.framed and tokenizer.bos is not None else []
+        if self.form.framed and tokenizer.bos is not None:
+            spans = [Span(tokenizer.token(tokenizer.bos), special=True, scored=False), *spans]
         if self.form.whole_text:
-            return ids + self._checked(
-                "".join(s.text for s in spans), lambda _: _listed(tokenizer.encode_spans([spans]))
-            )
+            whole = "".join(span.text for span in spans)
+            return self._checked(whole, lambda _: [int(id) for ids, _ in tokenizer.encode_spans([spans]) for id in ids])
+        ids: list[int] = []
         for span in spans:
             ids += [tokenizer.special_id(span.text)] if span.special else self._ids(span.text)
         return ids
@@ -177,10 +178,6 @@ class Writer:
             ) from None
         except ValueError as error:
             raise UserError(f"the prompt cannot be encoded: {error}") from None
-
-
-def _listed(encoded: Sequence[Encoded]) -> list[int]:
-    return [int(id) for ids, _ in encoded for id in ids]
 
 
 def _pieces(

@@ -12,11 +12,13 @@ from tokenizers import Tokenizer as Inner
 
 from lit_gpt.data.corpus.encoding import Encoder, Piece
 from lit_gpt.data.forms.chat import Chat
+from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template
 from lit_gpt.data.forms.jinja_template import Jinja
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 
 #: On bytes; with a space ahead of each stretch of text; with one ahead of the first alone.
 KINDS = ["gpt2", "llama2", "metaspace"]
+BUILT_IN = [ChatML, Llama3, Gemma, Phi3]
 DAY = {"strftime_now": "2024-07-26"}
 
 
@@ -67,7 +69,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Pa
             folder = folder_of(place / f"{kind}{thinks}", kind)
             inner = Inner.from_file(str(folder / "tokenizer.json"))
             names = dict.fromkeys(name for _, special in TEMPLATES.values() for name in special)
-            special = [name for name in names if thinks or "think" not in name]
+            names |= dict.fromkeys(name for layout in BUILT_IN for name in layout().special_tokens)
+            special = [name for name in names if (thinks or "think" not in name) and f"{name}~" not in names]
             inner.add_special_tokens([AddedToken(name.rstrip("~"), rstrip=name.endswith("~")) for name in special])
             inner.save(str(folder / "tokenizer.json"))
             made[kind, thinks] = Pair(folder)
@@ -94,3 +97,23 @@ def test_ids_and_trained_tokens_are_those_of_transformers(name: str, shape: str,
         assert trained == mask, pair.theirs.convert_ids_to_tokens(ids)
     asked = pair.ids(template, messages[:until], tools, ask=True, **more)
     assert pair.asked(template, messages, tools, **variables) == asked
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "layout", [*(one() for one in BUILT_IN), Markers("{role}: ", "<|end|>\n"), Markers("[{role}]", "\n")]
+)
+def test_layouts_of_ours_give_the_ids_that_their_export_gives(layout: Template, kind: str, pairs: Any) -> None:
+    """With bos ahead as in training; eos is put behind the text by the preparation."""
+    pair = pairs[kind, False]
+    form = Chat(template=layout).for_tokenizer(pair.ours)
+    assert isinstance(form, Chat)
+    bos, eos = pair.ours.token(pair.ours.bos), pair.ours.eos
+    template = form.template.program(bos)
+    messages = [one for one in SHAPES["no system"] if one["role"] != "system"]
+    made = Encoder(pair.ours, form).encode([Piece("train", {"messages": messages})])["train"]
+    assert made.ids.tolist() == [*pair.ids(template, messages, None), eos]
+    assert made.scored is not None
+    learned = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
+    said = pair.ours.decode(learned)
+    assert "on the mat." in said and "they've\n\nsat" in said and "cat" not in said and "assistant" not in said

@@ -74,6 +74,10 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
         self.tokenizer, self.form = tokenizer, form
         self._special = {name: tokenizer.special_id(name) for name in form.special_tokens}
+        self._bos, self._eos = (None if id is None else tokenizer.token(id) for id in (tokenizer.bos, tokenizer.eos))
+        for name, id in ((self._bos, tokenizer.bos), (self._eos, tokenizer.eos)):
+            if name is not None and id is not None:
+                self._special.setdefault(name, id)
 
     def encode(self, pieces: Sequence[Piece]) -> dict[str, Encoded]:
         """The ids of pieces, by split; within one, in the order given.
@@ -83,22 +87,37 @@ class Encoder:
         """
         laid_out = [self._laid_out(piece) for piece in pieces]
         if self.form.whole_text:
-            inner = iter(self._wholes(pieces, laid_out))
+            encoded = self._wholes(pieces, laid_out)
         else:
             texts = [span.text for spans in laid_out for span in spans if not span.special]
             arrays = iter(self._arrays(texts, pieces, laid_out))
-            inner = (self._by_spans(spans, arrays) for spans in laid_out)
+            encoded = (self._by_spans(spans, arrays) for spans in laid_out)
         parts: dict[str, _Parts] = {}
-        for piece, spans, stretches in zip(pieces, laid_out, inner, strict=True):
+        for piece, spans, stretches in zip(pieces, laid_out, encoded, strict=True):
             part = parts.setdefault(piece.split, _Parts())
-            part.add(piece, self._framed(piece, spans, stretches), spans)
+            part.add(piece, stretches, spans)
         return {split: part.joined(self.tokenizer) for split, part in parts.items()}
 
     def _laid_out(self, piece: Piece) -> list[Span]:
         try:
-            return self.form.spans(piece.content, piece.number)
+            return self._framed(piece, self.form.spans(piece.content, piece.number))
         except UserError as fault:
             raise _placed(piece, fault) from None
+
+    def _framed(self, piece: Piece, spans: list[Span]) -> list[Span]:
+        """The document with the special tokens around it."""
+        read = all(span.scored for span in spans)
+        tag = [Span(piece.tag, True, read)] if piece.tag is not None and piece.begins else []
+        for span in tag:
+            self._special.setdefault(span.text, self.tokenizer.special_id(span.text))
+        if not self.form.framed:  # behind a bos with which the text itself begins
+            behind = int(bool(spans) and spans[0].special and spans[0].text == self._bos)
+            return [*spans[:behind], *tag, *spans[behind:]]
+        bos = [Span(self._bos, True, read)] if piece.leads and self._bos is not None else []
+        # What ends the answer is learnt with it; after a question it is not.
+        last = not spans or spans[-1].scored
+        eos = [Span(self._eos, True, last)] if piece.ends and self._eos is not None else []
+        return [*bos, *tag, *spans, *eos]
 
     def _arrays(self, texts: list[str], pieces: Sequence[Piece], laid_out: list[list[Span]]) -> Iterator[np.ndarray]:
         try:
@@ -138,31 +157,8 @@ class Encoder:
                 raise _placed(piece, _said(error)) from None
 
     def _by_spans(self, spans: list[Span], arrays: Iterator[np.ndarray]) -> Stretches:
+        """Stretches of ids with whether they are learnt, each span encoded by itself."""
         return [([self._special[span.text]] if span.special else next(arrays), span.scored) for span in spans]
-
-    def _framed(self, piece: Piece, spans: list[Span], stretches: Stretches) -> Stretches:
-        """Stretches of ids with whether they are learnt, special tokens put around them."""
-        masked = not all(span.scored for span in spans)
-        tag = self.tokenizer.special_id(piece.tag) if piece.tag is not None and piece.begins else None
-        if not self.form.framed:
-            return stretches if tag is None else self._tagged(tag, stretches)
-        framed: Stretches = []
-        if piece.leads and self.tokenizer.bos is not None:
-            framed.append(([self.tokenizer.bos], not masked))
-        if tag is not None:
-            framed.append(([tag], not masked))
-        framed += stretches
-        if piece.ends and self.tokenizer.eos is not None:
-            # What ends the answer is learnt with it; after a question it is not.
-            framed.append(([self.tokenizer.eos], not spans or spans[-1].scored))
-        return framed
-
-    def _tagged(self, tag: int, stretches: Stretches) -> Stretches:
-        """The tag ahead, but behind a bos with which the text itself begins."""
-        ids, scored = stretches[0]
-        behind = int(self.tokenizer.bos is not None and int(ids[0]) == self.tokenizer.bos)
-        parts: Stretches = [(ids[:behind], scored), ([tag], False), (ids[behind:], scored)]
-        return [*(part for part in parts if len(part[0])), *stretches[1:]]
 
 
 class _Parts:
