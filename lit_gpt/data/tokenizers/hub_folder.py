@@ -17,6 +17,7 @@ MAIN, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_to
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 TEMPLATES = "additional_chat_templates"
 ROLES = ("bos", "eos", "pad", "unk")
+_NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order of transformers
 _ADDED = "added_tokens.json"
 _PROPERTIES = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -34,7 +35,6 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
     """
     files = {name: text for name in (MAIN, SETTINGS, SPECIAL, GENERATION) if (text := _text(folder / name))}
     files |= template_files(folder)
-    templates_of(files, folder)
     settings, special, generation = (parsed(files, folder, name) for name in (SETTINGS, SPECIAL, GENERATION))
     config = parsed({"config.json": _text(folder / "config.json")}, folder, "config.json") if config is None else config
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
@@ -48,6 +48,7 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
         content = _from_vocabulary(folder)
         name = ruling_class(named, config.get("model_type"), True) or "GPT2Tokenizer"
     made = _made(content, folder)  # says what is wrong with the file itself
+    listed = without_vocabulary(made)["added_tokens"]
     added = _added_tokens(folder, settings, content)
     if name is not None:
         built = built_anew(name, content, settings)
@@ -57,14 +58,16 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
             say(f"{folder / MAIN} is read as transformers reads it: {name} splits text in its own way")
     else:
         inner = made
-        _add(inner, [token for token in added if inner.token_to_id(token["content"]) is None])
+        given = isinstance(settings.get("added_tokens_decoder"), dict)  # then it says all their properties
+        _add(inner, [token for token in added if given or inner.token_to_id(token["content"]) is None])
+    _add(inner, _named(inner, settings, special, "".join(templates_of(files, folder).values())))
     roles = _roles(inner, settings, special, generation, config)
     pipeline = without_vocabulary(inner)
     if MAIN not in files:
         if settings.get("add_bos_token") and "bos" in roles:
             pipeline["post_processor"] = bos_ahead(inner.id_to_token(roles["bos"]), roles["bos"])
         files[MAIN] = as_json(with_vocabulary(pipeline, content))
-    same = name is None and len(pipeline["added_tokens"]) == len(content["added_tokens"])
+    same = name is None and pipeline["added_tokens"] == listed
     return {
         "files": files,
         "pipeline": None if same else pipeline,
@@ -206,6 +209,32 @@ def _added_tokens(folder: Path, settings: dict[str, Any], content: dict[str, Any
         for token in content["added_tokens"]:
             by_id[int(token["id"])] = token
     return [by_id[id] for id in sorted(by_id)]
+
+
+def _named(inner: Any, settings: Any, special: Any, template: str) -> list[dict[str, Any]]:
+    """Special tokens that the settings name and tokenizer.json does not list, in the order in which they get ids.
+
+    Words of the vocabulary become special; new ones are added as far as the chat template needs them, as a model may
+    have no row for the others.
+    """
+    if isinstance(settings.get("added_tokens_decoder"), dict):
+        special = {}
+    named = [place.get(f"{role}_token") for role in _NAMED for place in (settings, special)]
+    named += [value for key, value in settings.items() if key.endswith("_token")]
+    for place in (settings, special):
+        for key in ("extra_special_tokens", "additional_special_tokens"):
+            more = place.get(key)
+            named += [*more.values()] if isinstance(more, dict) else more if isinstance(more, list) else []
+    known = {token.content for token in inner.get_added_tokens_decoder().values()}
+    by_text = {text: token for token in reversed(named) if (text := text_of(token)) and text not in known}
+    tokens = [
+        {**(by_text[text] if isinstance(by_text[text], dict) else {}), "content": text, "special": True}
+        for text in dict.fromkeys(map(text_of, named))
+        if text in by_text
+    ]
+    new = [token for token in tokens if inner.token_to_id(token["content"]) is None]
+    needed = max((at + 1 for at, token in enumerate(new) if token["content"] in template), default=0)
+    return [token for token in tokens if token not in new[needed:]]
 
 
 def _add(inner: Any, added: list[dict[str, Any]]) -> None:
