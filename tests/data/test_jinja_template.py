@@ -171,6 +171,16 @@ def test_a_prompt_that_opens_a_thought_is_no_part_of_answers() -> None:
     assert text(Jinja(template, NAMES).spans(TURNS[:4], {}, True)).endswith("assistant\n<think>\n")
 
 
+def test_the_end_of_a_turn_stops_though_it_is_not_marked() -> None:
+    source = MARKED.replace(
+        "{{ message.content }}<|im_end|>\n{% endgeneration %}", "{{ message.content }}{% endgeneration %}<|im_end|>"
+    )
+    assert source != MARKED
+    made = Jinja(source, NAMES)
+    assert scored_text(made.spans(TURNS, {})) == "Hello!<b>Bye</b> & so on.", "what is marked is what is trained on"
+    assert made.stops == ["<|im_end|>"]
+
+
 def test_an_answer_that_the_template_prints_twice_is_refused() -> None:
     template = "{% for m in messages %}<|im_start|>{{ m.content + m.content }}<|im_end|>{% endfor %}"
     with pytest.raises(UserError, match="message 3 in a way that its answer cannot be told.*{% generation %}"):
