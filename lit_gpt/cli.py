@@ -47,6 +47,7 @@ from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
 from lit_gpt.train.start import describe_growth, start_rows
 from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 from lit_gpt.train.summary import RunSummary
+from lit_gpt.typed_values import dump_yaml, parse_words
 
 ROOT = "runs"
 # Tells the processes that a launcher starts which directory rank 0 has claimed.
@@ -91,10 +92,7 @@ def build(
         UserError: in one line, what is wrong, where, and what would do.
     """
     if isinstance(overrides, Mapping):
-        overrides = [
-            f"--{key}={yaml.safe_dump(value, default_flow_style=True).strip()}" for key, value in overrides.items()
-        ]
-        overrides = [word.removesuffix("\n...") for word in overrides]
+        overrides = [f"--{key}={dump_yaml(value, default_flow_style=True).strip()}" for key, value in overrides.items()]
     files = [f"--config={config}"] if isinstance(config, str | Path) else []
     values = copy.deepcopy(dict(config)) if isinstance(config, Mapping) else None
     quiet()
@@ -201,7 +199,7 @@ class CLI(LightningCLI):
         below: list[dict[str, Any]] = []
         if self.ancestor is not None and not self.resuming:
             below = [self.ancestor.start() if self.command == "fit" else self.ancestor.whole(self.typed)]
-        words = [word for values in below for word in ("--config", yaml.safe_dump(values))]
+        words = [word for values in below for word in ("--config", dump_yaml(values))]
         words += with_text_files(self.typed, *below)
         self.config = self._parse(parser, words)
         if self.typed.has("model.net.vocab_size"):
@@ -219,7 +217,7 @@ class CLI(LightningCLI):
 
     def _parse(self, parser: LightningArgumentParser, words: list[str]) -> Namespace:
         try:
-            return parser.parse_args(words)
+            return parse_words(parser, words)
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, UserError) or os.environ.get("LIT_GPT_DEBUG"):
                 raise
@@ -228,7 +226,7 @@ class CLI(LightningCLI):
     def _inherited(self, parser: LightningArgumentParser) -> dict[str, Any]:
         """The ancestor's net and tokenizer as the parser reads them: with all defaults, each class by one name."""
         assert self.ancestor is not None
-        return self._plain(parser, self._parse(parser, ["--config", yaml.safe_dump(self.ancestor.start())]))
+        return self._plain(parser, self._parse(parser, ["--config", dump_yaml(self.ancestor.start())]))
 
     def _plain(self, parser: LightningArgumentParser, config: Namespace | None = None) -> dict[str, Any]:
         """The parsed settings as plain data, null included, as it is a choice; not what belongs to this one start."""
@@ -253,7 +251,7 @@ class CLI(LightningCLI):
         asked = self._plain(parser)
         own: dict[str, Any] = self.ancestor.start()
         own["model"]["init_from"] = None
-        self.config = self._parse(parser, [*words, "--config", yaml.safe_dump(own)])
+        self.config = self._parse(parser, [*words, "--config", dump_yaml(own)])
         self._settle_numbers()
         self.place.notes += self.ancestor.notes_on_resume(asked, self._plain(parser), self._inherited(parser))
 

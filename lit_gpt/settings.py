@@ -5,8 +5,8 @@ Knows YAML; of the keys themselves it knows only those of the sources of text (l
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,7 @@ import yaml
 from lit_gpt import user_paths
 from lit_gpt.class_paths import typed_trust
 from lit_gpt.errors import UserError
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with 1e-3 as a number, as YAML 1.2 has it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+from lit_gpt.typed_values import Loader, dump_yaml, flow
 
 
 @dataclass(frozen=True)
@@ -34,15 +26,17 @@ class Settings:
     name: str
     values: dict[str, Any]
     lines: dict[str, int]
+    node: yaml.MappingNode
 
     def argument(self) -> str:
-        """The values as one argument for `--config`."""
-        return json.dumps(self.values)
+        """The values as one argument for `--config`, numbers as they are spelled."""
+        there = [(key, value) for key, value in self.node.value if key.value in self.values]
+        return flow(yaml.MappingNode(self.node.tag, there))
 
 
 def load_yaml(text: str) -> Any:
     """A YAML text as plain values."""
-    return yaml.load(text, _Loader)
+    return yaml.load(text, Loader)
 
 
 def read(file: str | Path) -> list[Settings]:
@@ -92,21 +86,22 @@ def _nearest_file(file: Path) -> str:
 def parse(text: str, name: str) -> Settings:
     """A YAML text as Settings; `name` stands for it in messages."""
     try:
-        node = yaml.compose(text, _Loader)
+        node = yaml.compose(text, Loader)
         values = load_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{name}{line}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # of a value that its tag does not fit: !!int a
         raise UserError(f"{name}: not valid YAML: {error}") from None
     if node is None or values is None:
         raise UserError(f"{name}: the file is empty; it should hold keys such as model, data, trainer")
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UserError(f"{name}: expected keys with values, found {type(values).__name__}")
     lines: dict[str, int] = {}
     _number(node, "", lines, name)
-    return Settings(name, user_paths.in_values(values), lines)
+    user_paths.in_node(node)
+    return Settings(name, user_paths.in_values(values), lines, node)
 
 
 def _number(node: yaml.Node, prefix: str, lines: dict[str, int], name: str) -> None:
@@ -171,7 +166,8 @@ class Typed:
         self.files: list[Path] = []
         self.words: list[str] = []
         if values is not None:
-            self._add([parse(json.dumps(values, default=str), "the given dict")])
+            plain = json.loads(json.dumps(values, default=str))
+            self._add([parse(dump_yaml(plain, default_flow_style=True, width=float("inf")), "the given dict")])
         rest = iter(self.argv)
         for word in rest:
             option, equals, value = word.partition("=")
@@ -263,7 +259,10 @@ def with_text_files(typed: Typed, *below: dict[str, Any]) -> list[str]:
 
 def _reader(paths: Any) -> str:
     """The source for files of these names, if all have one ending."""
-    names = paths if isinstance(paths, list) else load_yaml(str(paths)) if str(paths).startswith("[") else [paths]
+    names: Any = paths
+    if isinstance(paths, str) and paths.startswith("["):
+        with suppress(yaml.YAMLError):  # a name such as `[data] x.txt`
+            names = load_yaml(paths)
     kinds = set()
     for name in names if isinstance(names, list) else [paths]:
         plain = str(name).lower()

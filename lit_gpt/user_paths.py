@@ -31,6 +31,18 @@ def in_values(values: Any, key: str = "") -> Any:
     return values
 
 
+def in_node(node: yaml.Node, key: str = "") -> None:
+    """The same in composed YAML, in place."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            in_node(value, str(name.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            in_node(value, key)
+    elif node.tag.endswith(":str"):
+        node.value = in_values(node.value, key)
+
+
 def in_words(words: Sequence[str]) -> list[str]:
     """A command line with each path in it expanded: `--key=~/x`, `--key ~/x`, `--key "[~/x, ~/y]"`."""
     expanded: list[str] = []

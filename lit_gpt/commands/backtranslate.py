@@ -15,6 +15,7 @@ from typing import Any
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, with_text_files
+from lit_gpt.typed_values import parse_words, part_of
 
 KEYS = ("source", "filters")  # of the data
 _DEFAULTS: dict[str, Any] = {"temperature": 0.8, "seed": 1, "device": "auto"}  # what a function has no use for
@@ -152,7 +153,7 @@ def texts(typed: Typed) -> tuple[Any, Any]:
     others = {name for name in inspect.signature(TokenData.__init__).parameters if name not in ("self", *KEYS)}
     made.add_class_arguments(TokenData, "data", skip=others)
     try:
-        config = made.parse_args(list(_words(with_text_files(typed))))
+        config = parse_words(made, list(_words(with_text_files(typed))))
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -174,9 +175,10 @@ def _words(words: list[str]) -> Iterator[str]:
         if word != "--config":
             yield word
             continue
-        section = json.loads(next(rest)).get("data") or {}
-        if kept := {key: value for key, value in section.items() if key in KEYS}:
-            yield from ("--config", json.dumps({"data": kept}))
+        text = next(rest)
+        parts = {key: part_of(text, "data", key) for key in KEYS}
+        if kept := ", ".join(f'"{key}": {part}' for key, part in parts.items() if part is not None):
+            yield from ("--config", f'{{"data": {{{kept}}}}}')
 
 
 def documents(source: Any, found: Any) -> Iterator[str]:

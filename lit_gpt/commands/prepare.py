@@ -5,7 +5,6 @@ net's context and `init_from`, whose tokenizer is taken. Knows the keys of the d
 """
 
 import inspect
-import json
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ from lit_gpt import limits, user_paths
 from lit_gpt.data.corpus.packets import FORCED
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, load_yaml, with_text_files
+from lit_gpt.typed_values import parse_words, part_of
 
 ENGINES = ("processes", "ray")
 _HELP = """Tokenize text and keep the ids, as fit does by itself where they are not there yet. Example: `lit-gpt prepare
@@ -162,7 +162,7 @@ def data_of(typed: Typed) -> Any:
     classes = {name: cls for name, cls in classes.items() if cls is not inspect.Parameter.empty}
     parser.set_defaults({f"data.{n}": {"class_path": class_path(c)} for n, c in classes.items()})
     try:
-        config = parser.parse_args(_words_of_data(with_text_files(typed)))
+        config = parse_words(parser, _words_of_data(with_text_files(typed)))
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -190,8 +190,8 @@ def _words_of_data(typed: list[str]) -> list[str]:
     rest = iter(typed)
     for word in rest:
         if word == "--config":
-            section = json.loads(next(rest)).get("data")
-            words += ["--config", json.dumps({"data": section})] if section else []
+            section = part_of(next(rest), "data")
+            words += ["--config", f'{{"data": {section}}}'] if section not in (None, "null") else []
         elif word.startswith(("--model.", "--trainer.", "--seed_everything", "--name")):
             option = word.partition("=")[0]
             if option not in ("--model.net.context", "--model.init_from"):  # read apart

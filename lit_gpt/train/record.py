@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lit_gpt import manifest, rundir
 from lit_gpt.rundir import Place
 from lit_gpt.train.hooks import Lean
+from lit_gpt.typed_values import dump_yaml
 
 
 class RunRecord(Lean):
@@ -35,7 +35,7 @@ class RunRecord(Lean):
         if stage != "fit":
             return
         self.place.lock = self.place.lock or rundir.lock(self.folder)
-        text = yaml.safe_dump(self.settings, sort_keys=False)
+        text = dump_yaml(self.settings, sort_keys=False)
         now = rundir.facts(["fit", *self.argv], torch.get_num_threads())
         now["name"] = self.place.name or self.folder.name
         command = " ".join(now["command"].split())  # a comment has one line
