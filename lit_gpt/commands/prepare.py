@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_gpt import limits, user_paths
-from lit_gpt.data.corpus.packets import FORCED
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, load_yaml, with_text_files
 from lit_gpt.typed_values import parse_words, part_of
@@ -58,8 +57,8 @@ def report(data: Any) -> Iterator[str]:
     yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"
     for split, corpus in prepared.corpora.items():
         yield f"  {split.removeprefix('extra/'):10} {_counts(corpus)}"
-    yield from (f"  {'left out':10} {line}" for line in _left_out(prepared.manifest))
-    yield from (f"  {'read':10} {line}" for line in prepared.manifest["notes"])
+    yield from (f"  {'left out':10} {line}" for line in prepared.left_out())
+    yield from (f"  {'read':10} {line}" for line in prepared.notes())
     batches = data.batches_per_epoch()
     rows = data.rows("train")
     kind = {"Windows": "windows", "Packed": "packed rows"}.get(type(rows).__name__, "rows")
@@ -76,20 +75,8 @@ def _counts(corpus: Any) -> str:
     return f"{len(corpus):,} tokens, {documents} ({longest}), {corpus.bytes:,} bytes{ratio}"
 
 
-def _left_out(manifest: dict[str, Any]) -> Iterator[str]:
-    """What of the text is not in the corpora, or not as it was written, and why; counted."""
-    for split, reasons in manifest["dropped"].items():
-        of = f" of {split}" if split else ""
-        for reason, count in sorted(reasons.items(), key=lambda one: -one[1]):
-            yield f"{count:,} document{'' if count == 1 else 's'}{of}: {reason}"
-    if manifest["dropped"]:
-        yield f"{manifest['dropped_characters']:,} characters in all"
-    if manifest["cut"]:
-        yield f"nothing, but {manifest['cut']:,} words of over {FORCED:,} characters are cut into several"
-
-
 def _verify(folder: str) -> int:
-    from lit_gpt.data.corpus.preparation import open_prepared
+    from lit_gpt.data.corpus.prepared import open_prepared
 
     prepared = open_prepared(folder)
     prepared.verify()

@@ -17,7 +17,7 @@ from lit_gpt.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lit_gpt.data.corpus.preparation import Prepared
+    from lit_gpt.data.corpus.prepared import Prepared
     from lit_gpt.data.corpus.statistics import Statistics
 
 NOTES = """example:
@@ -104,7 +104,7 @@ def prepared_of(path: str) -> "Prepared":
     Raises:
         UserError: it is neither.
     """
-    from lit_gpt.data.corpus.preparation import open_prepared
+    from lit_gpt.data.corpus.prepared import open_prepared
 
     folder = Path(path)
     if (folder / "config.yaml").is_file() and (folder / "run.json").is_file():

@@ -16,7 +16,8 @@ from lit_gpt.data import choices as choices
 from lit_gpt.data.augment.augment import Augment, check_turns
 from lit_gpt.data.corpus.corpus import Corpus
 from lit_gpt.data.corpus.engines import Engine
-from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepared import Prepared
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.fingerprints import fingerprints, refuse_changes
@@ -346,7 +347,8 @@ class TokenData(LightningDataModule):
         if stage in (None, "fit"):
             self._opened()
         if stage == "fit" and (self.trainer is None or self.trainer.is_global_zero):
-            for note in self.notes():
+            left_out = [f"left out: {line}" for line in self.prepared.left_out()]
+            for note in [*left_out, *(f"text: {line}" for line in self.prepared.notes()), *self.notes()]:
                 say(note)
 
     def _splits(self) -> list[str]:

@@ -10,7 +10,8 @@ import yaml
 
 from lit_gpt.__main__ import main
 from lit_gpt.commands.stats import bar, markdown
-from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepared import Prepared
 from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.text_files import TextFiles

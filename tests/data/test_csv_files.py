@@ -58,3 +58,38 @@ def test_a_bad_row_is_named_with_what_is_wrong(tmp_path: Path, content: str, wor
 def test_a_delimiter_is_one_character(delimiter: str) -> None:
     with pytest.raises(UserError, match="delimiter"):
         Csv("a.csv", delimiter=delimiter)
+
+
+LONE = 'id\ttext\n1\t"Yes she said\n2\tand left\n3\tat "ten"\n4\tthe end\n5\t"no" more\n'
+
+
+def test_a_lone_quote_is_text_where_quoting_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(LONE)
+    source = Csv(str(tmp_path / "a.tsv"), quoting="none")
+    assert list(source) == ['"Yes she said', "and left", 'at "ten"', "the end", '"no" more']
+    assert source.notes() == []
+
+
+def test_rows_that_swallow_line_breaks_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('id\ttext\n1\t"Yes she said\n2\tand left\n3\tat ten"\n4\tthe "end"\n')
+    (tmp_path / "b.csv").write_text('id,text\n1,"two\nlines"\n\n2,one\n3,"three\n\nlines"\n')
+    source = Csv(str(tmp_path))
+    for _ in range(2):  # as often as it is read
+        assert list(source) == [
+            "Yes she said\n2\tand left\n3\tat ten",
+            'the "end"',
+            "two\nlines",
+            "one",
+            "three\n\nlines",
+        ]
+    what_would_do = "where these marks are part of the text, give quoting none"
+    assert source.notes() == [
+        f"1 row of a.tsv holds line breaks between quotation marks, the first at {tmp_path}/a.tsv:2; {what_would_do}",
+        f"2 rows of b.csv hold line breaks between quotation marks, the first at {tmp_path}/b.csv:2; {what_would_do}",
+    ]
+
+
+def test_what_quoting_would_mend_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(LONE)
+    with pytest.raises(UserError, match="quoting none where"):
+        list(Csv(str(tmp_path / "a.tsv")))

@@ -50,6 +50,15 @@ def test_exact_duplicates_are_only_those() -> None:
     assert [one.keeps(text) for text in ("a b", "a  b", "A b", "a b ", "\ud800", "a b")] == [True] * 5 + [False]
 
 
+def test_equal_texts_with_different_labels_are_no_duplicates() -> None:
+    labels = [0, 1, 1, "1", True, 1.5, None, None, {"a": 1}, {"a": 2}]
+    one = ExactDuplicates()
+    kept = [one.keeps_document({"text": "a", "label": label}, "a") for label in labels]
+    assert kept == [True, True, False, True, True, True, True, False, True, True]
+    assert one.keeps_document("a", "a") and not one.keeps_document("a", "a")
+    assert not one.keeps_document({"label": 0, "text": "a"}, "a")  # the order of fields means nothing
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

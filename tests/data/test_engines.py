@@ -16,7 +16,8 @@ from lit_gpt.data import BPE, Char, TextFiles, Tokenizer
 from lit_gpt.data.corpus import packets as packets_module
 from lit_gpt.data.corpus.encoding import Encoder, Piece
 from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
-from lit_gpt.data.corpus.preparation import Recipe, open_prepared, prepare
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepared import open_prepared
 from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.folders import cache_folder
 from lit_gpt.data.forms.form import PlainText

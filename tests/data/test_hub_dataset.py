@@ -1,6 +1,8 @@
 """The datasets library as a source: folders as they are, the hub by what it would be asked."""
 
+import gzip
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +45,54 @@ def test_a_folder_of_data_files(folder: Path, streaming: bool) -> None:
     assert before == made().signature() != made(split="test").signature()
     (folder / "train.jsonl").write_text('{"text": "new"}')
     assert made().signature() != before
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz"])
+def test_text_edited_with_size_and_time_kept_is_read_anew(folder: Path, name: str) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+    for word in ("one", "two", "two"):
+        content = json.dumps({"text": word}).encode()
+        (folder / name).write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+        assert list(HubDataset(str(folder), streaming=False)) == [word] == list(HubDataset(str(folder)))
+
+
+def test_unchanged_files_are_read_from_the_library_s_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, load = [], datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append(k["download_mode"]) or load(*a, **k))
+    assert list(HubDataset(str(folder), streaming=False)) == list(HubDataset(str(folder), streaming=False))
+    assert asked == ["force_redownload", None]
+
+
+def test_files_behind_links_to_folders_count(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.jsonl").write_text('{"text": "one"}')
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    before = HubDataset(str(folder)).signature()
+    (tmp_path / "elsewhere" / "more.jsonl").write_text('{"text": "two"}')
+    assert HubDataset(str(folder)).signature() != before
+
+
+def test_a_folder_s_own_splits_are_taken(folder: Path, tmp_path: Path) -> None:
+    from lit_gpt.data import Byte
+    from lit_gpt.data.corpus.preparation import Recipe
+    from lit_gpt.data.corpus.splits import Fractions
+
+    def own(source: HubDataset) -> dict[str, list[Any]]:
+        recipe = Recipe(source, Byte(), Fractions(0.2, 0.0))
+        return {split: list(text) for split, text in recipe.own_texts().items()}
+
+    assert own(HubDataset(str(folder))) == {"test": [RECORDS[0]["text"]]}
+    (folder / "validation.jsonl").write_text('{"text": "held out"}')
+    assert own(HubDataset(str(folder), limit=20)) == {"val": ["held out"], "test": [RECORDS[0]["text"]]}
+    assert own(HubDataset(str(folder), split="test")) == {}
+    one = datasets.Dataset.from_list(RECORDS)
+    datasets.DatasetDict({"train": one, "dev": one.select([1])}).save_to_disk(tmp_path / "splits")
+    assert own(HubDataset(str(tmp_path / "splits"))) == {"val": [RECORDS[1]["text"]]}
+    one.save_to_disk(tmp_path / "one")
+    assert own(HubDataset(str(tmp_path / "one"))) == {}
 
 
 def test_what_save_to_disk_wrote(tmp_path: Path) -> None:

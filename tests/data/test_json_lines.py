@@ -97,3 +97,10 @@ def test_one_record_is_held_at_a_time(tmp_path: Path) -> None:
     assert sum(len(passage.content) for passage in JsonLines(str(path)).passages()) == 40_000_000
     assert tracemalloc.get_traced_memory()[1] < 12_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("line", ['{"text": "a", "text": "b"}', '{"text": "a", "meta": {"x": 1, "y": 2, "x": 1}}'])
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{line}\n')
+    with pytest.raises(UserError, match=r"a.jsonl:2 .*key '(text|x)' is there twice"):
+        list(JsonLines(str(tmp_path / "a.jsonl")))

@@ -79,3 +79,17 @@ def test_only_a_few_rows_are_held(tmp_path: Path) -> None:
         assert passage.content == text
         most = max(most, pyarrow.total_allocated_bytes() - before)
     assert most < 30_000_000
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array([1])], ["x", "x", "y"])
+    parquet.write_table(twice, tmp_path / "a.parquet")
+    for field in (None, "x"):
+        with pytest.raises(UserError, match="a.parquet has the column 'x' twice"):
+            list(Parquet(str(tmp_path / "a.parquet"), field))
+    inner = pyarrow.StructArray.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], ["k", "k"])
+    table = pyarrow.table({"m": pyarrow.ListArray.from_arrays(pyarrow.array([0, 1]), inner), "text": ["fine"]})
+    parquet.write_table(table, tmp_path / "b.parquet")
+    assert list(Parquet(str(tmp_path / "b.parquet"))) == ["fine"]  # the other column is not read
+    with pytest.raises(UserError, match="b.parquet has the column 'k' twice"):
+        list(Parquet(str(tmp_path / "b.parquet"), None))

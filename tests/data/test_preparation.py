@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, ExactDuplicates, FillInTheMiddle, Mixture, TextFiles, Tokenizer, Windows
-from lit_gpt.data.corpus.preparation import Prepared, Recipe, cache_folder, prepare
+from lit_gpt.data.corpus.preparation import Recipe, cache_folder, prepare
+from lit_gpt.data.corpus.prepared import Prepared
 from lit_gpt.data.corpus.splits import Fractions, SplitBy
 from lit_gpt.errors import UserError
 

@@ -1,6 +1,7 @@
 """Instructions, labelled texts, pairs: what stands in the row, and that only the answer is learnt."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from span_ids import check_encodes, scored_text, text
 
+from lit_gpt.data import Csv
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms.form import Form, PlainText, joined
 from lit_gpt.data.forms.records import END, Instruction, Labelled, Seq2Seq, filled
@@ -86,6 +88,17 @@ def test_labels_are_spelled_by_their_names(label: Any, spelled: str) -> None:
     spans = form.spans({"text": "I liked it.", "label": label}, 0)
     assert spans == [Span("I liked it.\nLabel:", scored=False), Span(f" {spelled}")]
     check_encodes(form, spans)
+
+
+def test_numbers_that_a_csv_spells_have_names_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nfine,1\npoor,0\n")
+    form = Labelled(names=["bad", "good"])
+    answers = [form.spans(record, 0)[-1].text for record in Csv(str(tmp_path / "a.csv"), None)]
+    assert answers == [" good", " bad"]
+    assert Labelled(names=["1", "0"]).spans({"text": "a", "label": "1"}, 0)[-1].text == " 1"  # a name goes first
+    for label in ("2", "-1", "01", "1.0", "²"):
+        with pytest.raises(UserError, match="not among data.form.names"):
+            form.spans({"text": "a", "label": label}, 0)
 
 
 def test_labels_without_names_and_in_other_fields() -> None:

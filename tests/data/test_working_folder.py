@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.data import Byte, TextFiles
-from lit_gpt.data.corpus.preparation import Prepared, Recipe, prepare
+from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepared import Prepared
 from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.errors import UserError
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.corpus.corpus import VERSION, Corpus, CorpusWriter
+from lit_gpt.data.corpus.corpus import VERSION, CorpusWriter
 from lit_gpt.data.corpus.encoding import Encoder, read_shard
 from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
 from lit_gpt.data.corpus.learning import train_tokenizer
+from lit_gpt.data.corpus.overlap import SharedDocuments, shared_files
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets, shard_at, shards_in
+from lit_gpt.data.corpus.prepared import FORM, Prepared, open_if_current, prepared_manifest
 from lit_gpt.data.corpus.splits import HASHED, TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
 from lit_gpt.data.corpus.survey import Survey, staying, survey
 from lit_gpt.data.corpus.working_folder import (
@@ -34,15 +36,13 @@ from lit_gpt.data.corpus.working_folder import (
     working_folder,
 )
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, read_manifest, sync_folder, write_json
+from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, sync_folder, write_json
 from lit_gpt.data.forms.form import Form, PlainText
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
-_FORM = "lit_gpt prepared text"
-_SAID = ("identity", "tokenizer", "sources", "splits", "dropped", "dropped_characters", "cut", "notes")
 _SMALL = 1 << 24  # characters below which other processes cost more than they bring
 
 
@@ -108,6 +108,13 @@ class Recipe:
         }
         return {split: source for split, source in own.items() if source is not None}
 
+    def warnings(self) -> list[str]:
+        """What is named and not read, and what is read for training and for evaluation; as it is now, a line each."""
+        own = self.own_texts()
+        lines = self.source.not_read()
+        lines += [f"{split}: {line}" for split, source in own.items() for line in source.not_read()]
+        return lines + shared_files(self.source, own)
+
     def splits(self) -> list[str]:
         """The splits that will be written, in order."""
         return [
@@ -151,28 +158,6 @@ class Recipe:
         return plain
 
 
-@dataclass
-class Prepared:
-    """A finished folder, opened."""
-
-    folder: Path
-    tokenizer: Tokenizer
-    corpora: dict[str, Corpus]
-    manifest: dict[str, Any]
-    reused: bool
-
-    def verify(self) -> None:
-        """Reads every byte of the corpora and compares it with what was written.
-
-        Raises:
-            UserError: a file was changed.
-        """
-        size = sum(facts["bytes"] for one in self.corpora.values() for facts in one.manifest["files"].values())
-        with Progress("verifying", size, "bytes") as progress:
-            for corpus in self.corpora.values():
-                corpus.verify(progress)
-
-
 def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | None = None) -> Prepared:
     """The corpora of a recipe: found where they are up to date, else made.
 
@@ -184,20 +169,26 @@ def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | N
         folder: Where; by default under the cache, in a folder named by the fingerprint of the recipe.
         engine: Who encodes; by default this process for small texts and one process for each core for others.
     """
+    prepared = _prepare(recipe, folder, engine)
+    prepared.warnings = recipe.warnings()
+    return prepared
+
+
+def _prepare(recipe: Recipe, folder: str | Path | None, engine: Engine | None) -> Prepared:
     surveys = recipe.surveys()
     identity = recipe.identity(surveys)
     target = _place(identity) if folder is None else place_of(folder)
-    found = _open(target, identity)
+    found = open_if_current(target, identity)
     if found is None and folder is None and recipe.tokenizer.trained:
         # The corpus on which this tokenizer was trained, perhaps: it lies where its arguments alone tell.
-        found = _open(_place({**identity, "tokenizer": recipe.tokenizer.configuration()}), identity)
+        found = open_if_current(_place({**identity, "tokenizer": recipe.tokenizer.configuration()}), identity)
     if found:
         clear_left_over(found.folder, [identity, found.manifest["identity"]])
         return found
     check_replaceable(target)
     make_folder(target.absolute().parent)
     with locked(target):
-        found = _open(target, identity)
+        found = open_if_current(target, identity)
         if found:
             return found
         _tell_why(target, identity)
@@ -205,7 +196,7 @@ def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | N
             _build(recipe, surveys, identity, working, engine or _engine_for(surveys))
             put_in_place(working, target)
         sync_folder(target.absolute().parent)
-        made = _open(target, identity)
+        made = open_if_current(target, identity)
         assert made is not None
         made.reused = False
         return made
@@ -226,6 +217,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
     total = sum(found.characters for found in surveys.values())
     tokenizer = _trained(recipe, surveys, working)
     pieces, shards, count = Pieces(tokenizer), shards_in(working, identity), 0
+    shared = SharedDocuments(working)
     shards.mkdir(exist_ok=True)
     for line in recipe.form.notes:
         say(line)
@@ -233,7 +225,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
 
         def missing() -> Iterator[Packet]:
             nonlocal count
-            for packet in packets(pieces.of(recipe.parts(surveys)), shards):
+            for packet in packets(pieces.of(shared.watch(recipe.parts(surveys))), shards):
                 count += 1
                 if packet.shard.exists():
                     progress.advance(packet.characters)
@@ -251,7 +243,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         **{split: source.describe() for split, source in recipe.own_texts().items()},
     }
     content = {
-        "format": _FORM,
+        "format": FORM,
         "version": VERSION,
         "identity": identity,
         "tokenizer": tokenizer.fingerprint(),
@@ -260,7 +252,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "dropped": {split: found.dropped for split, found in surveys.items() if found.dropped},
         "dropped_characters": sum(found.dropped_characters for found in surveys.values()),
         "cut": pieces.forced,
-        "notes": _notes(recipe, surveys[""]),
+        "notes": [*_notes(recipe, surveys[""]), *shared.lines(recipe.own_texts())],
     }
     write_json(working / "new" / "manifest.json", content)
     sync_folder(working / "new")
@@ -319,57 +311,9 @@ def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
     )
 
 
-def open_prepared(folder: str | Path) -> Prepared:
-    """A prepared folder as it lies there, whatever it was made of.
-
-    Raises:
-        UserError: it is none, is of another version, or is damaged.
-    """
-    target = Path(folder).expanduser()
-    manifest = _manifest(target)
-    found = _open(target, manifest["identity"])
-    if found is None:
-        raise UserError(f"{target} is not whole: parts that its manifest names are missing; prepare it again")
-    return found
-
-
-def _manifest(target: Path) -> dict[str, Any]:
-    return read_manifest(target / "manifest.json", _FORM, VERSION, _SAID)
-
-
-def _open(target: Path, identity: dict[str, Any]) -> Prepared | None:
-    """The folder's content if it is that of the recipe, None if it has to be made."""
-    if not target.exists():
-        return None
-    if not target.is_dir():
-        raise UserError(f"data.folder {target} is a file; give a folder")
-    if not (target / "manifest.json").exists():
-        if any(target.iterdir()):
-            raise UserError(f"data.folder {target} holds other files and no corpus; give a new or an empty folder")
-        return None
-    manifest = _manifest(target)
-    # A trained tokenizer is asked for by its fingerprint, one to be trained by its arguments.
-    if identity not in (manifest["identity"], {**manifest["identity"], "tokenizer": manifest["tokenizer"]}):
-        return None
-    if not all((target / part).exists() for part in ("tokenizer.json", *manifest["splits"])):
-        return None  # removed by hand, as is advised where a part is damaged
-    try:
-        tokenizer = Tokenizer.load(target / "tokenizer.json")
-    except UserError as fault:
-        raise UserError(f"{fault}; or remove {target} and prepare again") from None
-    fingerprint = tokenizer.fingerprint()
-    corpora = {split: Corpus(target / split, tokenizer.vocab_size) for split in manifest["splits"]}
-    for split, corpus in corpora.items():
-        if not corpus.manifest["tokenizer"] == manifest["tokenizer"] == fingerprint:
-            raise UserError(
-                f"{target / split} was written with another tokenizer than {target / 'tokenizer.json'}; remove {target}"
-            )
-    return Prepared(target, tokenizer, corpora, manifest, reused=True)
-
-
 def _tell_why(target: Path, identity: dict[str, Any]) -> None:
     if (target / "manifest.json").exists():
-        old = _manifest(target)["identity"]
+        old = prepared_manifest(target)["identity"]
         changed = [part for part in identity if old.get(part) != identity[part]]
         why = f"{' and '.join(changed)} changed" if changed else "parts are missing"
         say(f"{target}: {why}, preparing it again")

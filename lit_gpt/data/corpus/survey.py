@@ -22,7 +22,7 @@ from lit_gpt.data.progress import Progress
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 
-_VERSION = 2
+_VERSION = 3
 _EMPTY = "empty"
 
 
@@ -122,7 +122,7 @@ def _judged(passage: Passage, text: str, filters: list[Filter]) -> tuple[int, st
     if _is_empty(passage):
         return 255, _EMPTY
     for number, one in enumerate(filters):
-        if not one.keeps(text):
+        if not one.keeps_document(passage.content, text):
             return number + 1, one.reason
     return 0, ""
 

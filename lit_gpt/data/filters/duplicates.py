@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_gpt.data.documents import Content, bytes_of
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.errors import UserError
 
@@ -26,10 +27,11 @@ _SURE = 0.9  # the least share of pairs right at the threshold that are to be co
 
 
 class ExactDuplicates(Filter):
-    """Documents with a text that was there before, to the last character, are left out; the first stays.
+    """Documents that were there before, to the last character, are left out; the first stays.
 
-    Texts are told apart by 128 bits of BLAKE2b: among a billion, that two different ones are taken for equal has a
-    chance of 1 in 10^21. Memory grows by some 105 bytes a document that stays (measured with 1,000,000).
+    Two records are equal where all their fields are: the same text with another label stays. Documents are told apart
+    by 128 bits of BLAKE2b: among a billion, that two different ones are taken for equal has a chance of 1 in 10^21.
+    Memory grows by some 105 bytes a document that stays (measured with 1,000,000).
     """
 
     def __init__(self) -> None:
@@ -46,7 +48,11 @@ class ExactDuplicates(Filter):
 
     def keeps(self, text: str) -> bool:
         """Whether it is the first with this text."""
-        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return self.keeps_document(text, text)
+
+    def keeps_document(self, content: Content, text: str) -> bool:
+        """Whether it is the first of its kind, fields that hold no text included."""
+        key = hashlib.blake2b(bytes_of(content), digest_size=16).digest()
         known = key in self._seen
         self._seen.add(key)
         return not known
@@ -56,14 +62,14 @@ class NearDuplicates(Filter):
     """Documents that share most of their short stretches with one that was there before are left out; the first stays.
 
     Two documents are as similar as the stretches of `shingle` words that they share are many among all that either has
-    (Jaccard's index); words are taken without case and punctuation, and in scripts without spaces, such as Chinese,
-    each character is one. The index is estimated by MinHash (Broder 1997), pairs to compare are found by bands of equal
-    hashes (LSH), so both may miss: a pair with index s is compared with a chance of 1 - (1 - s^r)^b for b bands of r
-    hashes, chosen so that it is at least 0.9 at the threshold, and the estimate has a standard error of
-    sqrt(s (1 - s) / permutations), so that of pairs right at the threshold about half are found. At the defaults, 16
-    bands of 8, of pairs with an index of 0.7 some 1 in 100 are left out, of 0.8 half, of 0.9 all but 1 in 1,000. Equal
-    arguments leave out the same documents on every machine. Memory grows by some 1,700 bytes a document that stays
-    (measured with 100,000).
+    (Jaccard's index); of a record its strings count, no numbers. Words are taken without case and punctuation, and in
+    scripts without spaces, such as Chinese, each character is one. The index is estimated by MinHash (Broder 1997),
+    pairs to compare are found by bands of equal hashes (LSH), so both may miss: a pair with index s is compared with a
+    chance of 1 - (1 - s^r)^b for b bands of r hashes, chosen so that it is at least 0.9 at the threshold, and the
+    estimate has a standard error of sqrt(s (1 - s) / permutations), so that of pairs right at the threshold about half
+    are found. At the defaults, 16 bands of 8, of pairs with an index of 0.7 some 1 in 100 are left out, of 0.8 half, of
+    0.9 all but 1 in 1,000. Equal arguments leave out the same documents on every machine. Memory grows by some 1,700
+    bytes a document that stays (measured with 100,000).
 
     Args:
         threshold: The least index at which a document is a duplicate.

@@ -5,6 +5,7 @@ Knows: texts, one after the other. Does not know: tokens, splits, files of ids.
 
 from typing import Any
 
+from lit_gpt.data.documents import Content
 from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
@@ -27,6 +28,15 @@ class Filter:
     def keeps(self, text: str) -> bool:
         """Whether the document stays."""
         raise NotImplementedError
+
+    def keeps_document(self, content: Content, text: str) -> bool:
+        """Whether the document stays, for filters that look at more of a record than its text.
+
+        Args:
+            content: The document.
+            text: Its text; of a record all its strings, a line each.
+        """
+        return self.keeps(text)
 
     def configuration(self) -> dict[str, Any]:
         """Class and arguments: what decides which documents stay."""

@@ -118,7 +118,7 @@ class Labelled(Answered):
 
     Args:
         text: Field of the text.
-        label: Field of the label: a text, or a whole number.
+        label: Field of the label: a text, or a whole number (in a CSV, spelled in digits).
         names: What the numbers 0, 1, ... are called; by default they stay numbers.
         wording: What goes ahead of the label, with gaps in braces for the record's fields; by default the text and
             "Label:" on a line of its own. The label follows after a space.
@@ -166,6 +166,8 @@ class Labelled(Answered):
         if not label.strip():
             raise UserError(f"field {self.label!r} is empty; there is no label to learn")
         if self.names is not None and label not in self.names:
+            if label.isdecimal() and str(int(label)) == label and int(label) < len(self.names):
+                return self.names[int(label)]  # of a CSV, in which all values are texts
             raise UserError(f"field {self.label!r} is {label!r}, which is not among data.form.names")
         return label
 

@@ -16,7 +16,7 @@ from lit_gpt.data.folders import cache_folder, make_folder, one_at_a_time
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.archives import is_archive, unpack
 from lit_gpt.data.sources.checksums import LockFile
-from lit_gpt.data.sources.finding import walk
+from lit_gpt.data.sources.finding import not_read_lines, walk
 from lit_gpt.data.sources.remote_file import RemoteFile
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.text_files import TextFiles
@@ -86,6 +86,18 @@ class Download(Source):
     def signature(self) -> str | None:
         inner = self._source().signature()
         return None if inner is None else hashlib.sha256(f"{self._split} {inner}".encode()).hexdigest()
+
+    def read_files(self) -> list[Path]:
+        return self._source().read_files()
+
+    def not_read(self) -> list[str]:
+        lines = self._source().not_read()
+        local = self._local() if self.paths is not None and self._split == "train" else []
+        if any(self._matching(local, name) for name in self._patterns):
+            taken = {path for name in self._patterns for _, path in self._matching(local, name)}
+            rest = [path for _, path in local if path not in taken]
+            lines += not_read_lines({"named like no split": rest} if rest else {})
+        return lines
 
     def notes(self) -> list[str]:
         return self._source().notes()

@@ -5,12 +5,16 @@ Knows: the datasets library, commits of the hub. Does not know: files of other k
 The library runs no code of a dataset: since its fourth version it refuses those that bring some.
 """
 
+import copy
 import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.documents import Passage, text_of
+from lit_gpt.data.folders import cache_folder
 from lit_gpt.data.sources.finding import stat_signature, walk
 from lit_gpt.data.sources.record_files import check_field, no_field, text_in, without_nulls
 from lit_gpt.data.sources.source import Source
@@ -20,12 +24,16 @@ _OFFLINE = (
     "with network it is read from the hub; without (HF_HUB_OFFLINE, or no way to huggingface.co) it has to be in the"
     " library's cache (read once with streaming false), or give the paths of local files to Parquet or JsonLines"
 )
+#: What the library and publishers call a text's own splits.
+_OWN = {"val": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
 class HubDataset(Source):
     """A dataset of the hub, or a folder that the datasets library reads: files of data, or what `save_to_disk` wrote.
 
-    The commit of a hub dataset is looked up at its first use, so that each reading gives the same text.
+    The commit of a hub dataset is looked up at its first use, so that each reading gives the same text. A folder's own
+    validation and test splits go before val_fraction and test_fraction where its train split is read; own val_source
+    and test_source go before them.
 
     Args:
         name: Name on the hub (roneneldan/TinyStories), or a folder.
@@ -75,11 +83,35 @@ class HubDataset(Source):
                     return
             yield Passage(content, where=where)
 
+    def own_split(self, split: str) -> Source | None:
+        folder = self._folder()
+        if folder is None or self.split != "train":
+            return None
+        name = next((name for name in self._splits_in(folder) if name in _OWN.get(split, ())), None)
+        if name is None:
+            return None
+        other = copy.copy(self)
+        other.split, other.limit, other._notes = name, None, []
+        return other
+
+    def _splits_in(self, folder: Path) -> list[str]:
+        """The splits of a folder; none where it cannot be read, which is told when it is."""
+        import datasets
+
+        if (folder / "state.json").is_file():
+            return []
+        try:
+            if (folder / "dataset_dict.json").is_file():
+                return list(json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+            return list(map(str, datasets.load_dataset_builder(str(folder), self.config).config.data_files or ()))
+        except Exception:  # the library raises of all kinds
+            return []
+
     def signature(self) -> str | None:
         arguments = f"{type(self).__qualname__} {self.split} {self.field!r} {self.config} {self.limit}"
         folder = self._folder()
         if folder is not None:
-            return stat_signature(list(walk(folder)), arguments)
+            return stat_signature(list(walk(folder, follow=True)), arguments)
         commit = self._pinned()
         return commit and hashlib.sha256(f"{arguments} {self.name} {commit}".encode()).hexdigest()
 
@@ -164,6 +196,8 @@ class HubDataset(Source):
             revision = None if folder else self._pinned() or self.revision
             streaming = self.streaming and (folder is not None or self._commit is not None)
             name = str(folder) if folder else self.name
+            if folder and not streaming:
+                return self._from_files(folder)
             return datasets.load_dataset(name, self.config, split=self.split, revision=revision, streaming=streaming)
         except UserError:
             raise
@@ -174,6 +208,26 @@ class HubDataset(Source):
             raise UserError(
                 f"dataset {self.name} cannot be opened ({_line(fault)}); check name, split and config{slices}"
             ) from None
+
+    def _from_files(self, folder: Path) -> Any:
+        """A folder's files by way of the library's cache, which is made anew where any of them was written.
+
+        The library itself compares sizes and times alone.
+        """
+        import datasets
+
+        place = f"{folder.resolve()} {self.config} {datasets.config.HF_DATASETS_CACHE}"
+        known = cache_folder() / "hub" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
+        state = stat_signature(list(walk(folder, follow=True)), datasets.__version__)
+        same = False
+        with suppress(OSError, ValueError):
+            same = json.loads(known.read_text(encoding="utf-8")) == state
+        mode = None if same else "force_redownload"
+        rows = datasets.load_dataset(str(folder), self.config, split=self.split, download_mode=mode)
+        with suppress(OSError):  # not noted, it is made anew the next time
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps(state), encoding="utf-8")
+        return rows
 
 
 def _line(fault: Exception) -> str:

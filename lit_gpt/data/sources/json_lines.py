@@ -32,7 +32,7 @@ class JsonLines(RecordFiles):
                 continue
             where = f"{path}:{number}"
             try:
-                record = json.loads(line.decode("utf-8"))
+                record = json.loads(line.decode("utf-8"), object_pairs_hook=_each_once)
             except UnicodeDecodeError as fault:
                 raise not_utf8(path, line[fault.start], offset + fault.start, number) from None
             except (ValueError, RecursionError) as fault:
@@ -49,3 +49,13 @@ class JsonLines(RecordFiles):
             if b"\\ud" in line or b"\\uD" in line:
                 check_unicode(record, f"{where} (byte {offset})")
             yield where, record
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A record; one that has a key twice, of which JSON's reader would keep the last, is refused."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r} is there twice")
+    return record

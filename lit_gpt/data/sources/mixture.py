@@ -6,6 +6,7 @@ Knows: sources, documents, characters. Does not know: files, tokens.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from lit_gpt.data.documents import Passage, text_of
@@ -124,6 +125,12 @@ class Mixture(Source):
         found = {name: source.own_split(split) for name, source in self.sources.items()}
         own = {name: source for name, source in found.items() if source is not None}
         return Mixture(dict(own), tags=self.tags) if len(own) == len(found) else None
+
+    def read_files(self) -> list[Path]:
+        return [path for source in self.sources.values() for path in source.read_files()]
+
+    def not_read(self) -> list[str]:
+        return [f"{name}: {line}" for name, source in self.sources.items() for line in source.not_read()]
 
     def notes(self) -> list[str]:
         total = sum(reading.characters for reading in self._readings.values())

@@ -40,6 +40,10 @@ class Parquet(RecordFiles):
                 if columns and not any(f"{column}.".startswith(f"{self.field}.") for column in within):
                     assert self.field is not None
                     raise no_field(self.field, file.schema_arrow.names, str(path))
+                for field in file.schema_arrow:
+                    if self.field is None or field.name == self.field.split(".")[0] or field.name == self.field:
+                        _refuse_twice(field.name, file.schema_arrow.names, path)
+                        _refuse_inside(field, path)
                 for batch in file.iter_batches(_ROWS, columns=columns, use_threads=False):
                     for record in _rows(batch, path, number):
                         number += 1
@@ -49,6 +53,22 @@ class Parquet(RecordFiles):
                 f"{path} cannot be read as Parquet after record {number} ({str(fault).splitlines()[0]}); get the file"
                 " again, or read it with the source for its kind"
             ) from None
+
+
+def _refuse_twice(name: str, names: list[str], path: Path) -> None:
+    if names.count(name) > 1:
+        raise UserError(
+            f"{path} has the column {name!r} twice, of which one would be lost; give each a name of its own"
+        )
+
+
+def _refuse_inside(field: Any, path: Path) -> None:
+    """The same for the fields of a column, however deep."""
+    kind = field.type
+    inner = [kind.field(number) for number in range(kind.num_fields)]
+    for one in inner:
+        _refuse_twice(one.name, [other.name for other in inner], path)
+        _refuse_inside(one, path)
 
 
 def _rows(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.documents import Passage, text_of
-from lit_gpt.data.sources.finding import find_files, stat_signature
+from lit_gpt.data.sources.finding import Found, not_read_lines, search, stat_signature
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 
@@ -24,6 +24,7 @@ class RecordFiles(Source, ABC):
 
     #: What the names of files in a folder end in.
     endings: tuple[str, ...] = ()
+    _found: Found | None = None  # as the files were looked for last
 
     def __init__(self, paths: str | list[str], field: str | None = "text") -> None:
         self.paths, self.field = paths, field
@@ -39,12 +40,20 @@ class RecordFiles(Source, ABC):
                 yield Passage(record if self.field is None else text_in(record, self.field, where), where=where)
 
     def signature(self) -> str | None:
-        arguments = {key: value for key, value in vars(self).items() if key != "paths"}
+        arguments = {key: value for key, value in vars(self).items() if key != "paths" and key[0] != "_"}
         return stat_signature(self.files(), f"{type(self).__qualname__} {sorted(arguments.items())}")
 
     def files(self) -> list[Path]:
         """The files that will be read, in order, each once."""
-        return find_files(self.paths, type(self).__name__, self.endings)
+        self._found = search(self.paths, type(self).__name__, self.endings)
+        return self._found.files
+
+    def read_files(self) -> list[Path]:
+        return self.files() if self._found is None else self._found.files
+
+    def not_read(self) -> list[str]:
+        found = self._found or search(self.paths, type(self).__name__, self.endings)
+        return not_read_lines(found.not_read)
 
 
 def check_field(field: str | None) -> None:

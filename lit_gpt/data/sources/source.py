@@ -7,6 +7,7 @@ iterated.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from lit_gpt.data.documents import Content, Passage, whole
 
@@ -50,6 +51,14 @@ class Source:
     def own_split(self, split: str) -> "Source | None":
         """The text's own val or test split, where its publisher made one; it goes before a share of the text."""
         return None
+
+    def read_files(self) -> list[Path]:
+        """The files on this machine that it reads, as far as it knows them."""
+        return []
+
+    def not_read(self) -> list[str]:
+        """A line for each reason why something that was named, or lies in a named folder, is not read; counted."""
+        return []
 
     def notes(self) -> list[str]:
         """Lines for the report, after a whole reading: what was read how often, what was left out and why."""

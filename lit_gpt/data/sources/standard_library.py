@@ -49,6 +49,9 @@ class StandardLibrary(Source):
     def signature(self) -> str | None:
         return stat_signature(self.files(), f"{platform.python_version()} {self.limit}")
 
+    def read_files(self) -> list[Path]:
+        return self.files()
+
     def files(self) -> list[Path]:
         """The .py files, in order."""
         root = Path(sysconfig.get_path("stdlib"))

@@ -8,21 +8,19 @@ from pathlib import Path
 
 from lit_gpt.data.documents import Passage
 from lit_gpt.data.sources.csv_files import Csv
-from lit_gpt.data.sources.finding import ends_in, find_files, stat_signature
+from lit_gpt.data.sources.finding import Found, ends_in, names, not_read_lines, search, stat_signature
 from lit_gpt.data.sources.json_lines import JsonLines
 from lit_gpt.data.sources.opening import text_blocks
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 
-_NAMED = 3  # files that a note names
-
 
 class TextFiles(Source):
     """UTF-8 text from files, folders and globs; a file is one document unless a separator cuts it.
 
-    A folder is searched through all its subfolders, in the order of names; hidden, empty and binary files in it are
-    passed over. A file that is named itself has to be text. Files named .gz, .bz2, .xz and .zst are decompressed as
-    they are read.
+    A folder is searched through all its subfolders, in the order of names; hidden, empty and binary files in it,
+    archives, UTF-16 text and links to folders are passed over and counted. A file that is named itself has to be UTF-8
+    text. Files named .gz, .bz2, .xz and .zst are decompressed as they are read.
 
     Args:
         paths: A file, a folder or a glob (`books/**/*.txt`), or a list of them, read in the order given.
@@ -35,6 +33,7 @@ class TextFiles(Source):
         self.separator = separator and separator.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
         if separator == "":
             raise UserError("separator of TextFiles is empty; leave it out to take each file as one document")
+        self._found: Found | None = None  # as the files were looked for last
         self._uncut: dict[Path, bool] = {}  # files in which no separator was met, and whether lines end in \r\n there
 
     def passages(self) -> Iterator[Passage]:
@@ -50,18 +49,25 @@ class TextFiles(Source):
         Raises:
             UserError: a path that does not exist, a glob that matches nothing, a folder with no text, an empty file.
         """
-        return find_files(self.paths, "TextFiles")
+        self._found = search(self.paths, "TextFiles")
+        return self._found.files
+
+    def read_files(self) -> list[Path]:
+        return self.files() if self._found is None else self._found.files
+
+    def not_read(self) -> list[str]:
+        return not_read_lines((self._found or search(self.paths, "TextFiles")).not_read)
 
     def notes(self) -> list[str]:
         notes = []
-        files = self.files()
+        files = self.read_files()
         for reader in (JsonLines, Csv):
             if records := [path for path in files if ends_in(path, reader.endings)]:
-                are, name = "is" if len(records) == 1 else "are", reader.__name__
-                notes.append(f"{_some(records)} {are} read as plain text, marks and all; {name} takes the text out")
+                are, kind = "is" if len(records) == 1 else "are", reader.__name__
+                notes.append(f"{names(records)} {are} read as plain text, marks and all; {kind} takes the text out")
         if self._uncut:
             documents = "which is one document" if len(self._uncut) == 1 else "each of which is one document"
-            note = f"the separator {self.separator!r} is nowhere in {_some(list(self._uncut))}, {documents}"
+            note = f"the separator {self.separator!r} is nowhere in {names(list(self._uncut))}, {documents}"
             notes.append(note + ("; lines end in \\r\\n there" if any(self._uncut.values()) else ""))
         return notes
 
@@ -86,12 +92,6 @@ class TextFiles(Source):
             elif rest and not last:
                 yield Passage(rest, begins, False, None, where)
                 begins = False
-
-
-def _some(paths: list[Path]) -> str:
-    """Names of the first files, and how many more there are."""
-    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
-    return ", ".join(path.name for path in paths[:_NAMED]) + more
 
 
 def _start_of(separator: str, text: str) -> str:
