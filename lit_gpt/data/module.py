@@ -60,9 +60,8 @@ class TokenData(LightningDataModule):
         val_fraction: Share of the text for validation, unless val_source is given.
         test_fraction: Share of the text for testing, unless test_source is given.
         split_by: position: the first part of all characters is for training, the next for validation, the last for
-            testing, and a document may be cut. document: whole documents, taken for each split evenly through the
-            text. hash: whole documents, each by a hash of its text, so that it stays where it is when others come or
-            go. By default document from 20 documents on, else position.
+            testing, and a document may be cut. document: whole documents, for each split evenly through the text.
+            hash: whole documents, each by a hash of its text. By default document from 20 documents on, else position.
         val_source: Validation text of its own.
         test_source: Test text of its own.
         extra_val: Further validation texts by name, each with a loss of its own.
@@ -74,8 +73,7 @@ class TokenData(LightningDataModule):
         filters: What leaves documents out of the source's text, in turn; own validation and test texts stay whole.
         add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
             BPE and Pretrained take them, a net that is started from another grows for them.
-        rows: How the text becomes rows, for training and validation: windows over all of it, whole documents packed
-            side by side, or a record a row.
+        rows: How the text becomes rows: windows over all of it, whole documents packed, or a record a row.
         augment: What is changed at random in training batches, in turn; nothing by default.
         allow_changed_text: Resume although the text or the tokenizer is not what the run was trained on so far.
     """
