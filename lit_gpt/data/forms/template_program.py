@@ -39,7 +39,7 @@ class Program:
             tree = environment.parse(source)
             self._template = environment.from_string(source)
         except TemplateSyntaxError as error:
-            raise UserError(f"the chat template is no Jinja that can be read: line {error.lineno}: {error}") from None
+            raise UserError(f"the chat template is no Jinja that can be read: line {error.lineno}: {error.message}") from None
         except RecursionError:
             raise UserError("the chat template is nested too deeply to be read; give another") from None
         names = {node.name for node in tree.find_all(nodes.Name)}
@@ -154,7 +154,8 @@ def _environment() -> Any:
     """A new sandbox with the functions that transformers gives to chat templates."""
     import jinja2
     import jinja2.ext
-    import jinja2.sandbox
+
+    from lit_gpt.data.forms.sandbox import BoundedSandbox
 
     class Generation(jinja2.ext.Extension):
         """{% generation %}: what is in it is an answer."""
@@ -197,7 +198,7 @@ def _environment() -> Any:
         return datetime.datetime.now().strftime(format)
 
     # An answer that holds an HTML character must stay as it is.
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = BoundedSandbox(
         trim_blocks=True, lstrip_blocks=True, autoescape=False, extensions=[Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = tojson
