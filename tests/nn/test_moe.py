@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import assert_only_rounded
 from torch import Tensor, nn
 
 from lit_gpt.cli import build
@@ -166,8 +167,8 @@ def test_autocast_as_linear_layers() -> None:
         assert (one - two).norm() < 0.2 * two.norm()  # a token may choose otherwise where two experts are close
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-def test_grouped_products_equal_the_loop(dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_grouped_products_equal_the_loop(dtype: torch.dtype) -> None:
     """What runs on GPUs, in torch's own stand-in for it on CPUs."""
     layer = random_layer(SIZES, torch.float32, hidden=40, experts=5).to(dtype)
     x = torch.randn(30, 48, dtype=dtype, requires_grad=True)
@@ -178,11 +179,14 @@ def test_grouped_products_equal_the_loop(dtype: torch.dtype, tolerance: float) -
     one = grouped.by_grouped_mm(x, shares, groups, *weights)
     two = grouped.mix_experts(x, shares, groups, *weights)
     assert one.dtype == two.dtype == dtype
-    torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)
     wanted = [x, shares, *weights]
-    for a, b in zip(gradients(one, wanted), gradients(two, wanted), strict=True):
+    pairs = [(one, two), *zip(gradients(one, wanted), gradients(two, wanted), strict=True)]
+    for a, b in pairs:
         assert a.dtype == b.dtype
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * b.abs().max().item())
+        if dtype == torch.float32:
+            assert_only_rounded(a, b, depth=1, width=48, passes=2)
+        else:
+            torch.testing.assert_close(a, b, rtol=3e-2, atol=3e-2 * b.abs().max().item())
 
 
 def test_grouped_products_compile() -> None:
