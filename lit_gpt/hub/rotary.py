@@ -1,6 +1,7 @@
-"""Rotary positions in a config.json: the older fields (rope_theta, rope_scaling) and the newer one (rope_parameters).
+"""Rotary positions in a config.json: the fields of transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters).
 
-Knows the fields that all families share; which of them a family has is its own business.
+Both are read; what is written means the same to both. Knows the fields that all families share; which of them a family
+has is its own business.
 """
 
 from __future__ import annotations
@@ -37,23 +38,80 @@ def read_rotary(
         renamed: Older names of kinds of scaling.
 
     Raises:
-        UserError: A kind of scaling, or a field of one, that is not understood.
+        UserError: A kind of scaling, or a field of one, that is not understood; or two fields contradict each other.
     """
+    said = {name: fields.take(name, None) for name in OUTER if fields.has(name)}
     base = fields.positive("rope_theta", base)
     fraction = fields.positive("partial_rotary_factor", fraction) if partial else 1.0
     original = fields.optional("original_max_position_embeddings", original)
-    given = fields.take("rope_scaling", None) or fields.take("rope_parameters", None)
-    fields.take("rope_parameters", None)  # where both are given, transformers takes the older one
+    older, newer = fields.take("rope_scaling", None), fields.take("rope_parameters", None)
+    given = older or newer
     if not given:
         return part(RoPE, base=base, fraction=fraction)
-    kind = given.get("rope_type", given.get("type", "default")) if isinstance(given, dict) else None
+    if isinstance(older, dict) and isinstance(newer, dict) and older and newer:
+        _agree(fields.where, "rope_parameters", newer, "rope_scaling", said | older)
+    kind = _kind(given) if isinstance(given, dict) else None
     given = {**given, "rope_type": (renamed or {}).get(kind, kind)} if kind else given
+    if isinstance(given, dict):
+        scaled = kind in ("llama3", "yarn", "longrope")  # of the others nobody asks the original length
+        outer = {name: value for name, value in said.items() if scaled or name != OUTER[-1]}
+        _agree(fields.where, "rope_scaling" if older else "rope_parameters", given, "the config itself", outer, False)
     return _read(_object(given, fields.where), context, base, fraction, partial, original)
 
 
-def read_one(given: Any, where: str, context: int, base: float) -> Part:
-    """RoPE from one object of rope parameters, as a config of several kinds of layers holds for each kind."""
-    return _read(_object(given or {}, where), context, base, 1.0, False, None)
+OUTER = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")  # beside the object or in it
+
+
+def _kind(given: dict[str, Any]) -> Any:
+    return given.get("rope_type", given.get("type", "default"))
+
+
+def _agree(
+    where: str, name: str, one: dict[str, Any], other_name: str, other: dict[str, Any], whole: bool = True
+) -> None:
+    """Two places say the same: which of them counts differs between versions of transformers.
+
+    Args:
+        where: The file.
+        name: Of the first place.
+        one: Its fields.
+        other_name: Of the second place.
+        other: Its fields.
+        whole: A field that one of them lacks contradicts the other, too.
+
+    Raises:
+        UserError: They do not.
+    """
+    sides = [
+        {key: value for key, value in side.items() if value is not None and key not in ("type", "rope_type")}
+        | ({"rope_type": _kind(side)} if whole else {})
+        for side in (one, other)
+    ]
+    keys = sides[0].keys() | sides[1].keys() if whole else sides[0].keys() & sides[1].keys()
+    for key in sorted(keys):
+        a, b = (side.get(key) for side in sides)
+        if a != b:
+            raise UserError(
+                f"{where} contradicts itself: {key} is {a!r} in {name} and {b!r} in {other_name}; keep the right one"
+            )
+
+
+def read_one(given: Any, where: str, context: int, base: float, outer: dict[str, Any]) -> Part:
+    """RoPE from one object of rope parameters, as a config of several kinds of layers holds for each kind.
+
+    Args:
+        given: The object; null for none.
+        where: The file.
+        context: Its max_position_embeddings.
+        base: What a missing rope_theta means.
+        outer: What fields outside of the object say of it; null for nothing.
+
+    Raises:
+        UserError: As `read_rotary`.
+    """
+    rope = _object(given or {}, where)
+    _agree(where, "rope_parameters", given or {}, "the config itself", outer, False)
+    return _read(rope, context, base, 1.0, False, outer.get(OUTER[-1]))
 
 
 def _object(given: Any, where: str) -> Fields:
@@ -89,7 +147,7 @@ def _read(rope: Fields, context: int, base: float, fraction: float, partial: boo
     elif kind == "longrope":
         factors = {name: rope.take(name) for name in ("short_factor", "long_factor")}
         factor = max(rope.take("factor", None) or context / original, 1.0)
-        gain = rope.take("attention_factor", None) or math.sqrt(1 + math.log(factor) / math.log(original))
+        gain = rope.take("attention_factor", None) or longrope_gain(factor, original)
         scaling = part(LongRoPE, **factors, original_context=original, attention_factor=gain)
     elif kind != "default":
         raise rope.refusal("rope_type", kind, "default, linear, dynamic, llama3, yarn or longrope")
@@ -107,11 +165,22 @@ _KINDS = {
 }
 
 
+def longrope_gain(factor: float, original: int) -> float:
+    """The attention factor of LongRoPE where config.json has none.
+
+    Args:
+        factor: The whole context by the original one.
+        original: The original context.
+    """
+    return math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(original))
+
+
 def write_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
     """The object of rope_scaling for a RoPE's scaling, None for none."""
     if scaling is None:
         return None
-    found = {name: value for name, value in scaling.items() if name != "class" and value is not None}
+    left_out = ("class", "original_context") if scaling["class"] == "DynamicNTK" else ("class",)
+    found = {name: value for name, value in scaling.items() if name not in left_out and value is not None}
     if "original_context" in found:
         found["original_max_position_embeddings"] = found.pop("original_context")
     return {"rope_type": _KINDS.get(scaling["class"], scaling["class"]), **found}
@@ -119,4 +188,20 @@ def write_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def write_rotary(position: dict[str, Any]) -> dict[str, Any]:
     """rope_theta and rope_scaling: the fields that every version of transformers reads."""
-    return {"rope_theta": position["base"] or THETA, "rope_scaling": write_scaling(position["scaling"])}
+    return {"rope_theta": position["base"] or THETA, **write_scaled(position["scaling"])}
+
+
+def write_scaled(scaling: dict[str, Any] | None) -> dict[str, Any]:
+    """rope_scaling, and what transformers 4 looks for beside it: there LongRoPE's original length."""
+    beside = {}
+    if scaling is not None and scaling["class"] == "LongRoPE":
+        beside["original_max_position_embeddings"] = scaling["original_context"]
+    return {"rope_scaling": write_scaling(scaling), **beside}
+
+
+def write_context(net: dict[str, Any]) -> int:
+    """max_position_embeddings: with dynamic scaling the length from which it scales, else the net's context."""
+    scalings = (position["scaling"] for position in net["position"] if position["scaling"] is not None)
+    dynamic = next((scaling["original_context"] for scaling in scalings if scaling["class"] == "DynamicNTK"), None)
+    context: int = dynamic or net["context"]
+    return context

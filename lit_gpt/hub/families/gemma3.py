@@ -11,7 +11,7 @@ from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD
 from lit_gpt.hub.families.qwen3 import QK_NORMS
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.plan import Part, part, tiled
-from lit_gpt.hub.rotary import read_one, write_scaling
+from lit_gpt.hub.rotary import read_one, write_scaled
 from lit_gpt.nn import SelfAttention
 
 GLOBAL_BASE, LOCAL_BASE = 1e6, 1e4
@@ -50,16 +50,19 @@ class Gemma3(Family):
         return write_gemma(net) | {
             "final_logit_softcapping": net["softcap"],
             "attn_logit_softcapping": None,
-            "rope_parameters": {
-                LOCAL: _write_position(near, LOCAL_BASE),
-                FULL: _write_position(far, GLOBAL_BASE),
-            },
+            # In transformers 4 the layers with a window have no scaling; one left out here shows when it is read again.
+            "rope_local_base_freq": LOCAL_BASE if near is None else near["base"],
+            "rope_theta": GLOBAL_BASE if far is None else far["base"],
+            **write_scaled(None if far is None else far["scaling"]),
         }
 
 
 def _read_positions(fields: Fields, context: int) -> tuple[Part, Part]:
     """RoPE of the layers with a window, and of those without: older configs scale the latter alone."""
-    bases = fields.positive("rope_local_base_freq", LOCAL_BASE), fields.positive("rope_theta", GLOBAL_BASE)
+    names = ("rope_local_base_freq", "rope_theta")
+    near, outside = ({"rope_theta": fields.take(name, None)} if fields.has(name) else {} for name in names)
+    bases = [fields.positive(name, base) for name, base in zip(names, (LOCAL_BASE, GLOBAL_BASE), strict=True)]
+    outside["original_max_position_embeddings"] = fields.optional("original_max_position_embeddings")
     both = fields.take("rope_parameters", None) or {}
     scaling = fields.take("rope_scaling", None)
     if not isinstance(scaling, dict | None):
@@ -68,12 +71,6 @@ def _read_positions(fields: Fields, context: int) -> tuple[Part, Part]:
         raise fields.refusal("rope_parameters", both, f"an object for {LOCAL} and one for {FULL}")
     far = {**(both.get(FULL) or {}), **(scaling or {})}
     return (
-        read_one(both.get(LOCAL), fields.where, context, bases[0]),
-        read_one(far, fields.where, context, bases[1]),
+        read_one(both.get(LOCAL), fields.where, context, bases[0], near),
+        read_one(far, fields.where, context, bases[1], outside),
     )
-
-
-def _write_position(position: dict[str, Any] | None, base: float) -> dict[str, Any]:
-    if position is None:
-        return {"rope_type": "default", "rope_theta": base}
-    return {"rope_theta": position["base"], **(write_scaling(position["scaling"]) or {"rope_type": "default"})}

@@ -8,7 +8,7 @@ from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.gpt2 import read_activation, write_activation
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.plan import part
-from lit_gpt.hub.rotary import read_rotary, write_scaling
+from lit_gpt.hub.rotary import read_rotary, write_context, write_scaled
 from lit_gpt.hub.weights import PerHead, Same, both, fused
 from lit_gpt.nn import MLP, LayerNorm, Parallel, PreNorm, SelfAttention
 
@@ -78,7 +78,7 @@ class GPTNeoX(Family):
             "hidden_size": net["width"],
             "num_hidden_layers": net["depth"],
             "num_attention_heads": net["heads"],
-            "max_position_embeddings": net["context"],
+            "max_position_embeddings": write_context(net),
             "intermediate_size": net["feedforward"][0]["hidden"],
             "hidden_act": write_activation(net["feedforward"][0]["activation"]),
             "layer_norm_eps": net["norm"]["eps"],
@@ -87,5 +87,5 @@ class GPTNeoX(Family):
             "tie_word_embeddings": net["tie"],
             "rotary_emb_base": position["base"],
             "rotary_pct": position["fraction"],
-            "rope_scaling": write_scaling(position["scaling"]),
+            **write_scaled(position["scaling"]),
         }

@@ -7,7 +7,7 @@ from typing import Any
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.plan import part
-from lit_gpt.hub.rotary import read_rotary, write_rotary
+from lit_gpt.hub.rotary import read_rotary, write_context, write_rotary
 from lit_gpt.hub.weights import Same, both
 from lit_gpt.nn import PreNorm, RMSNorm, SelfAttention, SwiGLU
 
@@ -109,7 +109,6 @@ def stretched(net: dict[str, Any]) -> dict[str, Any]:
 def write_sizes(net: dict[str, Any]) -> dict[str, Any]:
     """The fields that `read_sizes` looks at, the activation and the hidden size."""
     attention = net["attention"][0]
-    scaling = net["position"][0]["scaling"]
     return {
         "vocab_size": net["vocab_size"],
         "hidden_size": net["width"],
@@ -117,7 +116,7 @@ def write_sizes(net: dict[str, Any]) -> dict[str, Any]:
         "num_attention_heads": net["heads"],
         "num_key_value_heads": attention["kv_heads"],
         "head_dim": attention["head_size"],
-        "max_position_embeddings": net["context"] or scaling["original_context"],
+        "max_position_embeddings": write_context(net),
         "rms_norm_eps": net["norm"]["eps"],
         "tie_word_embeddings": net["tie"],
         "hidden_act": "silu",

@@ -46,4 +46,9 @@ class Olmo2(Family):
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
         """See `Family.write`."""
-        return write_sizes(net) | {"attention_bias": net["attention"][0]["bias"], **write_rotary(net["position"][0])}
+        written = write_sizes(net) | write_rotary(net["position"][0])
+        scaling = written["rope_scaling"]
+        if scaling and scaling["rope_type"] in ("linear", "dynamic"):
+            # The OLMo 2 of transformers 4 knows these two alone, and by their older name alone.
+            written["rope_scaling"] = {"type": scaling["rope_type"], "factor": scaling["factor"]}
+        return written | {"attention_bias": net["attention"][0]["bias"]}

@@ -8,7 +8,7 @@ from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.llama import ENDS, NORMS, read_sizes, write_sizes
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.plan import part
-from lit_gpt.hub.rotary import read_rotary, write_rotary
+from lit_gpt.hub.rotary import longrope_gain, read_rotary, write_rotary
 from lit_gpt.hub.weights import Joined, both, fused
 from lit_gpt.nn import SelfAttention, SwiGLU
 
@@ -56,6 +56,13 @@ class Phi3(Family):
         written = write_sizes(net) | write_rotary(position)
         del written["head_dim"]  # transformers' own is always width / heads
         scaling = position["scaling"]
+        if scaling and scaling["class"] == "LongRoPE":
+            # The Phi-3 of transformers 4 takes these three fields or none: a factor of attention is left out where it
+            # is what both versions make of the lengths.
+            usual = longrope_gain(net["context"] / scaling["original_context"], scaling["original_context"])
+            exact = {"type": "longrope", **{name: scaling[name] for name in ("short_factor", "long_factor")}}
+            gain = scaling["attention_factor"]
+            written["rope_scaling"] = exact | ({} if gain == usual else {"attention_factor": gain})
         return written | {
             "sliding_window": net["attention"][0]["window"],
             "partial_rotary_factor": position["fraction"],
