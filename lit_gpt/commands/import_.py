@@ -53,7 +53,8 @@ def main(argv: list[str]) -> int:
     # torch takes a second to import: after the arguments are known to be right
     import torch
 
-    from lit_gpt.data.progress import Progress
+    from lit_gpt.data.progress import Progress, say
+    from lit_gpt.hub.agreement import notes
     from lit_gpt.hub.folder import Tensors
     from lit_gpt.hub.incoming import find_tensors, read_tokenizer, understand, write_checkpoint
 
@@ -61,6 +62,8 @@ def main(argv: list[str]) -> int:
     tensors = Tensors(source.folder)
     find_tensors(source, tensors)
     tokenizer = read_tokenizer(source, Path(arguments.tokenizer) if arguments.tokenizer else None)
+    for line in notes(source.folder, source.config):
+        say(line)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else tensors.widest
     staged = out.with_name(f".{out.name}.{os.getpid()}")
     try:

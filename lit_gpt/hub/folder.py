@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -28,6 +29,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one with config.json, *.safetensors and tokenizer.json")
+    if (folder / ADAPTER).exists() and not (folder / "config.json").exists():
+        raise UserError(f"{folder} holds an adapter ({ADAPTER}) and no model; merge it into its base, then give that")
     return read_json(folder / "config.json", "; give a folder with config.json, *.safetensors and tokenizer.json")
 
 
@@ -48,6 +51,10 @@ def read_json(file: Path, hint: str = "") -> dict[str, Any]:
     return values
 
 
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
 class Tensors:
     """The tensors of a folder by name: shapes and types at once, values on demand.
 
@@ -57,7 +64,8 @@ class Tensors:
         folder: With model.safetensors, or shards and their index.
 
     Raises:
-        UserError: No safetensors, a missing shard, a file that is cut short or damaged.
+        UserError: No safetensors, a missing shard, a file that is cut short or damaged; two files that say different
+            things about the same tensor, of which nobody can tell the right one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,6 +81,11 @@ class Tensors:
             raise UserError(f"{self.folder} lacks the tensor {lacking[0]}, which {INDEX} names; fetch it again")
 
     def _files(self, promised: set[str]) -> list[Path]:
+        if (self.folder / ADAPTER).exists():
+            raise UserError(
+                f"{self.folder} holds an adapter ({ADAPTER}) beside a model; whether it counts depends on the reader: "
+                "merge it into the weights, or remove its files"
+            )
         index = self.folder / INDEX
         if index.exists():
             where = read_json(index).get("weight_map")
@@ -80,13 +93,20 @@ class Tensors:
                 raise UserError(f"{index} has no weight_map of names and files; fetch it again")
             promised.update(where)
             names = sorted(set(where.values()))
-            missing = [name for name in names if not (self.folder / name).exists()]
-            if missing or not names:
-                what = ", ".join(missing) or "any shard"
-                raise UserError(f"{self.folder} lacks {what}, which {INDEX} names; fetch it again")
             if any(Path(name).name != name for name in names):
                 raise UserError(f"{index} names files outside its folder; they are not read")
-            return [self.folder / name for name in names]
+            missing = [name for name in names if not (self.folder / name).exists()]
+            whole = (self.folder / SINGLE).exists() and SINGLE not in names
+            if whole and missing == names:
+                say(f"{index} is not used: its shards are gone, and {SINGLE} is there")
+                promised.clear()
+                return [self.folder / SINGLE]
+            if missing or not names:
+                what = ", ".join(missing) or "any shard"
+                instead = f"; or remove {INDEX} if {SINGLE} is meant" if whole else ""
+                raise UserError(f"{self.folder} lacks {what}, which {INDEX} names; fetch it again{instead}")
+            # All are looked at: a tensor that two of them hold must be the same in both.
+            return [self.folder / name for name in ([*names, SINGLE] if whole else names)]
         if (self.folder / SINGLE).exists():
             return [self.folder / SINGLE]
         pickles = [file.name for pattern in _PICKLES for file in sorted(self.folder.glob(pattern))]
@@ -101,6 +121,9 @@ class Tensors:
         try:
             with safe_open(file, "pt") as opened:
                 for name in opened.keys():
+                    if name in self._file_of:
+                        self._compare(name, opened.get_tensor(name), file)
+                        continue
                     part = opened.get_slice(name)
                     self._file_of[name] = file
                     self.shapes[name] = tuple(part.get_shape())
@@ -110,6 +133,15 @@ class Tensors:
                         self.others[name] = str(kind)
         except (SafetensorError, OSError) as fault:
             raise UserError(f"{file} is damaged or cut short ({fault}); fetch it again") from None
+
+    def _compare(self, name: str, other: Tensor, file: Path) -> None:
+        one = self.read(name)
+        # as bytes: a NaN is itself
+        if one.dtype != other.dtype or one.shape != other.shape or not torch.equal(_bytes(one), _bytes(other)):
+            raise UserError(
+                f"{self.folder} holds {name} twice, and the two differ: in {self._file_of[name].name} and in "
+                f"{file.name}; remove the file that is not meant{f' (and {INDEX})' if file.name == SINGLE else ''}"
+            )
 
     def keep(self, names: set[str]) -> None:
         """Forgets all other tensors.
