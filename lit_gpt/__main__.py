@@ -7,17 +7,20 @@ import ast
 import linecache
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from lit_gpt import signals
 from lit_gpt.errors import UserError
 
 _TOO_MUCH = re.compile(r"[Tt]ried to allocate [\d.]+ ?\w+")  # of a CPU and of a GPU
 FIRST = ("fit", "validate", "test", "generate")  # the order of the table; the rest follows by name
-MISTAKE, INTERRUPTED = 2, 130
+MISTAKE = 2
 WHAT_WOULD_DO = {
     FileNotFoundError: "; check the path",
     PermissionError: "; change its permissions, or run as a user who may",
@@ -112,7 +115,8 @@ def one_line(error: BaseException) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0 done, 2 the user's mistake, what the command says otherwise."""
+    """Runs a command and returns the exit code: 0 done, 2 the user's mistake, 130 or 143 stopped by a signal, what the
+    command says otherwise."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
@@ -124,10 +128,25 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if "" not in sys.path:
         sys.path.append("")  # a user's own modules, from the current folder, as `python -m lit_gpt` finds them
+    with signals.handled():
+        try:
+            return _run(argv)
+        except signals.Stopped as error:
+            stopped = error
+        except KeyboardInterrupt:  # of a library that has asked the system itself
+            stopped = signals.stopped_by(signals.received() or signal.SIGINT)
+        except BaseException:
+            if (signum := signals.received()) is None:
+                raise
+            stopped = signals.stopped_by(signum)  # the exception of a signal that came out as another one
+        return _tell(stopped, stopped.exit_code)
+
+
+def _run(argv: list[str]) -> int:
     try:
-        return find(argv[0])(argv[1:]) or 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        done = find(argv[0])(argv[1:]) or 0
+        signals.check()
+        return done
     except BrokenPipeError:  # `lit-gpt generate ... | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
@@ -135,9 +154,16 @@ def main(argv: list[str] | None = None) -> int:
         code = getattr(error, "exit_code", MISTAKE if is_mistake(error) else None)
         if code is None or os.environ.get("LIT_GPT_DEBUG"):
             raise
+        return _tell(error, int(code))
+
+
+def _tell(error: BaseException, code: int) -> int:
+    """Prints the one line; of several processes of a run the first does so for all where they end together."""
+    with suppress(OSError, ValueError):
         sys.stdout.flush()
+    if getattr(error, "told", True):
         print(f"lit-gpt: {'error: ' if code == MISTAKE else ''}{one_line(error)}", file=sys.stderr)
-        return int(code)
+    return code
 
 
 if __name__ == "__main__":

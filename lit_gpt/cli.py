@@ -317,7 +317,7 @@ class CLI(LightningCLI):
         if self.command != "fit":
             options |= {"logger": False, "enable_checkpointing": False}
             options["plugins"] = [*_listed(options["plugins"]), VerifiedIO()]
-            options["callbacks"] = _listed(options["callbacks"])
+            options["callbacks"] = [StopOnSignal(), *_listed(options["callbacks"])]
             if options["enable_progress_bar"] is not False:
                 options["callbacks"].append(Progress())
             return Trainer(**options)

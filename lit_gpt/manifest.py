@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lit_gpt import disk, signals
 from lit_gpt.errors import UserError
 
 SUFFIX = ".json"
@@ -21,17 +22,23 @@ def manifest_path(path: str | Path) -> Path:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write so that the path holds the old or the new bytes at any instant, a power cut included."""
+    """Write so that the path holds the old or the new bytes at any instant, a power cut included.
+
+    Raises:
+        CannotWrite: the disk refused; the old bytes are still there.
+    """
     staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(staged, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with signals.held(), disk.writing(path, len(data)):
+        try:
+            with open(staged, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staged, path)
+        except BaseException:
+            disk.remove(staged)
+            raise
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from lit_gpt import manifest
 from lit_gpt.errors import UserError
 
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.csv", "checkpoints"
@@ -297,9 +298,7 @@ def git_commit() -> str | None:
 
 def write_facts(folder: Path, values: dict[str, Any]) -> None:
     """Replaces run.json in one step, so that a reader never sees half of it."""
-    part = folder / f"{FACTS}.part"
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / FACTS)
+    manifest.write_whole(folder / FACTS, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

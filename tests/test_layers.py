@@ -9,7 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "lit_gpt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Leaves that know no other module of the package, so any of them may import them.
-LEAVES = {"class_paths", "command_help", "errors", "free", "manifest", "typed_values", "user_paths"}
+LEAVES = {
+    "class_paths", "command_help", "disk", "errors", "free", "manifest", "signals", "typed_values", "user_paths",
+}  # fmt: skip
 # What each part may import of the package, besides itself and the leaves.
 MAY = {
     "nn": set(),

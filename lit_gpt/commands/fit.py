@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import manifest, rundir
+from lit_gpt import disk, manifest, rundir, signals
 from lit_gpt.class_paths import packages
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor
@@ -117,25 +117,55 @@ def train(cli: Any) -> None:
     """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
     from lit_gpt.train.samples import SampleText
     from lit_gpt.train.stopping import StoppedBySignal
-    from lit_gpt.train.summary import RunSummary
 
     trainer, place = cli.trainer, cli.place
+    assert place.folder is not None
+    go_on = f"`{resume_command(place.folder)}` goes on from {place.checkpoint}" if place.checkpoint else signals.AGAIN
     parts = {type(callback): callback for callback in trainer.callbacks}
     try:
         check_monitor(cli.config.best.monitor, cli.datamodule.val_names)
         check_sample(parts[SampleText], cli.model.net, cli.datamodule.tokenizer)
         if place.checkpoint is None and cli.config.model.init_from is not None:
-            measure_start(trainer, cli.model, cli.datamodule)
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
+            with signals.doing("validating what is to be trained further", f"nothing was trained; {signals.AGAIN}"):
+                measure_start(trainer, cli.model, cli.datamodule)
+        with signals.doing("the training was about to begin", go_on):
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
     except StoppedBySignal as stop:
         stop.go_on = f"`{resume_command(place.folder)}`"
         raise
-    except (ValueError, OSError):
+    except (ValueError, OSError, signals.Stopped) as error:
         if place.claimed and trainer.global_step == 0:
             rundir.discard(place.folder)
-        raise
+        raise told_with_what_is_left(error, place.folder) from error.__cause__
     if not trainer.is_global_zero:
         return
+    with signals.doing("the run was told of", f"the training is done, {place.folder} holds what it reached"):
+        signals.check()  # one that came at the end of the training
+        tell(cli)
+
+
+def told_with_what_is_left(error: BaseException, folder: Path) -> BaseException:
+    """The error of a disk with what is still there to go on from; any other as it is."""
+    if isinstance(error, OSError) and error.errno in disk.FAULTS and error.filename is None:
+        error = disk.CannotWrite(folder, error)  # of a logger's file
+    if isinstance(error, disk.CannotWrite):
+        whole, _ = manifest.newest_valid(folder / rundir.CHECKPOINTS)
+        begins = "" if error.errno not in disk.FULL else "free some space and "
+        error.left = (
+            f"{begins}`{resume_command(folder)}` goes on from {whole}"
+            if whole
+            else f"nothing was saved yet: {begins}{signals.AGAIN}"
+        )
+    return error
+
+
+def tell(cli: Any) -> None:
+    """Prints a sample, what to do next and, as the last line, what was reached."""
+    from lit_gpt.train.samples import SampleText
+    from lit_gpt.train.summary import RunSummary
+
+    trainer, place = cli.trainer, cli.place
+    parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     if any((place.folder / rundir.CHECKPOINTS).glob("*.ckpt")):
         print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.form))}\n")

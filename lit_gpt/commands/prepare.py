@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lit_gpt import limits, user_paths
+from lit_gpt import limits, signals, user_paths
 from lit_gpt.errors import UserError
 from lit_gpt.settings import Typed, load_yaml, with_text_files
 from lit_gpt.typed_values import parse_words, part_of
@@ -31,11 +31,8 @@ def main(argv: list[str]) -> int:
     typed = Typed(words)
     data = data_of(typed)
     data.engine = _engine(own["engine"], own["workers"])
-    try:
+    with signals.doing("preparing text", "the same command goes on where it was"):
         data.setup()
-    except KeyboardInterrupt:
-        print("\nstopped: the same command again goes on where it was", file=sys.stderr)
-        raise
     if own["verify"]:
         data.prepared.verify()
     print("\n".join(report(data)))

@@ -6,6 +6,7 @@ Knows what is printed of a measurement; net, tokenizer and data come from the ch
 from collections.abc import Mapping
 from typing import Any
 
+from lit_gpt import signals
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor
 from lit_gpt.settings import Typed
@@ -42,7 +43,8 @@ def measure(command: str, argv: list[str]) -> int:
         from lit_gpt.train.start import start_from
 
         start_from(cli.model.net, ancestor.path)
-    run(cli.model, datamodule=cli.datamodule, ckpt_path=file, verbose=False, weights_only=True)
+    with signals.doing(f"measuring {ancestor.path}", f"nothing was changed; {signals.AGAIN}"):
+        run(cli.model, datamodule=cli.datamodule, ckpt_path=file, verbose=False, weights_only=True)
     if cli.trainer.is_global_zero:
         print(f"{ancestor.path}  step {ancestor.step}")
         for line in lines(cli.trainer.callback_metrics):

@@ -9,11 +9,14 @@ import math
 import os
 import time
 from argparse import Namespace
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from lit_gpt import disk, signals
 
 COLUMNS = (
     "step", "tokens", "train_loss", "val_loss", "val_perplexity", "val_bpb", "val_accuracy",
@@ -76,8 +79,11 @@ class CSVLog(Logger):
         """Write what is waiting."""
         self._flushed = time.monotonic()
         rows, self._rows = self._rows, []
-        if not rows:
-            return
+        if rows:
+            with disk.writing(self.path), signals.held():
+                self._append(rows)
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
         if self._columns is None:
             self._read()
         known = self._columns or list(COLUMNS)
@@ -92,7 +98,8 @@ class CSVLog(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is waiting."""
-        self.save()
+        with suppress(disk.CannotWrite) if status == "failed" else nullcontext():  # why it failed is told already
+            self.save()
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -111,8 +118,12 @@ class CSVLog(Logger):
         writer.writerows(rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         staged = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        staged.write_text(text.getvalue())
-        os.replace(staged, self.path)
+        try:
+            staged.write_text(text.getvalue())
+            os.replace(staged, self.path)
+        except BaseException:
+            disk.remove(staged)
+            raise
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

@@ -4,13 +4,14 @@ Knows the run directory and what Lightning tells; does not know what is trained.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lit_gpt import manifest, rundir
+from lit_gpt import disk, manifest, rundir
 from lit_gpt.rundir import Place
 from lit_gpt.train.hooks import Lean
 from lit_gpt.typed_values import dump_yaml
@@ -54,7 +55,8 @@ class RunRecord(Lean):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt) or hasattr(exception, "exit_code")
-        self._end("stopped" if stopped else "failed", trainer)
+        with suppress(disk.CannotWrite):  # where the disk is full that has been told, and must not be told over
+            self._end("stopped" if stopped else "failed", trainer)
 
     @rank_zero_only
     def _end(self, state: str, trainer: Trainer) -> None:
@@ -63,8 +65,10 @@ class RunRecord(Lean):
         tally: Any = trainer.lightning_module.tally  # None where training never began
         if tally is not None and trainer.world_size == 1:  # others' tokens since the last log are not known here
             facts["tokens"] = tally.total_tokens()
-        self._write(facts, state)
-        self.place.release()
+        try:
+            self._write(facts, state)
+        finally:
+            self.place.release()
 
     def _write(self, facts: dict[str, Any], state: str) -> None:
         rundir.write_facts(self.folder, {**facts, "state": state})

@@ -4,6 +4,8 @@ Knows random states; the place in the data is kept by the data module, the steps
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy
@@ -21,6 +23,8 @@ class ExactResume(Lean):
     def __init__(self) -> None:
         self._trainer: Trainer | None = None
         self._restored: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] | None = None
+        self._validation_ahead = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
@@ -32,6 +36,8 @@ class ExactResume(Lean):
         if trainer is None or trainer.state.fn != "fit":
             return {}
         own = random_state(trainer.strategy.root_device)
+        if self._validation_ahead and self._before_validation is not None:
+            own = self._before_validation
         states = [own]
         if trainer.world_size > 1:
             states = [{} for _ in range(trainer.world_size)]
@@ -40,6 +46,22 @@ class ExactResume(Lean):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict or None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._before_validation = random_state(trainer.strategy.root_device)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._before_validation = None
+
+    @contextmanager
+    def validation_ahead(self) -> Iterator[None]:
+        """Within it, the random states that are saved are those from before the validation that is under way."""
+        self._validation_ahead = True
+        try:
+            yield
+        finally:
+            self._validation_ahead = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not earlier: making the loaders' iterators draws from the generator too.
@@ -53,6 +75,27 @@ class ExactResume(Lean):
             _say(trainer, f"resumed on {trainer.world_size} processes, saved on {len(ranks)}: dropout will differ")
             return
         restore_random_state(ranks[trainer.global_rank], trainer.strategy.root_device)
+
+
+@contextmanager
+def validation_ahead(trainer: Trainer) -> Iterator[None]:
+    """Within it, what is saved in the middle of a validation is the state from before it: a resume begins with it."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    progress = loop.batch_progress
+    before = progress.state_dict()
+    # What Lightning takes for a validation that was broken off; so it does it again, here from its first batch.
+    count: Any
+    for count in (progress.total, progress.current):
+        count.ready, count.started, count.processed, count.completed = 1, 1, 0, 0
+    progress.is_last_batch = False
+    with ExitStack() as stack:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ExactResume):
+                stack.enter_context(callback.validation_ahead())
+        try:
+            yield
+        finally:
+            progress.load_state_dict(before)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

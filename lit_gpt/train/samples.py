@@ -6,6 +6,7 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lit_gpt import signals
 from lit_gpt.data.corpus.splits import VAL
 from lit_gpt.data.module import TokenData
 from lit_gpt.generate.writer import Writer
@@ -42,6 +43,8 @@ class SampleText(Lean):
             return
         with pl_module.tally.paused():  # type: ignore[operator,union-attr]
             text = self.write(trainer, pl_module)
+        if signals.waiting() is not None:
+            return  # it was cut short
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # four spaces keep the text's own lines and spaces in TensorBoard's Markdown
@@ -54,13 +57,17 @@ class SampleText(Lean):
         form = data.form if isinstance(data, TokenData) else None
         read = [] if self.prompt or form is None else question(data)
         writer = Writer(pl_module.net, data.tokenizer, form)  # type: ignore[arg-type]
-        text = writer.write(
+        text = ""
+        for piece in writer.stream(
             read or self.prompt,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
             seed=self.seed,
-        )
+        ):
+            text += piece
+            if signals.waiting() is not None:
+                break
         return (data.tokenizer.decode(read) if read else self.prompt) + text
 
 

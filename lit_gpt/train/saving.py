@@ -16,10 +16,10 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_gpt import manifest
+from lit_gpt import disk, manifest, signals
 from lit_gpt.errors import UserError
 from lit_gpt.train.hooks import Lean
-from lit_gpt.train.stopping import NonFiniteStop
+from lit_gpt.train.stopping import NonFiniteStop, stop
 
 
 class VerifiedIO(CheckpointIO):
@@ -27,21 +27,20 @@ class VerifiedIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f".{target.name}.{os.getpid()}")
-        marker = manifest.manifest_path(target)
-        try:
-            with open(staged, "wb") as file:
-                hashing = _Hashing(file)
-                torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # it needs no more than write and flush
-                file.flush()
-                os.fsync(file.fileno())
-            marker.unlink(missing_ok=True)  # a manifest must never stand beside another file than its own
-            os.replace(staged, target)
-        finally:
-            staged.unlink(missing_ok=True)
-        manifest.sync_folder(target.parent)
-        manifest.write_manifest(target, facts(checkpoint) | {"bytes": hashing.size, "sha256": hashing.digest()})
+        with signals.held(), disk.writing(target, _size(checkpoint)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staged = target.with_name(f".{target.name}.{os.getpid()}")
+            try:
+                written = _write_synced(checkpoint, staged)
+                # From here to the new manifest the old one vouches for a file that is not there any more, and it is
+                # refused: by its sha256 or as one without a manifest. Before, the old file and its manifest are whole.
+                os.replace(staged, target)
+            except BaseException:
+                disk.remove(staged)
+                raise
+            manifest.manifest_path(target).unlink(missing_ok=True)
+            manifest.sync_folder(target.parent)
+            manifest.write_manifest(target, facts(checkpoint) | {"bytes": written.size, "sha256": written.digest()})
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -69,16 +68,58 @@ def facts(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
+    """Write a file whose bytes the disk has.
+
+    Raises:
+        OSError: as the system raised it; torch's archive writer makes a RuntimeError without a number of it.
+    """
+    hashing = None
+    try:
+        with open(path, "wb") as file:
+            hashing = _Hashing(file)
+            torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # it needs no more than write and flush
+            file.flush()
+            os.fsync(file.fileno())
+    except Exception as error:
+        if hashing is not None and hashing.fault is not None and error is not hashing.fault:
+            raise hashing.fault from error
+        raise
+    return hashing
+
+
+def _size(value: Any) -> int:
+    """Bytes that the tensors of a checkpoint take in a file, about; one that stands there twice counts once."""
+    found: dict[int, int] = {}
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, torch.Tensor):
+            storage = one.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+    return sum(found.values())
+
+
 class _Hashing:
-    """A file for writing whose bytes are counted and hashed on their way."""
+    """A file for writing whose bytes are counted and hashed on their way; it remembers what the disk refused."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._sha, self.size = file, hashlib.sha256(), 0
+        self.fault: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        try:
+            written = self._file.write(data)
+        except OSError as fault:
+            self.fault = self.fault or fault
+            raise
         self._sha.update(data)
         self.size += len(data)
-        return self._file.write(data)
+        return written
 
     def flush(self) -> None:
         self._file.flush()
@@ -256,6 +297,14 @@ class LastCheckpoint(_Checkpoints):
         if (self.every is None or self._due) and not self._idle(trainer):
             self.save(trainer)
         self._due = False
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        """A signal that came while a validation was brought to its end does not wait for one more step."""
+        if trainer.world_size > 1 or signals.waiting() is None or self._saved_at != trainer.global_step:
+            return  # several ranks agree at the end of a batch
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.global_step != trainer.max_steps:
+            stop(trainer, signals.waiting() or 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._idle(trainer):
@@ -287,7 +336,12 @@ class LastCheckpoint(_Checkpoints):
 def _point(link: Path, target: Path) -> None:
     """Make `link` name the target, at once and for good; relative, so that a run can be moved."""
     staged = link.with_name(f".{link.name}.{os.getpid()}")
-    staged.unlink(missing_ok=True)
-    staged.symlink_to(os.path.relpath(target, link.parent))
-    os.replace(staged, link)
-    manifest.sync_folder(link.parent)
+    with signals.held(), disk.writing(link):
+        staged.unlink(missing_ok=True)
+        try:
+            staged.symlink_to(os.path.relpath(target, link.parent))
+            os.replace(staged, link)
+        except BaseException:
+            disk.remove(staged)
+            raise
+        manifest.sync_folder(link.parent)

@@ -1,15 +1,20 @@
-"""Ends of a run that are not its planned end, and the handling of signals.
+"""Ends of a run that are not its planned end, and what a signal does to a run.
 
-Knows when to stop and with which exit code; does not know how a checkpoint is written (see `saving`).
+Knows when to stop and with which exit code; does not know how a checkpoint is written (see `saving`) nor how signals
+reach the process (see `lit_gpt.signals`).
 """
 
 import os
 import signal
-from types import FrameType
-from typing import Any
+from contextlib import ExitStack, nullcontext
+from enum import Enum, auto
+from typing import Any, NoReturn
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
+from lit_gpt import signals
 from lit_gpt.train.hooks import Lean
 
 
@@ -26,19 +31,34 @@ class NonFiniteStop(StopRun):
 
 
 class StoppedBySignal(StopRun):
-    """SIGINT or SIGTERM arrived and the state was saved at the end of the optimizer step.
+    """SIGINT or SIGTERM arrived and the state was saved at the end of an optimizer step.
 
-    `go_on` is what goes on from there, as the user has to type it.
+    `go_on` is what goes on from there, as the user has to type it; `told` is whether this process is the one of several
+    that says so.
     """
 
-    def __init__(self, signum: int, step: int, saved: str | None) -> None:
-        super().__init__(signum, step, saved)
+    def __init__(
+        self, signum: int, step: int, saved: str | None, validating: bool = False, complete: bool = False
+    ) -> None:
+        super().__init__(signum, step, saved, validating, complete)
         self.exit_code = 128 + signum
         self.signum, self.step, self.saved, self.go_on = signum, step, saved, "--resume"
+        self.validating, self.complete, self.told = validating, complete, True
 
     def __str__(self) -> str:
         where = f"saved {self.saved}; {self.go_on} goes on from there" if self.saved else "nothing was saved"
-        return f"stopped by {signal.Signals(self.signum).name} after step {self.step}: {where}"
+        if self.saved and self.complete:  # nothing goes on there
+            where = f"saved {self.saved}, the end of the training; the last validation is left to `lit-gpt validate`"
+        when = "in the validation after" if self.validating else "after"
+        return f"stopped by {signal.Signals(self.signum).name} {when} step {self.step}: {where}"
+
+
+class Validation(Enum):
+    """Where the validation of an optimizer step is."""
+
+    DONE = auto()  # or there is none
+    DUE = auto()
+    BEGUN = auto()
 
 
 class ValidateAtEnd(Lean):
@@ -52,62 +72,108 @@ class ValidateAtEnd(Lean):
 
 
 class StopOnSignal(Lean):
-    """Turn SIGINT and SIGTERM into a checkpoint at the next optimizer step; a second one ends the process at once."""
+    """Turn SIGINT and SIGTERM into a checkpoint at the end of an optimizer step.
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    In training a signal waits for the end of the step, in a validation for the end of its batch; what is saved is the
+    state of the last optimizer step. A second one ends the process at once.
+    """
 
     def __init__(self) -> None:
-        self._received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._holds = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        trainer._signal_connector = _Signals(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # After Lightning has registered its own handlers: its SIGTERM raises in the middle of accumulation and saves
-        # nothing. Signals can be set in the main thread only; elsewhere (a notebook's worker thread) there are none.
-        self._received = None
-        try:
-            for signum in self.SIGNALS:
-                self._before[signum] = signal.signal(signum, self._note)
-        except ValueError:
-            self._before = {}
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self._received is not None:
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-        self._received = signum
+        if not self._holds:
+            self._holds = True
+            signals.hold()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.world_size == 1:
-            if self._received is None:
-                return
-        if trainer.fit_loop._should_accumulate():
+        if trainer.world_size == 1 and signals.waiting() is None:
             return
-        signum = self._received or 0
-        if trainer.world_size > 1:  # all ranks must leave at the same step; Lightning itself talks once a batch here
+        if not trainer.fit_loop._should_accumulate():
+            loop = trainer.fit_loop
+            due = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+            self._stop_if_asked(trainer, Validation.DUE if due else Validation.DONE)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if not self._holds or trainer.state.fn != "fit":  # elsewhere a signal does not wait
+            return
+        if trainer.world_size == 1 and signals.waiting() is None:
+            return
+        if not trainer.fit_loop._should_accumulate():
+            self._stop_if_asked(trainer, Validation.BEGUN)
+
+    def _stop_if_asked(self, trainer: Trainer, validation: Validation) -> None:
+        signum = signals.waiting() or 0
+        if trainer.world_size > 1:  # all ranks must leave at the same place; Lightning itself talks once a batch here
             import torch
 
             heard = torch.tensor(signum, device=trainer.strategy.root_device)
             signum = int(trainer.strategy.reduce(heard, reduce_op="max"))
         if signum:
-            self._stop(trainer, signum)
+            stop(trainer, signum, validation)
 
-    def _stop(self, trainer: Trainer, signum: int) -> None:
-        from lit_gpt.train.saving import LastCheckpoint
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end()
 
-        saved = None
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        launcher = trainer.strategy.launcher
+        if isinstance(exception, signals.Stopped) and isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)  # the other ranks wait for this one, and have nothing to lose
+        self._end()
+
+    def _end(self) -> None:
+        if self._holds:
+            self._holds = False
+            signals.release()
+
+
+def stop(trainer: Trainer, signum: int, validation: Validation = Validation.DONE) -> NoReturn:
+    """Save the state of the last optimizer step and end the run; all ranks must take part.
+
+    Args:
+        trainer: Of the run.
+        signum: The signal that asks for it.
+        validation: Where the validation of this step is: one that is not done is done whole by the resumed run.
+    """
+    from lit_gpt.train.resume import validation_ahead
+    from lit_gpt.train.saving import LastCheckpoint
+
+    saved = None
+    ahead = validation is not Validation.DONE
+    with validation_ahead(trainer) if ahead else nullcontext():
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LastCheckpoint):
                 saved = callback.save(trainer)
-        raise StoppedBySignal(signum, trainer.global_step, saved)
+    signals.taken()
+    complete = trainer.global_step == trainer.max_steps
+    error = StoppedBySignal(signum, trainer.global_step, saved, validation is Validation.BEGUN, complete)
+    if not trainer.is_global_zero:
+        error.told = False
+        if trainer.strategy.launcher is not None:
+            error.exit_code = 0  # Lightning kills the first process where one that it has started ends with another
+    raise error
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not in teardown: Lightning has put the process's own handlers back by then, and this would undo it.
-        self._restore()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._restore()
+class _Signals(_SignalConnector):
+    """Lightning's signals without its SIGTERM, which raises in the middle of accumulation and saves nothing; what it
+    does for SLURM stays."""
 
-    def _restore(self) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-        self._before = {}
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        self._handled = ExitStack()
+
+    def register_signal_handlers(self) -> None:
+        if self.trainer.state.fn == "fit":  # in a notebook for this call alone; a command has them already
+            self._handled.enter_context(signals.handled())
+        super().register_signal_handlers()
+        signals.put_back()
+
+    def teardown(self) -> None:
+        super().teardown()
+        late = signals.waiting()
+        self._handled.close()
+        if late is not None and not signals.installed():  # of a notebook or script, which has its own answer to it
+            os.kill(os.getpid(), late)

@@ -1,6 +1,7 @@
 """`lit-gpt prepare` through the front door."""
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_ctrl_c_says_how_to_go_on(
         patch.setattr(Encoder, "encode", interrupted)
         assert main(words) == 130
     said = capsys.readouterr().err
-    assert said.endswith("\nstopped: the same command again goes on where it was\n")
+    assert re.fullmatch("lit-gpt: stopped by SIGINT while preparing .*: the same command goes on where it was\n", said)
     assert main(words) == 0
     assert "going on with what was prepared before it was stopped" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from standins import TinyData, tiny, trainer
 from torch import Tensor
 
-from lit_gpt import manifest
+from lit_gpt import manifest, signals
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.objectives import NextToken
 from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
@@ -48,9 +48,9 @@ def test_a_signal_stops_at_the_step_boundary_with_a_checkpoint(tmp_path: Path, s
 
 
 def test_handlers_are_put_back_when_a_run_ends_well() -> None:
-    before = [signal.getsignal(signum) for signum in StopOnSignal.SIGNALS]
+    before = [signal.getsignal(signum) for signum in signals.SIGNALS]
     trainer(max_steps=2, callbacks=[StopOnSignal()]).fit(tiny(), datamodule=TinyData())
-    assert [signal.getsignal(signum) for signum in StopOnSignal.SIGNALS] == before
+    assert [signal.getsignal(signum) for signum in signals.SIGNALS] == before
 
 
 class Breaks(NextToken):

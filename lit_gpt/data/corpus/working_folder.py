@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lit_gpt import signals
 from lit_gpt.data.folders import make_folder, one_at_a_time, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
@@ -61,7 +62,8 @@ def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
         write_json(working / "recipe.draft", identity)
         (working / "recipe.draft").replace(working / "recipe.json")
     try:
-        yield working
+        with signals.doing(f"preparing {target}", "the same command goes on where it was"):
+            yield working
     except UserError as fault:
         if not isinstance(fault, Stopped):
             shutil.rmtree(working, ignore_errors=True)
