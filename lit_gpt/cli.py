@@ -351,7 +351,7 @@ class CLI(LightningCLI):
     def _fit_options(self, options: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
         folder = self.place.folder
         assert folder is not None
-        own: list[Callback] = [ExactResume(), StopOnSignal(), ValidateAtEnd(), StepMetrics(), RunSummary()]
+        own: list[Callback] = [ExactResume(), ValidateAtEnd(), StepMetrics(), StopOnSignal(), RunSummary()]
         own += [LossWatch(folder), self.config_init["sample"]]
         if options["enable_progress_bar"] is not False:
             own.append(Progress())

@@ -199,7 +199,7 @@ def _again(otherwise: Any) -> Any:
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Stopped):
             _process.received, _process.raised = None, False
-            os.kill(os.getpid(), unraisable.exc_value.signum)
+            threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.signum)).start()  # not in this call
         else:
             otherwise(unraisable)
 

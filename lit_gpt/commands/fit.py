@@ -116,7 +116,7 @@ def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
 def train(cli: Any) -> None:
     """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
     from lit_gpt.train.samples import SampleText
-    from lit_gpt.train.stopping import StoppedBySignal
+    from lit_gpt.train.stopping import StopOnSignal, StoppedBySignal
 
     trainer, place = cli.trainer, cli.place
     assert place.folder is not None
@@ -131,16 +131,17 @@ def train(cli: Any) -> None:
         with signals.doing("the training was about to begin", go_on):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
     except StoppedBySignal as stop:
-        stop.go_on = f"`{resume_command(place.folder)}`"
+        stop.go_on, stop.measure = f"`{resume_command(place.folder)}`", f"`lit-gpt validate {place.folder}`"
         raise
     except (ValueError, OSError, signals.Stopped) as error:
         if place.claimed and trainer.global_step == 0:
             rundir.discard(place.folder)
         raise told_with_what_is_left(error, place.folder) from error.__cause__
     if not trainer.is_global_zero:
-        return
-    with signals.doing("the run was told of", f"the training is done, {place.folder} holds what it reached"):
-        signals.check()  # one that came at the end of the training
+        return parts[StopOnSignal].end()
+    with signals.doing("telling of the run", f"the training is done, {place.folder} holds what it reached"):
+        parts[StopOnSignal].end()
+        signals.check()  # one that came too late for the training
         tell(cli)
 
 

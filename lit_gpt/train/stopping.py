@@ -33,8 +33,8 @@ class NonFiniteStop(StopRun):
 class StoppedBySignal(StopRun):
     """SIGINT or SIGTERM arrived and the state was saved at the end of an optimizer step.
 
-    `go_on` is what goes on from there, as the user has to type it; `told` is whether this process is the one of several
-    that says so.
+    `go_on` is what goes on from there, and `measure` what validates it, as the user has to type it; `told` is whether
+    this process is the one of several that says so.
     """
 
     def __init__(
@@ -42,13 +42,14 @@ class StoppedBySignal(StopRun):
     ) -> None:
         super().__init__(signum, step, saved, validating, complete)
         self.exit_code = 128 + signum
-        self.signum, self.step, self.saved, self.go_on = signum, step, saved, "--resume"
+        self.signum, self.step, self.saved = signum, step, saved
+        self.go_on, self.measure = "--resume", "`lit-gpt validate`"
         self.validating, self.complete, self.told = validating, complete, True
 
     def __str__(self) -> str:
         where = f"saved {self.saved}; {self.go_on} goes on from there" if self.saved else "nothing was saved"
         if self.saved and self.complete:  # nothing goes on there
-            where = f"saved {self.saved}, the end of the training; the last validation is left to `lit-gpt validate`"
+            where = f"saved {self.saved}, the end of the training; its validation is left to {self.measure}"
         when = "in the validation after" if self.validating else "after"
         return f"stopped by {signal.Signals(self.signum).name} {when} step {self.step}: {where}"
 
@@ -72,7 +73,7 @@ class ValidateAtEnd(Lean):
 
 
 class StopOnSignal(Lean):
-    """Turn SIGINT and SIGTERM into a checkpoint at the end of an optimizer step.
+    """Turn SIGINT and SIGTERM into a checkpoint at the end of an optimizer step; stands behind what logs the step.
 
     In training a signal waits for the end of the step, in a validation for the end of its batch; what is saved is the
     state of the last optimizer step. A second one ends the process at once.
@@ -116,15 +117,17 @@ class StopOnSignal(Lean):
             stop(trainer, signum, validation)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end()
+        if not signals.installed():  # of a notebook: given back by now, and held no more
+            self._holds = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         launcher = trainer.strategy.launcher
         if isinstance(exception, signals.Stopped) and isinstance(launcher, _SubprocessScriptLauncher):
             launcher.kill(signal.SIGKILL)  # the other ranks wait for this one, and have nothing to lose
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Has signals wait no longer: a command says so when its run is written down, loggers and all."""
         if self._holds:
             self._holds = False
             signals.release()
