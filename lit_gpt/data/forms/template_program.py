@@ -39,7 +39,8 @@ class Program:
             tree = environment.parse(source)
             self._template = environment.from_string(source)
         except TemplateSyntaxError as error:
-            raise UserError(f"the chat template is no Jinja that can be read: line {error.lineno}: {error.message}") from None
+            where = f"line {error.lineno}: {error.message}"
+            raise UserError(f"the chat template is no Jinja that can be read: {where}") from None
         except RecursionError:
             raise UserError("the chat template is nested too deeply to be read; give another") from None
         names = {node.name for node in tree.find_all(nodes.Name)}
