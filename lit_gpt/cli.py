@@ -29,7 +29,7 @@ from lit_gpt.data.module import TokenData
 from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.errors import UserError
 from lit_gpt.lineage import Ancestor, Vocabulary
-from lit_gpt.mistakes import explain, where_typed
+from lit_gpt.mistakes import explain, refuse_word_for_list, where_typed
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed, with_text_files
@@ -161,12 +161,12 @@ class CLI(LightningCLI):
                 "--show_batch", type=bool, nargs="?", const=True, default=False,
                 help="print decoded batches as the model sees them, and train nothing",
             )  # fmt: skip
-            add(
-                "--skip_batches", type=int | list[int | list[int]] | None, default=None, metavar="[[FIRST, LAST], ...]",
-                help="batches of the training order that are not trained on, by number from 1 over all epochs",
-            )  # fmt: skip
         else:
             add("--ckpt_path", type=str | None, help="the checkpoint or run directory; can be typed without the key")
+        add(  # for all: a run's config.yaml can be typed for each of them
+            "--skip_batches", type=int | list[int | list[int]] | None, default=None, metavar="[[FIRST, LAST], ...]",
+            help="batches of the training order that fit does not train on, by number from 1 over all epochs",
+        )  # fmt: skip
         super().add_default_arguments_to_parser(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -204,7 +204,7 @@ class CLI(LightningCLI):
         self.config = self._parse(parser, words)
         if self.typed.has("model.net.vocab_size"):
             raise UserError("model.net.vocab_size is given by the data; type data.vocab_size to set it")
-        self._refuse_a_word_for_a_list()
+        refuse_word_for_list(self.config.model.net.init_args, _SEATS, self.typed.argv)
         if self.resuming:
             self._take_over_net(parser, words)
         elif self.ancestor is not None:
@@ -233,17 +233,6 @@ class CLI(LightningCLI):
         values = yaml.safe_load(parser.dump(config or self.config, skip_validation=True, skip_unset=False))
         return {key: value for key, value in values.items() if key not in _NOT_SAVED}
 
-    def _refuse_a_word_for_a_list(self) -> None:
-        net = self.config.model.net.init_args
-        for seat in _SEATS:
-            if isinstance(net.get(seat), list) and len(net[seat]) > 1:
-                for word in self.typed.argv:
-                    if word.startswith(f"--model.net.{seat}."):
-                        raise UserError(
-                            f"{word.partition('=')[0]}: model.net.{seat} is a list of {len(net[seat])}, so it is not "
-                            "clear which entry is meant; write the whole list"
-                        )
-
     def _take_over_net(self, parser: LightningArgumentParser, words: list[str]) -> None:
         """A resumed run keeps its net and tokenizer; all else is as typed, and what differs is said."""
         assert self.ancestor is not None
@@ -260,6 +249,8 @@ class CLI(LightningCLI):
         net, data, trainer = self.config.model.net.init_args, self.config.data, self.config.trainer
         if data.context is None:
             data.context = net.context
+        if trainer.default_root_dir is None:
+            trainer.default_root_dir = ROOT
         if self.typed.has("trainer.max_epochs") and not self.typed.has("trainer.max_steps"):
             trainer.max_steps = -1
         if self.typed.has("trainer.check_val_every_n_epoch") and not self.typed.has("trainer.val_check_interval"):

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from lit_gpt import class_lookup
+from lit_gpt.errors import UserError
 from lit_gpt.settings import Settings, load_yaml, nearest, origin, short
 
 _KEY = re.compile(r'Parser key "([^"]+)":')
@@ -95,6 +96,24 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     if path:
         return f"{where_typed(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
+
+
+def refuse_word_for_list(net: Any, seats: Sequence[str], argv: Sequence[str]) -> None:
+    """Refuses an argument typed for a seat that holds several classes: the parser would give it to the last one.
+
+    Args:
+        net: The net's parsed arguments.
+        seats: Those that may be lists.
+        argv: The command line.
+    """
+    for seat in seats:
+        if isinstance(net.get(seat), list) and len(net[seat]) > 1:
+            for word in argv:
+                if word.startswith(f"--model.net.{seat}."):
+                    raise UserError(
+                        f"{word.partition('=')[0]}: model.net.{seat} is a list of {len(net[seat])}, so it is not clear "
+                        "which entry is meant; write the whole list"
+                    )
 
 
 def _holder(message: str, option: str) -> str | None:

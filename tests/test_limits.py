@@ -40,6 +40,13 @@ GIVEN = {
 }
 # Where a negative number says something: -1 for no end, an offset, any seed.
 NEGATIVE_IS_FINE = {"seed", "center", "max_epochs", "max_steps", "num_sanity_val_steps", "devices", "ns_coefficients"}
+# Where there has to be something.
+ZERO_IS_NONSENSE = set(
+    "width depth heads context kv_heads head_size window hidden ratio experts top_k base fraction factor scale softcap"
+    " embedding_scale max_bias original_context num_nodes max_epochs max_steps val_check_interval limit_train_batches"
+    " check_val_every_n_epoch accumulate_grad_batches batch_size val_batch_size vocab_size learns_from stride"
+    " character_coverage stages epochs tokens start_context grow_epochs shingle permutations keep every".split()
+)
 # Several arguments belong together.
 NEEDS = {
     "DynamicNTK": {"factor": 2, "original_context": 8},
@@ -103,6 +110,7 @@ def nonsense(name: str) -> list[str]:
     word = key.rpartition(".")[2]
     listed = typing.get_origin(hint) in (list, tuple, dict)
     values = [] if word in NEGATIVE_IS_FINE else ["-1"]
+    values += ["0"] if word in ZERO_IS_NONSENSE else []
     if float in numbers(hint):
         values += [".nan", ".inf"]
     if listed:

@@ -29,6 +29,7 @@ from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.data.progress import say
 from lit_gpt.data.rows.datasets import Batch, Rows, Windows
 from lit_gpt.data.rows.showing import sampled, shown
+from lit_gpt.data.sizes import check_sizes, check_workers
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.standard_library import StandardLibrary
 from lit_gpt.data.tokenizers.bpe import BPE
@@ -106,12 +107,8 @@ class TokenData(LightningDataModule):
         allow_changed_text: bool = False,
     ) -> None:
         super().__init__()
-        sizes = (context, batch_size, val_batch_size, vocab_size)
-        for name, value in zip(("context", "batch_size", "val_batch_size", "vocab_size"), sizes, strict=True):
-            if value is not None and value < 1:
-                raise UserError(f"{name} {value} of the data is not a positive number; give at least 1")
-        if num_workers < 0:
-            raise UserError(f"num_workers {num_workers} is negative; give 0 to read in the training process itself")
+        check_sizes(context=context, batch_size=batch_size, val_batch_size=val_batch_size, vocab_size=vocab_size)
+        check_workers(num_workers)
         Fractions(val_fraction, test_fraction).check()
         self._source, self._new_tokenizer, self.folder = source, tokenizer, folder
         self.add_tokens = list(add_tokens or [])

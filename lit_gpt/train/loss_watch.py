@@ -66,9 +66,11 @@ class LossWatch(Lean):
         if "train_loss" in self._said or not trainer.is_global_zero:
             return
         self._said.add("train_loss")
+        first, last = self._step + 1, trainer.global_step
+        where = f"steps {first} to {last}" if first < last else f"step {last}"
         print(
-            f"train_loss jumped from {floor:.4g} to {loss:.4g} in steps {self._step + 1} to {trainer.global_step}: a "
-            "lower learning rate, a longer warm-up or clipping helps, or --resume from a checkpoint before it with "
+            f"train_loss jumped from {floor:.4g} to {loss:.4g} in {where}: a lower learning rate, a longer warm-up or "
+            "clipping helps, or --resume from a checkpoint before it with "
             f"--skip_batches '{_ranges(trainer, self._first_batch)}'",
             flush=True,
         )

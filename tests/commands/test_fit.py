@@ -180,7 +180,7 @@ def test_a_rank_in_the_environment_of_one_process_is_none(root: Path, monkeypatc
     assert main(words) == 0
     assert {file: file.read_bytes() for file in before} == before
     assert {"config.yaml", "run.json", "metrics.csv"} <= {file.name for file in Path("runs/gpt-2").iterdir()}
-    # The same where a run goes on, and the lock holds there.
+    # Where a run goes on the lock holds too.
     monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
     with rundir.lock(Path("runs/gpt-2")):
         assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=3"]) == 2
@@ -248,3 +248,4 @@ def test_skip_batches_is_kept_with_the_run(root: Path, capsys: Any) -> None:
     with open("runs/gpt/metrics.csv", newline="") as file:
         trained = [row["step"] for row in csv.DictReader(file) if row["train_loss"]]
     assert trained[-3:] == ["4", "6", "9"]
+    assert main(["validate", "runs/gpt", "--config=runs/gpt/config.yaml"]) == 0  # knows the key, as that of a run

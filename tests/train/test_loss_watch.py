@@ -36,7 +36,7 @@ def fit(folder: Path, factors: dict[int, float], every: int = 1, **options: Any)
 def test_a_loss_that_jumps_a_thousandfold_is_said_once(every: int, tmp_path: Path, capsys: Any) -> None:
     fit(tmp_path, {6: 1100.0, 7: 1200.0}, every)
     [said] = [line for line in capsys.readouterr().out.splitlines() if "jumped" in line]
-    assert f"in steps {6 if every == 1 else 5} to {6 if every == 1 else 8}" in said
+    assert f"in step{' 6' if every == 1 else 's 5 to 8'}: " in said
     assert "--skip_batches" in said and "lower learning rate" in said
 
 
