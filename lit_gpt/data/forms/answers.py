@@ -47,6 +47,7 @@ class AnswerFinder:
     ) -> None:
         self._messages, self._render, self._names, self._mark, self._bare = messages, render, names, mark, bare
         self._rendered: dict[tuple[int, bool], str] = {}
+        self._simple: str | None = None  # what asks for an answer to a question
 
     def find(self, whole: str) -> list[Answer]:
         """Every answer of the assistant in the text.
@@ -125,10 +126,9 @@ class AnswerFinder:
             return None
         if not header:
             start = self._unasked(number, plain, alone)
-        elif plain is not None and alone.startswith(plain):
-            start = self._behind(header, alone, len(plain))
         else:
-            start = self._last(number, header, alone)
+            start = self._behind(header, alone, len(plain)) if plain is not None and alone.startswith(plain) else None
+            start = self._last(number, header, alone) if start is None else start
         if start is None:
             return None
         if before == alone:
@@ -151,22 +151,26 @@ class AnswerFinder:
 
     def _header(self, number: int) -> tuple[str | None, str | None]:
         """The text of the messages ahead, and what the template adds to it to ask for an answer."""
+        simple = self._plain_header(number)
         plain, asked = (self._upto(number, ask) if number else None for ask in (False, True))
-        if plain is not None and asked is not None:
-            shared = self._shared(plain, asked)
-            # Without a question the template may end the text; then the header is what differs.
-            return (plain if shared == len(plain) else None), asked[shared:]
-        return None, self._plain_header(self._messages[:number])
+        if plain is None or asked is None:
+            return None, simple
+        if simple is not None and asked.endswith(simple):
+            # Behind an answer the template may end the turn in another way where it asks for the next one.
+            return (plain if asked == plain + simple else None), simple
+        shared = self._shared(plain, asked)
+        return (plain if shared == len(plain) else None), asked[shared:]
 
-    def _plain_header(self, ahead: list[Message]) -> str | None:
+    def _plain_header(self, number: int) -> str | None:
         """What the template adds to a question to ask for an answer; None where it refuses any."""
-        for messages in ([*ahead, *_QUESTION], _QUESTION):  # it may want a user's message, or none after these
-            try:
-                plain, asked = (self._render(messages, ask) for ask in (False, True))
-            except UserError:
-                continue
-            return asked[self._shared(plain, asked) :]
-        return None
+        for messages in (_QUESTION, [*self._messages[:number], *_QUESTION]):  # it may want a system prompt
+            if self._simple is None:
+                try:
+                    plain, asked = (self._render(messages, ask) for ask in (False, True))
+                except UserError:
+                    continue
+                self._simple = asked[self._shared(plain, asked) :]
+        return self._simple
 
     def _behind(self, header: str, text: str, at: int) -> int | None:
         """Where a header that begins at a place ends, as far as it is there."""
@@ -179,6 +183,11 @@ class AnswerFinder:
 
     def _last(self, number: int, header: str, text: str) -> int | None:
         """The end of the last header in a text: at its end, or ahead of what the template itself opens with."""
+        turns = self._plain_turns(number)
+        for short, opening in turns:
+            for behind in dict.fromkeys((opening, "")):
+                if short and text.endswith(short + behind):
+                    return len(text) - len(behind)
         for length in range(len(header), 0, -1):
             whole = length == len(header) or self._whole_parts(header, length) == length
             if whole and text.endswith(header[:length]):
@@ -187,21 +196,26 @@ class AnswerFinder:
         if at < 0:
             return None
         start = at + len(header)
-        return start if not self._names.search(text, start) or text[start:] in self._openings(number) else None
+        known = {opening for _, opening in turns}
+        return start if not self._names.search(text, start) or text[start:] in known else None
 
-    def _openings(self, number: int) -> set[str]:
-        """What the template itself may write between a header and an answer to a question, the first of all."""
+    def _plain_turns(self, number: int) -> list[tuple[str, str]]:
+        """How the turn begins where it answers a question, the first of all: its header, what the template opens with.
+
+        With and without what was thought, which later turns may leave out.
+        """
         message = self._messages[number]
-        openings = set()
+        turns = []
         for one in (message, {key: value for key, value in message.items() if key not in REASONING}):
             found = next((f for m in _with_mark(one, self._mark) if (f := self._split([*_QUESTION, m]))), None)
             if found is None:
                 continue
             plain, asked = (self._render(_QUESTION, ask) for ask in (False, True))
-            if asked.startswith(plain) and found[0].startswith(plain):
-                start = self._behind(asked[len(plain) :], found[0], len(plain))
-                openings |= set() if start is None else {found[0][start:]}
-        return openings
+            at = self._shared(plain, asked)
+            if at < len(asked) and found[0].startswith(asked[:at]):
+                start = self._behind(asked[at:], found[0], at)
+                turns += [] if start is None else [(found[0][at:start], found[0][start:])]
+        return turns
 
     # -- where it ends -----------------------------------------------------------------------------------------------
 
@@ -221,23 +235,37 @@ class AnswerFinder:
         else:
             other = after
         length = self._shared(alone, other)
-        if last and not length:  # amid others the turn ends in another way, or not at all
-            length = len(alone)
-        elif not length and (asked := self._ended(number, message)) is not None:
-            alone = asked
-            length = self._shared(alone, other)
+        if not length:
+            alone, length = self._other_end(number, message, alone, after, last)
         if self._bare is not None:  # tools may be printed behind the turn
             without = self._split([*self._messages[:number], message], self._bare)
             shared = self._shared(alone[:length], without[1]) if without is not None else 0
             if (closed := self._closed(alone, shared)) is not None:
                 return closed
         closed = self._closed(alone, length)
-        return length if closed is None else closed
+        # Where the end is plain text, white space alone is an end too.
+        return closed if closed is not None else len(alone[:length].rstrip()) or length
+
+    def _other_end(self, number: int, message: Message, alone: str, after: str, last: bool) -> tuple[str, int]:
+        """The end of a turn that differs amid others and at the end of all: the text behind the mark, and how much."""
+        if last:
+            name = self._names.match(alone)
+            return alone, name.end() if name else len(alone)
+        ended = self._ended(number, message)
+        if ended is not None and (length := self._shared(ended, after)):
+            return ended, length
+        name = self._names.match(after)
+        return after, name.end() if name and name[0] not in self._ahead_of_questions() else 0
 
     def _closed(self, text: str, length: int) -> int | None:
         """The end of the special token that ends a text but for white space, which is the template's."""
         ends = [name.end() for name in self._names.finditer(text, 0, length)]
         return ends[-1] if ends and not text[ends[-1] : length].strip() else None
+
+    def _ahead_of_questions(self) -> list[str]:
+        """Special tokens that stand ahead of what a user says."""
+        found = self._split([{"role": "user", "content": self._mark}])
+        return [] if found is None else self._names.findall(found[0])
 
     def _ended(self, number: int, message: Message) -> str | None:
         """The text behind the mark, up to the header of the next answer."""
@@ -245,7 +273,7 @@ class AnswerFinder:
             _, *after = self._render([*self._messages[:number], message], True).split(self._mark)
         except UserError:
             return None
-        header = self._plain_header(self._messages[:number])
+        header = self._plain_header(number)
         return after[0].removesuffix(header) if len(after) == 1 and header and after[0].endswith(header) else None
 
     def _shared(self, one: str, other: str) -> int:
