@@ -126,6 +126,8 @@ class AnswerFinder:
             return None
         if not header:
             start = self._unasked(number, plain, alone)
+        elif alone.endswith(header):
+            start = len(alone)
         else:
             start = self._behind(header, alone, len(plain)) if plain is not None and alone.startswith(plain) else None
             start = self._last(number, header, alone) if start is None else start
@@ -179,7 +181,7 @@ class AnswerFinder:
             return at + shared
         # The question opens the answer in another way than this answer begins.
         whole = self._whole_parts(header, shared)
-        return at + whole if whole else None
+        return at + whole if header[:whole].strip() else None
 
     def _last(self, number: int, header: str, text: str) -> int | None:
         """The end of the last header in a text: at its end, or ahead of what the template itself opens with."""
@@ -190,7 +192,7 @@ class AnswerFinder:
                     return len(text) - len(behind)
         for length in range(len(header), 0, -1):
             whole = length == len(header) or self._whole_parts(header, length) == length
-            if whole and text.endswith(header[:length]):
+            if whole and header[:length].strip() and text.endswith(header[:length]):
                 return len(text)
         at = text.rfind(header)
         if at < 0:
