@@ -1,6 +1,7 @@
 """Columns: what is read is what was written, or it is not given out."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,59 @@ def test_a_column_that_outlives_its_module_closes_its_file(tmp_path: Path, monke
     with pytest.raises(OSError):
         os.fstat(column._file)
     del column._file
+
+
+@pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("touch", ["slice", "number", "stretches"])
+def test_a_change_in_place_is_noticed_at_the_next_touch(
+    tmp_path: Path, touch: str, settled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = np.arange(4 * BLOCK) % 60_000
+    written(tmp_path / "ids.bin", [numbers])
+    if settled:  # as a file that was prepared earlier
+        monkeypatch.setattr(columns, "_TICK", 0)
+    column, at = Column(tmp_path / "ids.bin", np.dtype("<u2")), BLOCK + 9
+
+    def read() -> object:
+        if touch == "slice":
+            return column[at : at + 3].tolist()
+        if touch == "number":
+            return [int(column[at + more]) for more in range(3)]
+        return column.stretches(np.array([at]), np.array([at + 3]))[0].tolist()
+
+    assert read() == read() == numbers[at : at + 3].tolist()
+    before = (tmp_path / "ids.bin").stat()
+    if settled:
+        time.sleep(0.05)  # longer than the file system's clock stands still
+    with (tmp_path / "ids.bin").open("r+b") as file:
+        file.seek(2 * at)
+        file.write(b"\xff")
+    os.utime(tmp_path / "ids.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(UserError, match="ids.bin is damaged between byte"):
+            read()
+    assert column[0:5].tolist() == numbers[:5].tolist()  # blocks that are as they were still serve
+
+
+@pytest.mark.parametrize("cut", ["ids.bin", "ids.sums"])
+def test_a_file_cut_while_it_is_mapped_is_told_and_ends_nothing(tmp_path: Path, cut: str) -> None:
+    column = written(tmp_path / "ids.bin", [np.arange(4 * BLOCK) % 60_000])
+    assert column[3 * BLOCK] == 3 * BLOCK % 60_000
+    os.truncate(tmp_path / cut, 100)
+    touches = [lambda: column[3 * BLOCK], lambda: column[:], lambda: column.stretches(np.array([9]), np.array([12]))]
+    for touch in touches:
+        if cut == "ids.sums":
+            touch()
+            continue
+        with pytest.raises(UserError, match="ids.bin was changed while it is in use: it has 100 bytes instead of"):
+            touch()
+    os.truncate(tmp_path / "ids.bin", 0)
+    with pytest.raises(UserError, match="was changed while it is in use"):
+        np.asarray(column)
+
+
+def test_an_unlinked_file_still_serves(tmp_path: Path) -> None:
+    column = written(tmp_path / "ids.bin", [np.arange(BLOCK)])
+    assert column[5] == 5
+    (tmp_path / "ids.bin").unlink()
+    assert column[7] == 7

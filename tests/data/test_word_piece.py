@@ -58,3 +58,19 @@ def test_mistakes_are_told_in_one_line() -> None:
         WordPiece(vocab_size=2)
     with pytest.raises(UserError, match="has not been trained"):
         WordPiece().encode("a")
+
+
+@pytest.mark.parametrize("size", [4, 12, 25, 60])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_it_keeps_to_the_vocab_size(size: int, normalize: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    text = [chr(0x4E00 + number) * (number + 1) + " a" * 99 for number in range(60)]
+    tokenizer = WordPiece(vocab_size=size, normalize=normalize, special=["[MASK]"])
+    tokenizer.train(text)
+    assert tokenizer.vocab_size == size == tokenizer._inner.get_vocab_size()
+    assert f"vocab_size {size} of WordPiece is less than the" in capsys.readouterr().err
+    ids = tokenizer.encode("a " * 3)
+    assert tokenizer.unk not in ids and tokenizer.decode(ids) == "a a a"  # the most frequent character stays
+    assert tokenizer.encode("\u4e00") == [tokenizer.unk]  # the rarest goes
+    assert {tokenizer.special_id(name) for name in ("[MASK]", "[UNK]", "<|endoftext|>")} <= set(range(size))
+    again = WordPiece.restore(tokenizer.state())
+    assert again.encode(text[50]) == tokenizer.encode(text[50])

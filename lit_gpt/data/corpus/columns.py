@@ -3,13 +3,16 @@
 Knows: files, blocks, checksums. Does not know: tokens, documents, what the numbers mean.
 
 A column `name` is two files: `name.bin` holds the numbers, `name.sums` the XXH3 checksum (64 bits) of each block of
-16 KiB. A block is checked when something in it is asked for the first time. One flipped bit in a file of token ids
-would train on without a word, and a checksum of the whole would cost a reading of it all at each start.
+16 KiB. A block is checked when something in it is asked for the first time, and again after the file was written in
+place. One flipped bit in a file of token ids would train on without a word, and a checksum of the whole would cost a
+reading of it all at each start. A file that was cut ends the process by a signal when its map is read past the end, so
+its size is asked at each touch.
 """
 
 import hashlib
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from lit_gpt.errors import UserError
 
 BLOCK = 16384  # bytes under one checksum
 _SUM = np.dtype("<u8")
+_TICK = 50_000_000  # nanoseconds; a file system's clock ticks each 1 to 10 milliseconds
 
 
 class Column:
@@ -30,13 +34,14 @@ class Column:
         dtype: Of the numbers.
 
     Raises:
-        UserError: the checksums do not belong to a file of this size; later, when a damaged block is asked for.
+        UserError: the checksums do not belong to a file of this size; later, when a damaged block is asked for, or
+            anything after the file was cut.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self.path, self.dtype = path, dtype
         self._bytes, self._view = _map(path, dtype)
-        _, self._sums = _map(path.with_suffix(".sums"), _SUM)
+        self._sums = np.fromfile(path.with_suffix(".sums"), _SUM)
         blocks = -(-path.stat().st_size // BLOCK)
         if len(self._sums) != blocks:
             raise UserError(
@@ -46,6 +51,8 @@ class Column:
         self._checked = bytearray(blocks)
         # Read whole before the map is touched: through the map each of a block's pages would be a read of its own.
         self._file = os.open(path, os.O_RDONLY)
+        self._size = self._view.nbytes
+        self._state, self._just_written = (0, 0, 0), True
 
     def __del__(self, close: Any = os.close) -> None:  # bound: at the end of a script `os` may be gone already
         if hasattr(self, "_file"):
@@ -69,6 +76,7 @@ class Column:
 
     def stretches(self, starts: np.ndarray, stops: np.ndarray) -> list[np.ndarray]:
         """Views of many stretches at once, of one number or more each: a third of what slice by slice costs."""
+        self._notice_changes()
         size = self.dtype.itemsize
         first, last = starts * size // BLOCK, (stops * size - 1) // BLOCK
         checked = np.frombuffer(self._checked, np.uint8)
@@ -89,7 +97,24 @@ class Column:
         """All numbers, as another type."""
         return self[:].astype(dtype)
 
+    def _notice_changes(self) -> None:
+        """Refuses a file that was cut or has grown; forgets what was checked of one that was written to."""
+        now = os.fstat(self._file)
+        state = now.st_size, now.st_mtime_ns, now.st_ctime_ns
+        if state == self._state and not self._just_written:
+            return
+        if now.st_size != self._size:
+            raise UserError(
+                f"{self.path} was changed while it is in use: it has {now.st_size} bytes instead of {self._size};"
+                f" remove {self.path.parent} and prepare again"
+            )
+        self._checked[:] = bytes(len(self._checked))
+        self._state = state
+        # Another write in the same tick of the file system's clock would leave the times as they are.
+        self._just_written = 0 <= time.time_ns() - now.st_ctime_ns < _TICK
+
     def _check(self, start: int, stop: int) -> None:
+        self._notice_changes()
         size = self.dtype.itemsize
         first, past = start * size // BLOCK, -(-stop * size // BLOCK)
         while (block := self._checked.find(0, first, past)) >= 0:

@@ -3,11 +3,14 @@
 Knows: the tokenizers library's WordPiece. Does not know: where text comes from, files of ids, batches, models.
 """
 
-from collections.abc import Iterable
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from lit_gpt.data.progress import say
 from lit_gpt.data.tokenizers.added import refuse_ordinary_words
 from lit_gpt.data.tokenizers.hub_form import files
 from lit_gpt.data.tokenizers.in_parts import ids_in_parts
@@ -26,7 +29,8 @@ class WordPiece(Tokenizer):
     For text that has to come back as it was, take BPE or SentencePiece.
 
     Args:
-        vocab_size: Ids to learn, special tokens included; a short text gives fewer.
+        vocab_size: Ids to learn, special tokens included; a short text gives fewer. Where the characters of the text
+            alone are more, the rarest of them are left out and become `unk`, which is said.
         separator: Special token between documents: it ends each and stands ahead of the first, and so serves as `bos`
             and as `eos` unless these are given. null for none.
         bos: Special token put ahead of every document; the separator by default.
@@ -81,8 +85,10 @@ class WordPiece(Tokenizer):
         from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
 
         inner = Inner(models.WordPiece(unk_token=self._special_tokens["unk"], continuing_subword_prefix=_CONTINUED))
-        if self._arguments["normalize"]:
-            inner.normalizer = normalizers.BertNormalizer()
+        # Not asked of `inner` while that is trained, which would wait for the end of it.
+        normalizer = normalizers.BertNormalizer() if self._arguments["normalize"] else None
+        if normalizer is not None:
+            inner.normalizer = normalizer
         inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         inner.decoder = decoders.WordPiece(prefix=_CONTINUED)
         trainer = trainers.WordPieceTrainer(
@@ -91,9 +97,41 @@ class WordPiece(Tokenizer):
             continuing_subword_prefix=_CONTINUED,
             show_progress=False,
         )
-        parts = (part for text in texts for words in cut(text, self.place) for part in without_long_words(words))
-        inner.train_from_iterator(parts, trainer)
-        self._restore({"json": inner.to_str()})
+        counts = Counter[str]()
+
+        def parts() -> Iterator[str]:
+            for text in texts:
+                for words in cut(text, self.place):
+                    for part in without_long_words(words):
+                        counts.update(part if normalizer is None else normalizer.normalize_str(part))
+                        yield part
+
+        inner.train_from_iterator(parts(), trainer)
+        self._restore({"json": self._within_size(inner.to_str(), counts)})
+
+    def _within_size(self, learned: str, counts: Counter[str]) -> str:
+        """What was learned, without the rarest characters where the library took more than `vocab_size` ids."""
+        content = json.loads(learned)
+        vocabulary: dict[str, int] = content["model"]["vocab"]
+        size, special = self._arguments["vocab_size"], set(self._special_texts())
+        if len(vocabulary) <= size:
+            return learned
+        # Beside special tokens there are but characters, as they begin a word and as they go on with one.
+        pieces = {piece: piece.removeprefix(_CONTINUED) or piece for piece in vocabulary if piece not in special}
+        kept = sorted(pieces, key=lambda piece: (-counts[pieces[piece]], pieces[piece], len(piece)))[
+            : size - len(special)
+        ]
+        ordered = [*sorted(special & vocabulary.keys(), key=vocabulary.__getitem__), *kept]
+        content["model"]["vocab"] = {piece: number for number, piece in enumerate(ordered)}
+        for token in content["added_tokens"]:
+            token["id"] = content["model"]["vocab"][token["content"]]
+        lost = {pieces[piece] for piece in pieces.keys() - set(kept)}
+        say(
+            f"vocab_size {size} of WordPiece is less than the {len(vocabulary):,} ids that the characters of the text"
+            f" take: words with the rarest of them ({len(lost):,} of {len(set(pieces.values())):,}) become"
+            f" {self._special_tokens['unk']}; raise it to keep them"
+        )
+        return json.dumps(content, ensure_ascii=False)
 
     def encode(self, text: str) -> list[int]:
         return self.encode_arrays([text])[0].tolist()
