@@ -18,6 +18,7 @@ from pathlib import Path
 from lit_gpt import signals
 from lit_gpt.errors import UserError
 
+_LOST = re.compile(r"DataLoader worker \(pid\D*(\d+)")  # as torch says it, wherever the signal meets the program
 _TOO_MUCH = re.compile(r"[Tt]ried to allocate [\d.]+ ?\w+")  # of a CPU and of a GPU
 FIRST = ("fit", "validate", "test", "generate")  # the order of the table; the rest follows by name
 MISTAKE = 2
@@ -75,7 +76,7 @@ def is_mistake(error: BaseException) -> bool:
         return False
     if isinstance(error, NotImplementedError):
         return _unwritten(error) is not None
-    if _wanted_memory(error):
+    if _wanted_memory(error) or _lost(error):
         return True
     return isinstance(error, kinds) and not isinstance(error, (UnicodeEncodeError, BrokenPipeError))
 
@@ -103,12 +104,22 @@ def _wanted_memory(error: BaseException) -> str | None:
     return said[0] if said else None
 
 
+def _lost(error: BaseException) -> str | None:
+    """The number of a process that read batches ahead and was killed."""
+    said = _LOST.match(str(error)) if isinstance(error, RuntimeError) else None
+    return said[1] if said else None
+
+
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
     if isinstance(error, NotImplementedError):
         return _unwritten(error) or str(error)
     if wanted := _wanted_memory(error):
         return f"out of memory ({wanted}); lower data.batch_size or data.context, or take a smaller net"
+    if pid := _lost(error):
+        from lit_gpt.data.orders.loading import lost_worker
+
+        return lost_worker(pid)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'file'}: {error.strerror}{WHAT_WOULD_DO.get(type(error), '')}"
     return " ".join(str(error).split()) or type(error).__name__

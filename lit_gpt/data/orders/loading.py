@@ -4,16 +4,20 @@ Knows: rows, orders, augmentations, ranks. Does not know: where rows come from, 
 """
 
 import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
 from lit_gpt.data.augment.augment import Augment
 from lit_gpt.data.orders.samplers import NOTHING, Order, RankBatches, Slots, hashed, mixed
 from lit_gpt.data.rows.datasets import Batch, Rows
+from lit_gpt.errors import UserError
 
 _CHANGES = 0xA06  # keeps keys of augmentations apart from those of orders
 
@@ -67,12 +71,61 @@ class Ordered(Dataset[Batch]):
 class BatchLoader(DataLoader[Batch]):
     """A loader of whole batches; TokenData keeps its position, so the state that Lightning asks for is empty."""
 
+    def __iter__(self) -> Any:
+        """The batches.
+
+        Raises:
+            UserError: a process that reads ahead was killed.
+        """
+        inner = super().__iter__()
+        return _Watched(inner) if self.num_workers else inner
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the position is in TokenData's state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to take."""
+
+
+class _Watched:
+    """The batches of processes that read ahead; tells in one line of one that was killed, as by a lack of memory."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> "_Watched":
+        return self
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __next__(self) -> Batch:
+        try:
+            batch: Batch = next(self._inner)
+            return batch
+        except UserError as fault:  # of a process, which puts its traceback ahead
+            raise UserError(str(fault).rpartition("UserError: ")[2].strip()) from None
+        except (RuntimeError, OSError, EOFError):
+            # A process that is gone shows itself as a connection that broke off, too.
+            for worker in self._inner._workers:
+                worker.join(0.2)
+            ended = [worker for worker in self._inner._workers if worker.exitcode]
+            if not ended:
+                raise
+            with suppress(RuntimeError):  # or it comes once more, in the middle of whatever is done then
+                _error_if_any_worker_fails()
+            raise UserError(lost_worker(ended[0].pid, ended[0].exitcode)) from None
+
+
+def lost_worker(pid: Any, code: int | None = None) -> str:
+    """What is said of a process that read ahead and ended."""
+    how = "was killed" if code is None or code < 0 else f"ended with code {code}"
+    why = f" (signal {signal.Signals(-code).name})" if code is not None and code < 0 else ""
+    return (
+        f"process {pid}, one of data.num_workers that read ahead, {how}{why}; where memory ran out, lower"
+        " data.num_workers or data.batch_size; --resume goes on from the last checkpoint"
+    )
 
 
 def load(ordered: Ordered, batches: RankBatches, num_workers: int = 0) -> BatchLoader:
