@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lit_gpt.__main__ import main
+from lit_gpt.data.corpus.prepared import open_prepared
 from lit_gpt.settings import Typed, load_yaml, parse
 from lit_gpt.typed_values import Loader, dump_yaml, flow, parse_words, part_of
 
@@ -141,3 +142,17 @@ def test_a_path_that_looks_like_yaml_is_a_path(
     (tmp_path / name).write_text("some text to be read " * 20)
     words = ["prepare", "--data.source.paths", name, "--data.tokenizer", "Byte", "--data.context", "8"]
     assert main(words) == 0, capsys.readouterr().err
+
+
+def test_names_codes_and_sources_called_no(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text("".join(f'{{"text": "text number {n}", "label": {n % 2}}}\n' for n in range(40)))
+    records = "{class_path: JsonLines, init_args: {paths: a.jsonl, field: null}}"
+    words = ["prepare", "--data.tokenizer=Byte", "--data.context=8", "--data.form=Labelled", "--data.folder=c"]
+    mixed = ["--data.source=Mixture", f"--data.source.sources={{no: {records}}}", "--data.form.names", "[no, yes]"]
+    assert main([*words, *mixed]) == 0, capsys.readouterr().err
+    assert "no: 40 documents" in capsys.readouterr().out
+    text = bytes(id for id in open_prepared("c").corpora["train"].ids.tolist() if id < 256).decode()
+    assert " no" in text and " yes" in text and "alse" not in text
