@@ -134,6 +134,27 @@ class Fields:
             raise UserError(f"{self.where}: {name} must be a number, got {value!r}")
         return float(value)
 
+    def maybe(self, name: str) -> float | None:
+        """A finite number, or null or nothing for none.
+
+        Raises:
+            UserError: It is something else.
+        """
+        return None if self.take(name, None) is None else self.number(name)
+
+    def numbers(self, name: str) -> list[float]:
+        """A list of finite numbers.
+
+        Raises:
+            UserError: It is missing or something else.
+        """
+        values = self.take(name)
+        if not isinstance(values, list) or any(
+            isinstance(one, bool) or not isinstance(one, int | float) or one - one != 0 for one in values
+        ):
+            raise UserError(f"{self.where}: {name} must be a list of numbers, got {str(values)[:60]}")
+        return values
+
     def flag(self, name: str, default: Any = _NONE) -> bool:
         """True or false.
 

@@ -51,7 +51,7 @@ def read_rotary(
     if isinstance(older, dict) and isinstance(newer, dict) and older and newer:
         _agree(fields.where, "rope_parameters", newer, "rope_scaling", said | older)
     kind = _kind(given) if isinstance(given, dict) else None
-    given = {**given, "rope_type": (renamed or {}).get(kind, kind)} if kind else given
+    given = {**given, "rope_type": (renamed or {}).get(kind, kind)} if isinstance(kind, str) else given
     if isinstance(given, dict):
         scaled = kind in ("llama3", "yarn", "longrope")  # of the others nobody asks the original length
         outer = {name: value for name, value in said.items() if scaled or name != OUTER[-1]}
@@ -138,16 +138,19 @@ def _read(rope: Fields, context: int, base: float, fraction: float, partial: boo
         numbers = {name: rope.number(name) for name in ("factor", "low_freq_factor", "high_freq_factor")}
         scaling = part(Llama3Scaling, **numbers, original_context=original)
     elif kind == "yarn":
-        given = {name: rope.take(name, None) for name in ("factor", "attention_factor", "mscale", "mscale_all_dim")}
+        given = {name: rope.maybe(name) for name in ("factor", "attention_factor", "mscale", "mscale_all_dim")}
         given["factor"] = given["factor"] or context / original
         if not (given["mscale"] and given["mscale_all_dim"]):  # transformers looks at them only where it has both
             given["mscale"] = given["mscale_all_dim"] = None
-        given |= {name: rope.take(name, None) or default for name, default in (("beta_fast", 32.0), ("beta_slow", 1.0))}
+        given |= {name: rope.maybe(name) or default for name, default in (("beta_fast", 32.0), ("beta_slow", 1.0))}
         scaling = part(YaRN, **given, original_context=original, truncate=rope.flag("truncate", True))
     elif kind == "longrope":
-        factors = {name: rope.take(name) for name in ("short_factor", "long_factor")}
-        factor = max(rope.take("factor", None) or context / original, 1.0)
-        gain = rope.take("attention_factor", None) or longrope_gain(factor, original)
+        factors = {name: rope.numbers(name) for name in ("short_factor", "long_factor")}
+        factor = rope.maybe("factor") or context / original
+        gain = rope.maybe("attention_factor")
+        if not gain and original == 1:
+            raise rope.refusal("original_max_position_embeddings", original, "a length above 1")
+        gain = gain or longrope_gain(factor, original)
         scaling = part(LongRoPE, **factors, original_context=original, attention_factor=gain)
     elif kind != "default":
         raise rope.refusal("rope_type", kind, "default, linear, dynamic, llama3, yarn or longrope")

@@ -106,6 +106,43 @@ def test_gemma3_refuses_bases_that_contradict_each_other() -> None:
         read("Gemma3ForCausalLM", rope_parameters=both, rope_local_base_freq=2e4)
 
 
+SCALED: dict[str, dict[str, Any]] = {
+    "linear": {"factor": 2.0},
+    "dynamic": {"factor": 2.0},
+    "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
+    "yarn": {
+        "factor": 4.0, "attention_factor": 1.0, "mscale": 1.0, "mscale_all_dim": 0.5, "beta_fast": 32, "beta_slow": 1,
+        "truncate": True, "original_max_position_embeddings": 32,
+    },
+    "longrope": LONG | {"factor": 4.0, "attention_factor": 1.2},
+}  # fmt: skip
+ODD = ["x", True, [], ["a"] * PAIRS, {}, float("nan"), float("inf"), -1, 0, 1, [float("nan")] * PAIRS, [1.0] * 3, None]
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_a_field_of_a_wrong_kind_is_refused_or_means_nothing(kind: str) -> None:
+    """Never a traceback: alone, and where LongRoPE's own factor of attention is not there to help."""
+    for less in ({}, {"attention_factor": None, "factor": None}):
+        for name in SCALED[kind]:
+            for odd in ODD:
+                scaling = {"rope_type": kind} | SCALED[kind] | less | {name: odd}
+                try:
+                    fields = SIZES | {"rope_scaling": scaling}
+                    plan.make_net(plan.complete(family_of("LlamaForCausalLM").read(Fields(fields, "config.json"))))
+                except UserError:
+                    continue
+                except ValueError as refused:  # of the part itself, which an import gives the file's name
+                    assert str(refused), (name, odd)
+
+
+def test_gemma3_is_no_form_for_scaled_windows() -> None:
+    """transformers 4 would read it and leave the scaling out."""
+    both = {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_type": "linear", "factor": 2.0}}
+    net = read("Gemma3ForCausalLM", rope_parameters=both)
+    again = read("Gemma3ForCausalLM", **family_of("Gemma3ForCausalLM").write(net))
+    assert [name for name, _, _ in plan.differences(net, again)] == ["position.scaling"]
+
+
 def test_fields_that_agree_are_read() -> None:
     one = read("Qwen2ForCausalLM", rope_theta=1e6, rope_scaling=YARN | {"original_max_position_embeddings": 64})
     both = YARN | {"original_max_position_embeddings": 64}
