@@ -355,10 +355,9 @@ class CLI(LightningCLI):
         if options["logger"] is not False:
             if not (self.resuming or self.place.claimed) and is_first():
                 rundir.start_over(folder)
-            rows = CSVLog(folder=folder)
-            if self.ancestor is not None and self.resuming and is_first():
-                rows.rewind(self.ancestor.step)
-            loggers = [TensorBoardLogger(save_dir=folder, name="", version=""), rows]
+            # A resumed run logs what came after its checkpoint again: readers drop it (StepMetrics sees to the rows).
+            purge = self.ancestor.step + 1 if self.ancestor is not None and self.resuming else None
+            loggers = [TensorBoardLogger(save_dir=folder, name="", version="", purge_step=purge), CSVLog(folder=folder)]
             loggers += [one for one in _listed(options["logger"]) if isinstance(one, Logger)]
         return {
             **options,

@@ -36,6 +36,7 @@ from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.data.training import limited_batches, ranks, set_batches_done, trained_batches
 from lit_gpt.errors import UserError
+from lit_gpt.factories import plain
 
 __all__ = ["Batch", "TokenData"]
 
@@ -107,6 +108,9 @@ class TokenData(LightningDataModule):
         allow_changed_text: bool = False,
     ) -> None:
         super().__init__()
+        source, tokenizer, form, rows, order = plain([source, tokenizer, form, rows, order])
+        val_source, test_source, extra_val = plain([val_source, test_source, extra_val])
+        filters, augment = plain([filters, augment])
         check_sizes(context=context, batch_size=batch_size, val_batch_size=val_batch_size, vocab_size=vocab_size)
         check_workers(num_workers)
         Fractions(val_fraction, test_fraction).check()
@@ -124,7 +128,9 @@ class TokenData(LightningDataModule):
         self._prepared: Prepared | None = None
         self.engine: Engine | None = None  # who tokenizes, where the caller wants another than the usual
         self._course = Course()
-        self._seed, self.allow_changed_text, self.skip = seed, allow_changed_text, SkippedBatches()
+        # Now, not when training asks: a build() in between seeds for itself.
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed  # of order and augmentations
+        self.allow_changed_text, self.skip = allow_changed_text, SkippedBatches()
         self.val_names = ["", *self._extra_val]
 
     def adopt(self, tokenizer: Tokenizer) -> None:
@@ -199,11 +205,6 @@ class TokenData(LightningDataModule):
         if self._context is None:
             raise UserError("context of the data is not known; give data.context, such as 256")
         return self._context
-
-    @property
-    def seed(self) -> int:
-        """Of the order, and of what is changed at random."""
-        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self._seed is None else self._seed
 
     @property
     def train_tokens(self) -> int:

@@ -39,6 +39,7 @@ class CSVLog(Logger):
         self._columns: list[str] | None = None
         self._rows: list[dict[str, Any]] = []
         self._flushed = time.monotonic()
+        self._count: int | None = None  # rows in the file, where they have been counted
 
     @property
     def name(self) -> str:
@@ -67,12 +68,23 @@ class CSVLog(Logger):
             self.save()
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Drop rows after `step`: a run that goes on from there writes them again."""
+    def rewind(self, step: int, count: int | None = None) -> None:
+        """Drop rows after `step`, and all but the first `count`: a run that goes on from there writes them again."""
         self.save()
-        rows = [row for row in self._read() if float(row["step"] or 0) <= step]
+        rows = [row for row in self._read() if float(row["step"] or 0) <= step][:count]
         if self._columns is not None:
             self._rewrite(rows)
+        self._count = len(rows)
+
+    def commit(self) -> int:
+        """Write what is waiting, durably; returns the number of rows so far. Called with each checkpoint."""
+        self.save()
+        if self._count is None:
+            self._count = len(self._read())
+        if self.path.exists():
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+        return self._count
 
     @rank_zero_only
     def save(self) -> None:
@@ -94,6 +106,8 @@ class CSVLog(Logger):
             self._rewrite(before)
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self._columns or []).writerows(_shown(row) for row in rows)
+        if self._count is not None:
+            self._count += len(rows)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

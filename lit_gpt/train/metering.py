@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from lit_gpt import cost
 from lit_gpt.train.hooks import Lean
+from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.stopping import NonFiniteStop
 from lit_gpt.train.tally import Tally
 
@@ -114,6 +116,19 @@ class StepMetrics(Lean):
         tally = getattr(pl_module, "tally", None)
         if tally is not None and tally.unhealthy:
             raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
+        # What is logged before a checkpoint is on the disk before it: a resumed run writes only what comes after.
+        for logger in trainer.loggers:
+            logger.save()
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                logger.experiment.flush()
+            if isinstance(logger, CSVLog):
+                checkpoint["logged_rows"] = logger.commit() if trainer.is_global_zero else 0
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn == "fit":
+            for logger in trainer.loggers:
+                if isinstance(logger, CSVLog):
+                    logger.rewind(checkpoint["global_step"], checkpoint.get("logged_rows"))
 
 
 _STEP_NAMES = ("train_loss", "lr", "grad_norm", "tokens", "tokens_per_second", "mfu")

@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from torchmetrics import Metric
 from lit_gpt.data.fingerprints import fingerprints
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
+from lit_gpt.factories import plain
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
 from lit_gpt.train.gradients import finish_gradients, takes_scale
@@ -66,8 +68,8 @@ class LitGPT(lightning.LightningModule):
             # would copy and pickle the net itself. Not for the loggers: the run's config.yaml shows it better.
             self.save_hyperparameters(logger=False)
         self.net = net
-        self.objective = objective(net.sizes)
-        self.new_optimizer, self.new_schedule = optimizer, schedule
+        self.objective = plain(objective)(net.sizes)
+        self.new_optimizer, self.new_schedule = plain(optimizer), plain(schedule)
         self.groups, self.compile_net = groups, compile
         self.config: dict[str, Any] | None = None
         self.tally: Tally | None = None
@@ -294,8 +296,14 @@ class LitGPT(lightning.LightningModule):
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._restored = checkpoint.get("tally")
+        self.continue_from(checkpoint.get("tally"))
+        if self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision):
+            self.double()  # Lightning does it after loading, and the weights would go through float32
         self.origin = checkpoint.get("origin")
+
+    def continue_from(self, tally: dict[str, float] | None) -> None:
+        """Has the next fit continue the sums of an earlier one: a `Tally.state`, None to begin at zero."""
+        self._restored = tally
 
     # -- cheaper than Lightning's own ----------------------------------------------------------------------------
 

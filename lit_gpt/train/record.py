@@ -3,6 +3,7 @@
 Knows the run directory and what Lightning tells; does not know what is trained.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,6 +31,11 @@ class RunRecord(Lean):
         self.place, self.settings, self.argv = place, settings, list(argv)
         assert place.folder is not None
         self.folder = place.folder
+        self._began = False  # in this process: a second fit continues the first
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The lock stays with the process that holds it.
+        return {**self.__dict__, "place": dataclasses.replace(self.place, lock=None)}
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -41,11 +47,13 @@ class RunRecord(Lean):
         now["name"] = self.place.name or self.folder.name
         command = " ".join(now["command"].split())  # a comment has one line
         old = rundir.read_facts(self.folder)
-        if old and self.place.checkpoint is not None:
-            now["resumed_from"] = str(self.place.checkpoint)
+        if old and (self.place.checkpoint is not None or self._began):
+            if self.place.checkpoint is not None:
+                now["resumed_from"] = str(self.place.checkpoint)
             old = {key: value for key, value in old.items() if key not in ("ended", "steps", "tokens")}
             now = {**old, "resumes": [*old.get("resumes", []), now]}
         manifest.write_whole(self.folder / rundir.CONFIG, f"# {command}\n{text}".encode())
+        self._began = True
         self._write(now, "running")
         for note in self.place.notes:
             print(note)

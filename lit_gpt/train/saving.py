@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_gpt import disk, manifest, signals
 from lit_gpt.errors import UserError
+from lit_gpt.train import readable
 from lit_gpt.train.hooks import Lean
 from lit_gpt.train.stopping import NonFiniteStop, stop
 
@@ -78,8 +79,12 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
     try:
         with open(path, "wb") as file:
             hashing = _Hashing(file)
-            torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # it needs no more than write and flush
+            try:
+                torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # it needs no more than write and flush
+            except readable.NOT_PICKLED:
+                raise readable.refusal(checkpoint) from None
             file.flush()
+            readable.check_file(path, checkpoint)
             os.fsync(file.fileno())
     except Exception as error:
         if hashing is not None and hashing.fault is not None and error is not hashing.fault:
@@ -195,11 +200,18 @@ class _Checkpoints(Lean, ModelCheckpoint):
             or self._saved_at == trainer.global_step
         )
 
-    def _forget(self, trainer: Trainer, path: str) -> None:
-        # What the run was resumed from may be the user's only way back until this run has ended well.
-        resumed = trainer.ckpt_path
-        if resumed is None or Path(resumed).resolve() != Path(path).resolve():
-            trainer.strategy.remove_checkpoint(path)
+    def _forget(self, trainer: Trainer, names: list[str], ended: bool = False) -> list[str]:
+        """Removes checkpoints of these names; returns those that stay for now.
+
+        What the run was resumed from may be the user's only way back until this run has ended well: until then, or
+        until the next resume, it is kept besides the others.
+        """
+        resumed = None if ended or trainer.ckpt_path is None else Path(trainer.ckpt_path).resolve()
+        kept = [name for name in names if (self.folder / name).resolve() == resumed]
+        for name in names:
+            if name not in kept:
+                trainer.strategy.remove_checkpoint(str(self.folder / name))
+        return kept
 
 
 class BestCheckpoint(_Checkpoints):
@@ -220,6 +232,7 @@ class BestCheckpoint(_Checkpoints):
             raise UserError(f"BestCheckpoint: mode is {mode!r}; give min or max")
         self.monitor, self.mode = monitor, mode
         self._ranking: list[tuple[float, str]] = []  # best first; (score, file name)
+        self._surplus: list[str] = []  # no longer among the best, and not removed yet
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._idle(trainer):
@@ -238,13 +251,16 @@ class BestCheckpoint(_Checkpoints):
         if any(name == Path(path).name for _, name in gone):
             return
         self._ranking = ranking  # before saving, as it is part of what is saved
+        self._surplus += [name for _, name in gone]
         self._show()
         best = self.best_model_path
         self._write(trainer, path)
         if trainer.is_global_zero:
             _point(self.folder / self.link, Path(best))
-        for _, name in gone:
-            self._forget(trainer, str(self.folder / name))
+        self._surplus = self._forget(trainer, self._surplus)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._surplus = self._forget(trainer, self._surplus, ended=True)
 
     def _show(self) -> None:
         """Fill the attributes that Lightning and its loggers know."""
@@ -254,12 +270,14 @@ class BestCheckpoint(_Checkpoints):
         self.best_k_models = {str(self.folder / name): torch.tensor(score) for score, name in self._ranking}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"monitor": self.monitor, "ranking": [list(entry) for entry in self._ranking]}
+        ranking = [list(entry) for entry in self._ranking]
+        return {"monitor": self.monitor, "ranking": ranking, "surplus": list(self._surplus)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("monitor") == self.monitor:
             found = [(float(score), str(name)) for score, name in state_dict["ranking"]]
             self._ranking = [entry for entry in found if (self.folder / entry[1]).exists()]
+            self._surplus = [str(name) for name in state_dict.get("surplus", []) if (self.folder / name).exists()]
             self._show()
 
 
@@ -279,7 +297,7 @@ class LastCheckpoint(_Checkpoints):
         if every is not None and every < 1:
             raise UserError(f"LastCheckpoint: every is {every}; give 1 or more steps")
         self.every = every
-        self._names: list[str] = []  # oldest first
+        self._names: list[str] = []  # all that there are, oldest first; those before the last `keep` are to go
         self._due = False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
@@ -309,6 +327,7 @@ class LastCheckpoint(_Checkpoints):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._idle(trainer):
             self.save(trainer)
+        self._names = self._forget(trainer, self._names[: -self.keep], ended=True) + self._names[-self.keep :]
 
     def save(self, trainer: Trainer) -> str | None:
         """Save now, at the end of an optimizer step; returns the path. Called by whoever ends a run early."""
@@ -319,11 +338,9 @@ class LastCheckpoint(_Checkpoints):
             return path if Path(path).exists() else None
         name = Path(path).name
         self._names = [known for known in self._names if known != name] + [name]
-        gone, self._names = self._names[: -self.keep], self._names[-self.keep :]
         self.last_model_path = path
         self._write(trainer, path)
-        for old in gone:
-            self._forget(trainer, str(self.folder / old))
+        self._names = self._forget(trainer, self._names[: -self.keep]) + self._names[-self.keep :]
         return path
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ reach the process (see `lit_gpt.signals`).
 
 import os
 import signal
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from enum import Enum, auto
 from typing import Any, NoReturn
 
@@ -141,15 +141,12 @@ def stop(trainer: Trainer, signum: int, validation: Validation = Validation.DONE
         signum: The signal that asks for it.
         validation: Where the validation of this step is: one that is not done is done whole by the resumed run.
     """
-    from lit_gpt.train.resume import validation_ahead
     from lit_gpt.train.saving import LastCheckpoint
 
     saved = None
-    ahead = validation is not Validation.DONE
-    with validation_ahead(trainer) if ahead else nullcontext():
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, LastCheckpoint):
-                saved = callback.save(trainer)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, LastCheckpoint):
+            saved = callback.save(trainer)  # with the validation that is not done, if any (see `boundaries`)
     signals.taken()
     complete = trainer.global_step == trainer.max_steps
     error = StoppedBySignal(signum, trainer.global_step, saved, validation is Validation.BEGUN, complete)

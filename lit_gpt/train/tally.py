@@ -47,7 +47,9 @@ class Tally:
         self._count = torch.zeros((), dtype=torch.int64, device=device)
         self._skipped = torch.zeros((), device=device)
         self._norm = torch.zeros((), device=device)
+        # Of the accumulation window that is open: a checkpoint holds what the last optimizer step had seen.
         self._window: Tensor | None = None
+        self._window_loss = torch.zeros((), dtype=self._dtype, device=device)
         self._begun = time.perf_counter()
         self._elapsed = 0.0  # seconds of a run that this one goes on from, since its last read
         self._paused = 0.0
@@ -58,7 +60,7 @@ class Tally:
 
     def add(self, loss: Tensor, count: Tensor) -> None:
         """Take in one micro-batch of this rank: sum of losses and number of tokens."""
-        self._loss += loss.detach()
+        self._window_loss += loss.detach()
         self._window = count if self._window is None else self._window + count
 
     def close_window(self) -> Tensor:
@@ -67,6 +69,8 @@ class Tally:
         window = self._window if self._reduce is None else self._reduce(self._window.clone())
         self._window = None
         self._count += window
+        self._loss += self._window_loss
+        self._window_loss.zero_()
         return window.clamp(min=1)
 
     def close_step(self, norm: Tensor, skipped: Tensor) -> None:

@@ -1,0 +1,25 @@
+"""Factories as plain `functools.partial` objects: a class with its arguments, and nothing of the parser that read them.
+
+jsonargparse hands over a partial that calls the class through the parser, so whoever keeps it keeps the parser, the
+command line and all that these hold (loggers, an open lock), and can be neither copied nor pickled.
+"""
+
+from functools import partial
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """The same factory, or list or dict of factories, without the parser; all other values are returned as they are."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if not isinstance(value, partial):
+        return value
+    keywords = {name: plain(item) for name, item in value.keywords.items()}
+    if (getattr(value.func, "__module__", None) or "").partition(".")[0] == "jsonargparse":
+        # (how to call, the class, arguments of the class): the class is the first type among them.
+        first = next((n for n, item in enumerate(value.args) if isinstance(item, type)), None)
+        if first is not None:
+            return partial(value.args[first], *map(plain, value.args[first + 1 :]), **keywords)
+    return partial(value.func, *map(plain, value.args), **keywords)
