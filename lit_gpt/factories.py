@@ -23,3 +23,8 @@ def plain(value: Any) -> Any:
         if first is not None:
             return partial(value.args[first], *map(plain, value.args[first + 1 :]), **keywords)
     return partial(value.func, *map(plain, value.args), **keywords)
+
+
+def listed(given: Any) -> list[Any]:
+    """A list as it is, nothing as an empty list, one factory as a list of one."""
+    return list(given) if isinstance(given, list) else [] if given is None else [given]

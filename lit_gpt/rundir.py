@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -144,6 +145,7 @@ def lock(folder: Path, patience: float = 0.5) -> IO[str]:
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _held.add(file)
             return file
         except OSError:
             if time.monotonic() < until:
@@ -213,6 +215,17 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _close_inherited() -> None:
+    """A loader's worker outlives a killed run by seconds: with the lock, it would keep the run from being resumed."""
+    for file in _held:
+        file.close()
+
+
+_held: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 def discard(folder: Path) -> None:

@@ -36,7 +36,7 @@ from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.data.training import limited_batches, ranks, set_batches_done, trained_batches
 from lit_gpt.errors import UserError
-from lit_gpt.factories import plain
+from lit_gpt.factories import listed, plain
 
 __all__ = ["Batch", "TokenData"]
 
@@ -109,8 +109,7 @@ class TokenData(LightningDataModule):
     ) -> None:
         super().__init__()
         source, tokenizer, form, rows, order = plain([source, tokenizer, form, rows, order])
-        val_source, test_source, extra_val = plain([val_source, test_source, extra_val])
-        filters, augment = plain([filters, augment])
+        val_source, test_source, extra_val, filters = plain([val_source, test_source, extra_val, filters])
         check_sizes(context=context, batch_size=batch_size, val_batch_size=val_batch_size, vocab_size=vocab_size)
         check_workers(num_workers)
         Fractions(val_fraction, test_fraction).check()
@@ -120,8 +119,8 @@ class TokenData(LightningDataModule):
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
         self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
-        self._form, self._filters = form, _listed(filters)
-        self._new_rows, self._augment = rows, [new() for new in _listed(augment)]
+        self._form, self._filters = form, listed(filters)
+        self._new_rows, self._augment = rows, [new() for new in listed(plain(augment))]
         check_turns(self._augment)
         self._rows: dict[str, Rows] = {}
         self._drawn: Rows | None = None
@@ -132,6 +131,9 @@ class TokenData(LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed  # of order and augmentations
         self.allow_changed_text, self.skip = allow_changed_text, SkippedBatches()
         self.val_names = ["", *self._extra_val]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trainer": None}  # copies and pickles belong to no trainer
 
     def adopt(self, tokenizer: Tokenizer) -> None:
         """Takes a trained tokenizer, that of a checkpoint, in place of the one to be trained."""
@@ -392,7 +394,3 @@ class TokenData(LightningDataModule):
                 augment.open(self.tokenizer)
             self._drawn = drawn
         return self._drawn
-
-
-def _listed(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, list) else [] if given is None else [given]

@@ -30,6 +30,12 @@ def limited_batches(whole: int, trainer: Any) -> int:
     return max(min(whole, limit) if isinstance(limit, int) else int(whole * limit), 1)
 
 
+def batches_done(data: Any) -> tuple[int, int]:
+    """Epoch, and batches of one process that a TokenData was trained on in it, in today's batch size (rounded up)."""
+    epoch, slot = data.position()
+    return epoch, -(-slot // data._pace().batch)
+
+
 def set_batches_done(trainer: Any, done: int, ended: bool) -> None:
     """Tells a trainer that is within an epoch how many batches of it are done: it counted by another size of them.
 

@@ -24,6 +24,8 @@ class StepLoop(_TrainingEpochLoop):
 
     #: Batches (of all epochs) after which the last validation ended.
     validated_at: int = -1
+    #: The window at whose start progress counts while a checkpoint is made, where it is asked for inside one.
+    rewound_to: "Window | None" = None
     #: The checkpoint that training resumes from was saved between a step and the validation that follows it.
     _owes_validation: bool = False
 
@@ -122,6 +124,7 @@ def at_last_step(trainer: Trainer, window: Window | None) -> Iterator[None]:
     progress = loop.batch_progress
     before = [{name: getattr(part, name) for name in _COUNTS} for part in (progress.total, progress.current)]
     last, stepped = progress.is_last_batch, loop._batches_that_stepped
+    loop.rewound_to = window
     if window is not None:
         for part, count in ((progress.total, window.total), (progress.current, window.current)):
             part.__dict__.update(dict.fromkeys(_COUNTS, count))
@@ -134,6 +137,7 @@ def at_last_step(trainer: Trainer, window: Window | None) -> Iterator[None]:
     try:
         yield
     finally:
+        loop.rewound_to = None
         for part, counts in zip((progress.total, progress.current), before, strict=True):
             part.__dict__.update(counts)
         progress.is_last_batch, loop._batches_that_stepped = last, stepped

@@ -24,6 +24,7 @@ from torchmetrics import Metric
 
 from lit_gpt.data.fingerprints import fingerprints
 from lit_gpt.data.module import TokenData
+from lit_gpt.data.training import batches_done
 from lit_gpt.errors import UserError
 from lit_gpt.factories import plain
 from lit_gpt.model import GPT
@@ -73,7 +74,9 @@ class LitGPT(lightning.LightningModule):
         self.groups, self.compile_net = groups, compile
         self.config: dict[str, Any] | None = None
         self.tally: Tally | None = None
-        self.scores = nn.ModuleList()  # metrics of each validation split
+        # Metrics of each validation split, in a tuple, which no module looks into: a copy of the module made before the
+        # first validation (an average of its weights) has the same buffers as the module after it.
+        self._scores: tuple[nn.ModuleDict, ...] = ()
         self._scored: Any = None  # which splits of which data they are of
         self._restored: dict[str, float] | None = None
         self._settings: list[dict[str, Any]] = []
@@ -88,6 +91,10 @@ class LitGPT(lightning.LightningModule):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles: without trainer and data, which the metrics of a validation belong to.
+        return {**super().__getstate__(), "_scores": (), "_scored": None}
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -188,10 +195,21 @@ class LitGPT(lightning.LightningModule):
             if batches_per_epoch is not None:
                 batches = int(batches_per_epoch(trainer.world_size))
                 batches = _limited(batches, trainer.limit_train_batches)
-                limits.append(trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches))
+                limits.append(self._steps_of_epochs(trainer.max_epochs, batches))
         if not limits:
             raise UserError("the schedule needs the length of the run: give trainer.max_steps or trainer.max_epochs")
         return max(1, min(limits))
+
+    def _steps_of_epochs(self, epochs: int, batches: int) -> int:
+        """Optimizer steps at the end of so many epochs; those before a resume may have had batches of another size."""
+        trainer = self.trainer
+        step = trainer.global_step
+        an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        if not step or not isinstance(trainer.datamodule, TokenData):  # type: ignore[attr-defined]
+            return epochs * an_epoch
+        epoch, done = batches_done(trainer.datamodule)  # type: ignore[attr-defined]
+        rest = math.ceil((batches - done) / trainer.accumulate_grad_batches)
+        return step + max(0, (epochs - epoch - 1) * an_epoch + rest) if epoch < epochs else step
 
     def _apply_own_settings(self) -> None:
         """After a resume the optimizer's settings come from the user, not from the checkpoint, as the schedule's do."""
@@ -202,6 +220,7 @@ class LitGPT(lightning.LightningModule):
             group.update({k: v for k, v in settings.items() if k not in ("lr", "initial_lr")})
         schedule = self.trainer.lr_scheduler_configs[0].scheduler
         if isinstance(schedule, Schedule):
+            schedule.steps = self.total_steps()  # of epochs, it was not known before the position was restored
             schedule.refresh([settings["lr"] for settings in self._settings])
 
     # -- validation and test -------------------------------------------------------------------------------------
@@ -231,7 +250,7 @@ class LitGPT(lightning.LightningModule):
 
     def _start_scores(self, attribute: str) -> None:
         names = self._split_names(attribute)
-        scored = (self.trainer.datamodule, attribute, names)  # type: ignore[attr-defined]
+        scored = (self.trainer.datamodule, attribute, names, self.device)  # type: ignore[attr-defined]
         if self._scored != scored:  # lengths of tokens and of texts differ from data to data
             self._scored = scored
             new, wide = [], widest_float(self.device)
@@ -240,13 +259,13 @@ class LitGPT(lightning.LightningModule):
                 if (bits := self._bits_per_byte(name)) is not None:
                     metrics["bpb"] = bits
                 new.append(nn.ModuleDict(metrics).to(self.device))
-            self.scores = nn.ModuleList(new)
-        for index in range(len(self.scores)):
+            self._scores = tuple(new)
+        for index in range(len(self._scores)):
             for metric in self._scores_of(index).values():
                 metric.reset()
 
     def _scores_of(self, index: int) -> dict[str, Metric]:
-        return dict(self.scores[index].items())  # type: ignore[operator]
+        return dict(self._scores[index].items())  # type: ignore[arg-type]
 
     def _bits_per_byte(self, name: str) -> BitsPerByte | None:
         trainer = self.trainer

@@ -76,7 +76,10 @@ class ExactResume(Lean):
         trainer, window = self._trainer, self._window
         if trainer is None or window is None:
             return None
-        worked_on = trainer.fit_loop.epoch_loop.batch_progress.total.ready > window.total
+        loop = trainer.fit_loop.epoch_loop
+        if isinstance(loop, StepLoop) and loop.rewound_to is not None:
+            return loop.rewound_to
+        worked_on = loop.batch_progress.total.ready > window.total
         return window if worked_on and trainer.global_step == window.step else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

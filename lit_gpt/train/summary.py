@@ -14,6 +14,8 @@ from rich.table import Table
 
 from lit_gpt import cost
 from lit_gpt.cost import size
+from lit_gpt.data.module import TokenData
+from lit_gpt.data.training import batches_done
 from lit_gpt.train.hooks import Lean
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.progress import clock
@@ -72,13 +74,15 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         yield "memory", f"{size(memory.total)} expected in training ({size(memory.activations)} of it activations)"
         a_batch = getattr(data, "batch_tokens", batch_size * context)
         a_step = a_batch * trainer.accumulate_grad_batches * trainer.world_size
-        total = steps * a_step
-        yield "tokens", f"{total:,} in {steps:,} steps of {a_step:,}: {total / counts.parameters:.3g} per parameter"
+        yield "tokens", _tokens(trainer, pl_module, left * a_step, left, a_step, counts.parameters)
         there = getattr(data, "train_tokens", None)
         if there:
             held = getattr(data, "val_tokens", 0)
             batches = data.batches_per_epoch(trainer.world_size)  # not by tokens: rows may be padded
-            epochs = steps * trainer.accumulate_grad_batches / max(batches, 1)
+            # What was trained on before a resume, by its place in the data: its batches may have had another size.
+            resumed = trainer.global_step and isinstance(data, TokenData)
+            epoch, done = batches_done(data) if resumed else (0, trainer.global_step * trainer.accumulate_grad_batches)
+            epochs = epoch + (done + left * trainer.accumulate_grad_batches) / max(batches, 1)
             yield "text", f"{there:,} training tokens ({epochs:.2f} epochs), {held:,} for validation"
         a_process = left * a_step // trainer.world_size
         seconds = cost.forecast_seconds(net, a_process, pl_module.device, str(trainer.precision), context)  # type: ignore[arg-type]
@@ -93,6 +97,14 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         # While one is written, the one that it replaces is still there.
         yield "disk", f"{size(each * (kept + 1))} for checkpoints of {size(each)}, {size(free)} free"
     yield "device", f"{pl_module.device} x {trainer.world_size}, {trainer.precision}"
+
+
+def _tokens(trainer: Trainer, pl_module: LightningModule, more: int, left: int, a_step: int, parameters: int) -> str:
+    tally = getattr(pl_module, "tally", None)
+    if not trainer.global_step or tally is None:
+        return f"{more:,} in {left:,} steps of {a_step:,}: {more / parameters:.3g} per parameter"
+    done = tally.total_tokens()
+    return f"{done:,} so far, {more:,} in {left:,} steps of {a_step:,}: {(done + more) / parameters:.3g} per parameter"
 
 
 def _existing(folder: Path) -> Path:

@@ -23,7 +23,11 @@ from lit_gpt.data import (
     TokenData,
 )
 from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.training import batches_done
 from lit_gpt.errors import UserError
+from lit_gpt.model import GPT
+from lit_gpt.train.module import LitGPT
+from lit_gpt.train.summary import rows
 
 
 class Recorder(LightningModule):
@@ -155,6 +159,38 @@ def test_a_resume_past_a_new_limit_of_epochs_begins_the_next(text: Path, tmp_pat
     limited = trainer(tmp_path, limit_train_batches=5, **options)
     limited.fit(rest, datamodule=resumed, ckpt_path=tmp_path / "9.ckpt")
     assert len(rest.seen) == 2 * 5 and resumed.position() == (limited.current_epoch, 0) == (3, 0)
+
+
+def test_the_seed_is_that_of_when_the_data_was_made(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    first = data(text, seed=None)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "4")
+    second = data(text, seed=None)
+    assert (first.seed, second.seed) == (3, 4)
+    assert first.describe_batch() != second.describe_batch()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
+def test_epochs_are_counted_rightly_over_another_batch_size(text: Path, tmp_path: Path, batch_size: int) -> None:
+    options: dict[str, Any] = {"max_epochs": 3, "limit_val_batches": 0}
+    whole = data(text)
+    assert whole.batches_per_epoch() == 15
+    trainer(tmp_path, callbacks=[SaveAt(tmp_path, {20})], **options).fit(Recorder(), datamodule=whole)
+    net = LitGPT(GPT(64, width=8, depth=1, heads=2, context=8))
+    resumed, seen = data(text, batch_size=batch_size), []
+
+    class Look(Callback):
+        def on_train_start(self, fit: Any, module: Any) -> None:
+            net._trainer = fit
+            seen.append((batches_done(resumed), net.total_steps()))
+            seen.append(dict(rows(fit, net))["text"])
+
+    fit = trainer(tmp_path, callbacks=[Look()], **options)
+    fit.fit(Recorder(), datamodule=resumed, ckpt_path=tmp_path / "20.ckpt")
+    an_epoch, done = resumed.batches_per_epoch(), -(-20 // batch_size)
+    assert seen[0] == ((1, done), 20 + an_epoch + an_epoch - done)
+    assert "(3.00 epochs)" in seen[1]
+    assert fit.global_step == seen[0][1]
 
 
 def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(

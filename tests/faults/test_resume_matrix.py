@@ -49,10 +49,11 @@ def forked(work: Callable[[], Any], log: Path) -> int:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
                 sys.stdout = sys.stderr = file
-                work()
-                code = 0
-        except BaseException:
-            traceback.print_exc()
+                try:
+                    work()
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -69,9 +69,11 @@ def run(
     return state, losses.seen, meter
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, accumulate: int) -> None:
-    options = {"accumulate_grad_batches": accumulate}
+@pytest.mark.parametrize(
+    ("accumulate", "precision"), [(1, "32-true"), (3, "32-true"), (1, "64-true"), (1, "bf16-true")]
+)
+def test_killed_and_resumed_equals_never_stopped(tmp_path: Path, accumulate: int, precision: str) -> None:
+    options = {"accumulate_grad_batches": accumulate, "precision": precision}
     whole, losses, meter = run(tmp_path / "whole", 20, **options)
     run(tmp_path / "parts", 20, kill=13, **options)  # last saved at step 10
     resumed, tail, again = run(tmp_path / "parts", 20, resume=True, **options)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from standins import TinyData, tiny, trainer
 
 from lit_gpt import checkpoint, manifest
@@ -162,3 +163,29 @@ def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
 def test_impossible_numbers_are_named(make: Any) -> None:
     with pytest.raises(UserError, match="give 1 or more"):
         make()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_resumes_leave_no_more_checkpoints_than_keep(tmp_path: Path, ended: bool) -> None:
+    """Best and last ones; what a run resumed from stays only until it has ended, or is resumed again."""
+
+    class Dies(Callback):
+        def on_train_batch_end(self, fit: Any, *_: Any) -> None:
+            if not ended and fit.global_step % 10 == 9:
+                raise KeyError
+
+    resume = None
+    for round_ in range(1, 5):
+        steps = 10 * round_
+        callbacks = [Dies(), BestCheckpoint(tmp_path), LastCheckpoint(tmp_path, every=2, keep=2)]
+        options = {"val_check_interval": 2, "check_val_every_n_epoch": None, "limit_val_batches": 1}
+        fit = trainer(
+            max_steps=steps, callbacks=callbacks, plugins=[VerifiedIO()], enable_checkpointing=True, **options
+        )
+        try:
+            fit.fit(tiny(), datamodule=TinyData(), ckpt_path=resume, weights_only=True)
+        except KeyError:
+            pass
+        resume = tmp_path / "last.ckpt"
+        kept = [sum(name.startswith(kind) for name in names(tmp_path)) for kind in ("last-", "best-")]
+        assert all(there <= most for there, most in zip(kept, (2, 1) if ended else (3, 2), strict=True)), kept
