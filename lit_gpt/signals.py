@@ -73,7 +73,8 @@ def handled() -> Iterator[None]:
     if installed() or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _process.__init__()  # type: ignore[misc]
+    # What is held and being done stays: a script may have begun it before the trainer takes its signals.
+    _process.received, _process.raised = None, False
     _process.owner = os.getpid()
     _process.before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     unraisable, sys.unraisablehook = sys.unraisablehook, _again(sys.unraisablehook)
