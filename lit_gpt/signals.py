@@ -139,6 +139,17 @@ def release() -> None:
     _process.held -= 1
 
 
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started within never see a Ctrl-C, which a terminal sends to all of them: whoever started them
+    ends them. Where the parent has one in between, it waits for the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def waiting() -> int | None:
     """The signal that was received and has not been acted on."""
     return None if _process.raised else _process.received

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import rundir
+from lit_gpt import disk, rundir
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
@@ -97,7 +97,10 @@ def main(argv: list[str]) -> int:
             )  # fmt: skip
         os.replace(staged, out)
     except OSError as fault:
-        raise UserError(f"cannot write {out}: {fault.strerror or fault}; choose another --out") from None
+        size = sum(one.numel() for one in weights.values()) * weights["embedding.weight"].dtype.itemsize
+        error = disk.CannotWrite(out, fault, size)
+        error.left = "nothing of it is left: free some space, or choose another --out"
+        raise error from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     where = shlex.quote(str(out))

@@ -9,8 +9,9 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
+from lit_gpt import signals
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
@@ -127,7 +128,7 @@ def main(argv: list[str]) -> int:
         stop=arguments.stop,
     )
     echo = arguments.echo if arguments.echo is not None else not asks
-    show(steps, text if echo else "", arguments.samples, sys.stdout, sys.stderr)
+    show(steps, text if echo else "", arguments.samples, sys.stdout, sys.stderr, Context(net.context, len(ids)))
     return 0
 
 
@@ -275,18 +276,41 @@ def find_device(name: str) -> Any:
     return device
 
 
-def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str]) -> None:
+class Context(NamedTuple):
+    """What of a net's context a prompt takes.
+
+    Args:
+        size: tokens that the net was trained to look back on.
+        read: tokens of the prompt.
+    """
+
+    size: int
+    read: int
+
+    def line(self, written: int) -> str | None:
+        """Return the line for whoever gets a text that went past the context, after the longest text's tokens."""
+        if self.read > self.size:
+            return f"the prompt has {self.read} tokens, the context of the net {self.size}: it was not trained on more"
+        # the last token that is written has no need of a place: nothing is written from it
+        if self.read + written - 1 > self.size:
+            half = max(1, self.size // 2)
+            return f"the text went past the net's context of {self.size} tokens, and on from the last {half} of them"
+        return None
+
+
+def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str], context: Context | None = None) -> None:
     """Print the texts as they come: the first as it is written, the others, written beside it, each in its turn.
 
     Args:
         steps: of `Writer.stream_batch`: one piece of each text a step, None once it has ended.
         prompt: printed ahead of each text.
         samples: how many texts there are.
+        context: of the net; what goes past it is told at the end, once.
     """
     if hasattr(out, "reconfigure"):
         out.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? and the text goes on
     waiting = [""] * samples
-    turn, tokens, start = 0, 0, time.perf_counter()
+    turn, tokens, longest, start = 0, 0, 0, time.perf_counter()
 
     def head(number: int) -> str:
         title = "" if samples == 1 else f"--- sample {number + 1} of {samples} ---\n"
@@ -297,6 +321,7 @@ def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str]) -> N
     try:
         for step in steps:
             tokens += sum(piece is not None for piece in step)
+            longest += 1
             for row, piece in enumerate(step):
                 waiting[row] += piece or ""
             out.write(waiting[turn])
@@ -314,4 +339,9 @@ def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str]) -> N
             seconds = time.perf_counter() - start
             out.write("\n")
             out.flush()
-            err.write(f"{tokens} tokens in {seconds:.2f} s, {tokens / max(seconds, 1e-9):.1f} tokens/s\n")
+            told = [context.line(longest)] if context is not None else []
+            told.append(f"{tokens} tokens in {seconds:.2f} s, {tokens / max(seconds, 1e-9):.1f} tokens/s")
+            if isinstance(stop := sys.exception(), signals.Stopped):
+                stop.left = "; ".join(filter(None, told))  # in its own line
+            else:
+                err.writelines(f"{line}\n" for line in told if line)

@@ -9,7 +9,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from lit_gpt import rundir
+from lit_gpt import disk, rundir
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 
@@ -78,7 +78,9 @@ def main(argv: list[str]) -> int:
         free(out)
         os.rename(staged, out)
     except OSError as fault:
-        raise UserError(f"cannot write {out}: {fault.strerror or fault}; choose another --out") from None
+        error = disk.CannotWrite(out, fault, tensors.bytes)
+        error.left = "nothing of it is left: free some space, or choose another --out"
+        raise error from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     parameters = sum(p.numel() for p in source.net.parameters())

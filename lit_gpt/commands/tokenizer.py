@@ -12,7 +12,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt import user_paths
+from lit_gpt import disk, signals, user_paths
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
 from lit_gpt.settings import nearest
@@ -130,11 +130,13 @@ def train(argv: list[str]) -> int:
     if learns:
         train_tokenizer(recipe, recipe.surveys())
     draft = out.with_name(f".{out.name}.draft")
-    try:
-        tokenizer.save(draft)
-        draft.replace(out)
-    except OSError as fault:
-        raise UserError(f"--out {out} cannot be written ({fault.strerror}); give another file") from None
+    with disk.writing(out), signals.held():
+        try:
+            tokenizer.save(draft)
+            draft.replace(out)
+        except BaseException:
+            disk.remove(draft)
+            raise
     learned = f"learned from {recipe.source.describe()}" if learns else "nothing to learn"
     print(f"{out}: {type(tokenizer).__name__} of {tokenizer.vocab_size:,} ids, {learned}")
     print(f"\nnext:\n  lit-gpt tokenizer stats {shlex.quote(str(out))} --text FILE")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lit_gpt import disk
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
 
@@ -134,9 +135,14 @@ def disk_faults(target: Path) -> Iterator[None]:
                 f"a file of {target} grows larger than the disk or a limit of this user (ulimit -f) allows; give a"
                 " data.folder on another disk, or raise the limit"
             ) from None
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        if fault.errno in disk.FULL:
             raise UserError(
-                f"no space left to write {target}; free some and run it again (it goes on where it stopped), or give a"
-                " data.folder on another disk"
+                f"no space left to write {target} ({disk.free_bytes(target):,} bytes are free); free some and run it"
+                " again (it goes on where it stopped), or give a data.folder on another disk"
+            ) from None
+        if fault.errno == errno.EIO:
+            raise UserError(
+                f"{fault.filename or target} cannot be written or read: {fault.strerror}; run it again (it goes on"
+                " where it stopped), or give a data.folder on another disk"
             ) from None
         raise

@@ -28,7 +28,7 @@ class VerifiedIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
-        with signals.held(), disk.writing(target, _size(checkpoint)):
+        with signals.held(), disk.writing(target, _expected(checkpoint, target.parent)):
             target.parent.mkdir(parents=True, exist_ok=True)
             staged = target.with_name(f".{target.name}.{os.getpid()}")
             try:
@@ -93,8 +93,13 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
     return hashing
 
 
-def _size(value: Any) -> int:
-    """Bytes that the tensors of a checkpoint take in a file, about; one that stands there twice counts once."""
+def _expected(checkpoint: dict[str, Any], folder: Path) -> int:
+    """Bytes that a checkpoint takes: those of its tensors, or of the largest one beside it, which has names too."""
+    return max([_tensor_bytes(checkpoint), *(one.stat().st_size for one in folder.glob("*.ckpt") if one.exists())])
+
+
+def _tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors of a checkpoint; one that stands there twice counts once."""
     found: dict[int, int] = {}
     waiting = [value]
     while waiting:

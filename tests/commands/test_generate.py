@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lit_gpt.__main__ import main
+from lit_gpt.commands.generate import Context
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.generate.writer import Writer
 from lit_gpt.model import GPT
@@ -56,7 +57,21 @@ def test_prints_the_prompt_and_what_the_writer_writes(run: Path, capfd: pytest.C
     shown = capfd.readouterr()
     expected = Writer(GPT(**SIZES), Byte()).write("def ", **options)
     assert shown.out == f"def {expected}\n"
-    assert "40 tokens in " in shown.err and shown.err.endswith(" tokens/s\n") and shown.err.count("\n") == 1
+    past, summary = shown.err.splitlines()
+    assert past == "the text went past the net's context of 32 tokens, and on from the last 16 of them"
+    assert summary.startswith("40 tokens in ") and summary.endswith(" tokens/s")
+
+
+@pytest.mark.parametrize(("prompt", "tokens", "said"), [(20, 13, 0), (20, 14, 1), (32, 1, 0), (32, 2, 1), (20, 300, 1)])
+def test_a_text_past_the_context_is_told_once(
+    run: Path, capfd: pytest.CaptureFixture[str], prompt: int, tokens: int, said: int
+) -> None:
+    assert say(run, "--prompt", "a" * prompt, "--max_new_tokens", tokens, "--seed", 1, "--samples", 2) == 0
+    assert capfd.readouterr().err.count("past the net's context of 32 tokens") == said
+
+
+def test_a_prompt_longer_than_the_context_is_told() -> None:
+    assert Context(32, 40).line(1) == "the prompt has 40 tokens, the context of the net 32: it was not trained on more"
 
 
 def test_the_prompt_may_be_left_out_of_the_output(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +167,8 @@ def test_ctrl_c_ends_it_with_130_and_a_whole_line(run: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert out.endswith(b"\n") and b"Traceback" not in err and err.count(b"\n") == 1 and b" tokens in " in err
+    assert out.endswith(b"\n") and err.startswith(b"lit-gpt: stopped by SIGINT: ")
+    assert b"Traceback" not in err and err.count(b"\n") == 1 and b" tokens in " in err
 
 
 def test_a_terminal_that_knows_no_unicode_shows_question_marks(run: Path) -> None:

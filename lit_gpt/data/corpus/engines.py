@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lit_gpt import signals
 from lit_gpt.data.corpus.encoding import Encoder, Piece, write_shard
 from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -73,7 +74,9 @@ class Processes(Engine):
         waiting: deque[tuple[Any, int]] = deque()
         try:
             for packet in packets:
-                waiting.append((executor.submit(_shard, packet), packet.characters))
+                with signals.kept_from_children():  # they are started when there is work
+                    future = executor.submit(_shard, packet)
+                waiting.append((future, packet.characters))
                 while len(waiting) >= self.count * (1 + _AHEAD) or (waiting and waiting[0][0].done()):
                     future, characters = waiting.popleft()
                     future.result()
