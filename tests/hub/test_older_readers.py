@@ -20,7 +20,7 @@ from lit_gpt import checkpoint
 from lit_gpt.commands import export, import_
 from lit_gpt.errors import UserError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Without their own requirements, which the tests' environment has: torch is there once.
 OLDER = ["transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2"]
 ORIGINAL = 32
