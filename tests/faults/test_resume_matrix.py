@@ -17,7 +17,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from lit_gpt import checkpoint
+from lit_gpt import checkpoint, signals
 from lit_gpt.cli import CLI, quiet
 from lit_gpt.commands.fit import resumed, train
 from lit_gpt.settings import Typed
@@ -62,11 +62,12 @@ def forked(work: Callable[[], Any], log: Path) -> int:
 def fit(words: list[str], kill: int | None = None) -> None:
     torch.set_num_threads(1)
     quiet()
-    typed = Typed(words)
-    cli = CLI("fit", typed, *resumed(typed))
-    if kill is not None:
-        cli.trainer.callbacks.append(KillAt(kill))
-    train(cli)
+    with signals.handled():  # as the command does
+        typed = Typed(words)
+        cli = CLI("fit", typed, *resumed(typed))
+        if kill is not None:
+            cli.trainer.callbacks.append(KillAt(kill))
+        train(cli)
 
 
 def words(folder: Path, accumulate: int, interval: int, workers: int) -> list[str]:
