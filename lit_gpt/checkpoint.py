@@ -7,23 +7,27 @@ beyond tensors and plain data, and no class is imported that neither this projec
 from __future__ import annotations
 
 import functools
-import pickle
 import shlex
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lit_gpt import manifest
-from lit_gpt.class_paths import expected_classes, import_class
+from lit_gpt.class_paths import import_class
 from lit_gpt.errors import UserError
+from lit_gpt.file_settings import vouch
 from lit_gpt.model import GPT
+from lit_gpt.plain import check_plain
 
 if TYPE_CHECKING:
     from lit_gpt.data.forms.form import Form
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+
+_PLAIN_PARTS = ("config", "tokenizer", "form", "origin")  # what of a checkpoint is read as settings
+_LARGE = 1 << 24  # bytes
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> tuple[GPT, Tokenizer]:
@@ -48,7 +52,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
     for position in net.positions:  # tables are not in the file, and nothing can be copied from the meta device
         position.reset_buffers(device=torch.device(device))
     net.to(device)
-    return net.eval(), Tokenizer.restore(checkpoint.get("tokenizer") or {}, trust)
+    return net.eval(), Tokenizer.restore(checkpoint.get("tokenizer") or {}, trust, file)
 
 
 def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ()) -> Form:
@@ -59,6 +63,7 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
         tokenizer: What `load` returned.
         trust: As of `load`.
     """
+    from lit_gpt.data.forms.chat_templates import Template
     from lit_gpt.data.forms.form import Form, PlainText
 
     file = find(path)
@@ -66,8 +71,13 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
     config = checkpoint.get("form")
     if config is None:  # imported, or trained on text alone
         return PlainText()
-    form: Form = _factory(config, file, Form, trust)()
-    return form.for_tokenizer(tokenizer)
+    vouch(config, Form, file, "form", trust)
+    kinds = (Form, Template)
+    made = _built(lambda: _make(config, kinds, trust, file)(), "form", file)
+    if not isinstance(made, Form):
+        raise UserError(f"{file} holds a {type(made).__name__}, not a form")
+    form: Form = _built(lambda: made.for_tokenizer(tokenizer), "form", file)
+    return form
 
 
 def find(path: str | Path) -> Path:
@@ -114,17 +124,38 @@ def read(path: str | Path, verify: bool = True) -> dict[str, Any]:
     if verify and manifest.manifest_path(file).exists():
         manifest.verify(file)
     try:
+        _refuse_swollen(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except PermissionError as error:
         raise UserError(f"checkpoint {file} cannot be read: no permission") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # what torch's own reader of pickles raises of a forged file is of any kind
+        if isinstance(error, UserError):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not zipfile.is_zipfile(file):  # torch speaks of its own options there
             reason = "it is cut short, or of another program" if file.stat().st_size else "it is empty"
         raise UserError(f"{file} is not a readable checkpoint ({reason[:120]}); give a .ckpt of a run") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{file} is not a checkpoint of lit_gpt: it has no state_dict")
+    weights = checkpoint["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(one, torch.Tensor) for one in weights.values()):
+        raise UserError(f"{file} is not a checkpoint of lit_gpt: its state_dict holds other things than tensors")
+    try:
+        check_plain([checkpoint.get(part) for part in _PLAIN_PARTS])
+    except ValueError as error:
+        raise UserError(f"{file} holds settings that cannot be read: {error}; give a .ckpt of a run") from None
     return checkpoint
+
+
+def _refuse_swollen(file: Path) -> None:
+    """Refuses an archive whose members unpack to far more than the file is long; torch itself packs nothing."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        told = sum(member.file_size for member in archive.infolist())
+    size = file.stat().st_size
+    if told > 2 * size + _LARGE:
+        raise UserError(f"{file} has {size:,} bytes and unpacks to {told:,}; it is not a .ckpt of a run")
 
 
 def net_config(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -134,11 +165,15 @@ def net_config(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
         UserError: It was written without one (by a net that was not built from a config).
     """
     try:
-        return checkpoint["config"]["model"]["net"]
-    except (KeyError, TypeError) as error:
+        net: dict[str, Any] = checkpoint["config"]["model"]["net"]
+        depth = net["init_args"].get("depth", 0)
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} does not say how its net is built; make nets with build() or the command line"
         ) from error
+    if not isinstance(depth, int) or depth > len(checkpoint["state_dict"]):
+        raise UserError(f"{file} holds {len(checkpoint['state_dict'])} tensors for a net of depth {depth!r:.20}")
+    return net
 
 
 def build_net(config: dict[str, Any], file: Path, trust: Sequence[str] = (), device: str | torch.device = "cpu") -> GPT:
@@ -150,8 +185,11 @@ def build_net(config: dict[str, Any], file: Path, trust: Sequence[str] = (), dev
         trust: Packages of yours that it may name.
         device: ``meta``, or where to fill the weights.
     """
+    vouch(config, GPT, file, "model.net", trust)
     with torch.device(device):
-        net: GPT = _factory(config, file, GPT, trust)()
+        net = _built(lambda: _make(config, (object,), trust, file)(), "net", file)
+    if not isinstance(net, GPT):
+        raise UserError(f"{file} holds a {type(net).__name__}, not a GPT")
     return net
 
 
@@ -181,23 +219,24 @@ def load_weights(net: GPT, weights: dict[str, torch.Tensor], file: Path) -> None
             parameter.data = parameter.data.clone()
 
 
-def _factory(config: Any, file: Path, expected: type | tuple[type, ...], trust: Iterable[str]) -> Any:
-    """Plain data back to a factory: ``{"class_path", "init_args"}`` becomes a callable, what is nested in it as well.
-
-    Each class must be of the type that its argument is annotated with.
-    """
-    if not isinstance(config, dict) or not isinstance(config.get("class_path"), str):
-        raise UserError(f"{file}: expected a class_path and init_args, found {str(config)[:80]!r}")
-    cls: Any = import_class(config["class_path"], file, expected, trust)
-    arguments = config.get("init_args") or {}
-    return functools.partial(
-        cls, **{n: _argument(v, file, expected_classes(cls, n), trust) for n, v in arguments.items()}
-    )
+def _make(config: Any, kinds: tuple[type, ...], trust: Sequence[str], file: Path) -> Any:
+    """Vouched plain data back to factories: a dict with a class_path becomes a callable, lists and values stay."""
+    if isinstance(config, list):
+        return [_make(item, kinds, trust, file) for item in config]
+    if not isinstance(config, dict) or "class_path" not in config:
+        return config
+    given = config.get("init_args") or {}
+    arguments = {name: _make(value, kinds, trust, file) for name, value in given.items()}
+    cls: Any = import_class(config["class_path"], file, kinds, trust)
+    return functools.partial(cls, **arguments)
 
 
-def _argument(value: Any, file: Path, expected: tuple[type, ...], trust: Iterable[str]) -> Any:
-    if isinstance(value, list):
-        return [_argument(item, file, expected, trust) for item in value]
-    if isinstance(value, dict) and "class_path" in value:
-        return _factory(value, file, expected, trust)
-    return value
+def _built(make: Callable[[], Any], what: str, file: Path) -> Any:
+    """What a function makes of a file's settings; that they do not fit is said in one line."""
+    try:
+        return make()
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise UserError(f"{file}: {error}") from None
+        told = " ".join(str(error).split())
+        raise UserError(f"{file}: its {what} cannot be built: {type(error).__name__}: {told[:200]}") from error

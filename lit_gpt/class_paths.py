@@ -9,23 +9,30 @@ import importlib
 import os
 import re
 import sys
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lit_gpt.errors import UserError
 
-#: What files may name without a word of the user's. Of torch and lightning the places where components come from.
+_CALLBACKS = (
+    "device_stats_monitor", "early_stopping", "gradient_accumulation_scheduler", "lr_monitor", "model_summary",
+    "progress", "rich_model_summary", "stochastic_weight_avg", "throughput_monitor", "timer", "weight_averaging",
+)  # fmt: skip
+#: What files may name without a word of the user's. Of torch and lightning the places where components come from; not
+#: loggers, profilers, checkpoints and other callbacks, which write files where their arguments say.
 TRUSTED = (
     "lit_gpt",
     "torch.nn.modules",
     "torch.optim",
-    *(f"lightning.pytorch.{part}" for part in ("callbacks", "loggers", "profilers", "strategies", "plugins")),
+    "lightning.pytorch.strategies",
+    "lightning.pytorch.plugins.precision",
+    *(f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS),
 )
 # Short ways to the same classes, which are checked by where they are defined.
-_PUBLIC_NAMES = ("torch.nn",)
+_PUBLIC_NAMES = ("torch.nn", "lightning.pytorch.callbacks")
+# What the parser may import for names that the user typed in short, such as CSVLogger.
+_COMPONENTS = ("torch.nn", *(f"lightning.pytorch.{part}" for part in ("callbacks", "loggers", "profilers", "plugins")))
 _DENIED = re.compile(r"Importing '([\w.]+)' is not allowed, denied by")  # jsonargparse's words
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -42,7 +49,11 @@ def is_trusted(path: str, trust: Iterable[str] = ()) -> bool:
         path: Of a module or class.
         trust: Packages, or whole paths, that the user trusts besides those of LIT_GPT_TRUST.
     """
-    return any(path == one or path.startswith(f"{one}.") for one in (*TRUSTED, *trust, *trusted_by_user()))
+    return _lies_in(path, (*TRUSTED, *trust, *trusted_by_user()))
+
+
+def _lies_in(path: str, packages: Iterable[str]) -> bool:
+    return any(path == one or path.startswith(f"{one}.") for one in packages)
 
 
 def import_class(
@@ -61,6 +72,8 @@ def import_class(
             is not of the expected type. Nothing of an untrusted package is imported.
     """
     trust = tuple(trust)
+    if isinstance(path, str) and path.isidentifier():
+        path = _known_path(path, expected) or path
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise UserError(f"{where}: {str(path)[:80]!r} is not the dotted path of a class")
     module, _, name = path.rpartition(".")
@@ -68,7 +81,7 @@ def import_class(
         raise _untrusted(path, where)
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # of the user's own module, any
         raise UserError(f"{where} names the class {path}, which cannot be imported: {error}") from error
     if not isinstance(found, type):
         raise UserError(f"{where} names {path}, which is not a class")
@@ -81,30 +94,15 @@ def import_class(
     return found
 
 
-def expected_classes(cls: type, argument: str) -> tuple[type, ...]:
-    """The classes that an argument of a component may be filled with, from its annotation.
-
-    `list[Callable[[Sizes], Attention]] | Callable[[Sizes], Attention]` gives `(Attention,)`, `int | None` nothing, an
-    argument that a user's class does not annotate `(object,)`.
-    """
-    try:
-        annotation = typing.get_type_hints(vars(cls).get("__init__", cls.__init__)).get(argument, object)  # type: ignore[misc]
-    except (NameError, TypeError):  # of a user's class, with names for type checkers alone
-        return (object,)
-    return tuple(dict.fromkeys(_classes_in(annotation)))
-
-
-def _classes_in(annotation: Any) -> Iterator[type]:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        for one in arguments:
-            yield from _classes_in(one)
-    elif isinstance(origin, type) and issubclass(origin, Callable):  # type: ignore[arg-type]
-        yield from _classes_in(arguments[-1] if arguments else None)
-    elif origin is type or origin is dict or origin is list or (isinstance(origin, type) and arguments):
-        yield from _classes_in(arguments[-1])
-    elif annotation is object or (isinstance(annotation, type) and annotation.__module__ != "builtins"):
-        yield annotation
+def _known_path(name: str, expected: type | tuple[type, ...]) -> str | None:
+    """The path of a class that is there already, by its name alone, as the configuration parser takes it."""
+    waiting = list(expected) if isinstance(expected, tuple) else [expected]
+    while waiting:
+        cls = waiting.pop()
+        if cls.__name__ == name:
+            return f"{cls.__module__}.{cls.__qualname__}"
+        waiting += type.__subclasses__(cls) if cls is not object else []
+    return None
 
 
 def class_paths_in(values: Any) -> Iterator[str]:
@@ -120,21 +118,11 @@ def class_paths_in(values: Any) -> Iterator[str]:
             stack += value
 
 
-def packages(values: Any) -> set[str]:
-    """The packages of all class paths in nested values."""
-    return {path.partition(".")[0] for path in class_paths_in(values)}
-
-
-def refuse_untrusted(values: Any, where: object, trust: Iterable[str] = ()) -> None:
-    """Refuses the first class path in nested values that lies outside the trusted packages; imports nothing.
-
-    Raises:
-        UserError: naming the class and the package that the user would have to trust.
-    """
-    trust = tuple(trust)
-    for path in class_paths_in(values):
-        if "." in path and not is_trusted(path, trust) and path.rpartition(".")[0] not in _PUBLIC_NAMES:
-            raise _untrusted(path, where)
+def needed_trust(values: Any) -> list[str]:
+    """What LIT_GPT_TRUST has to hold so that a file with these values is taken: the packages of their classes."""
+    named = {*class_paths_in(values), *_dotted_classes(values)}
+    lacking = {path for path in named if not _lies_in(path, TRUSTED) and path.rpartition(".")[0] != "torch.nn"}
+    return sorted({path.partition(".")[0] for path in lacking if "." in path})
 
 
 def typed_trust(words: Iterable[str], values: Iterable[Any]) -> set[str]:
@@ -190,7 +178,7 @@ def only_trusted(trust: Iterable[str], where: object | None) -> Iterator[None]:
 
     names = ("import_path_verdicts", "import_paths_enforced")
     before = {name: parsing_settings[name] for name in names}
-    allowed = [one for one in (*TRUSTED, *_PUBLIC_NAMES, *trust, *trusted_by_user()) if one != "jsonargparse"]
+    allowed = [one for one in (*TRUSTED, *_COMPONENTS, *trust, *trusted_by_user()) if one != "jsonargparse"]
     try:
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
         yield

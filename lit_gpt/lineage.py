@@ -8,13 +8,21 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lit_gpt.class_paths import refuse_untrusted
 from lit_gpt.errors import UserError
+from lit_gpt.file_settings import vouch, vouch_arguments
 from lit_gpt.free import FREE, FREE_OF_PARTS
 from lit_gpt.settings import Typed, short
+
+#: The classes whose arguments the sections of a checkpoint's settings are; imported when a checkpoint is read.
+_OWNERS = {
+    "model": "lit_gpt.train.module.LitGPT",
+    "data": "lit_gpt.data.module.TokenData",
+    "trainer": "lightning.pytorch.Trainer",
+}
 
 
 class Vocabulary(NamedTuple):
@@ -36,6 +44,7 @@ class Ancestor:
         step: Optimizer steps that it has seen.
         of_a_trainer: Whether a trainer wrote it, and not an import: then there is more in it than a net.
         fingerprints: Of the text and the tokenizer that it was trained on.
+        trust: Packages of the user's whose classes it may name.
     """
 
     path: Path
@@ -44,6 +53,7 @@ class Ancestor:
     step: int
     of_a_trainer: bool = True
     fingerprints: dict[str, Any] = field(default_factory=dict)
+    trust: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path, trust: Iterable[str] = ()) -> "Ancestor":
@@ -58,15 +68,15 @@ class Ancestor:
         """
         from lit_gpt import checkpoint
 
-        file = checkpoint.find(path)
+        file, trust = checkpoint.find(path), tuple(trust)
         values = checkpoint.read(file)
         if "config" not in values or "tokenizer" not in values:
             raise UserError(f"{file} was not written by lit-gpt fit: it names neither its net nor its tokenizer")
-        used = {key: values["config"].get(key) for key in ("model", "data")}
-        refuse_untrusted([used, values["tokenizer"]], file, trust)
+        vouch_sections(values["config"], file, trust)
+        checkpoint.net_config(values, file)
         step, of_a_trainer = int(values.get("global_step", 0)), "pytorch-lightning_version" in values
         texts = values.get("fingerprints", {})
-        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer, texts)
+        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer, texts, trust)
 
     @cached_property
     def net(self) -> dict[str, Any]:
@@ -94,6 +104,7 @@ class Ancestor:
         data = copy.deepcopy(self.config.get("data", {}))
         if any(typed.has(f"data.{key}") for key in ("source", "val_source", "test_source", "extra_val")):
             data.pop("folder", None)
+        keep_folders_that_are_there(data)
         return {"model": model, "data": data}
 
     def _tokenizer_setting(self) -> dict[str, Any]:
@@ -185,7 +196,7 @@ class Ancestor:
         """
         from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.restore(self.tokenizer)
+        tokenizer = Tokenizer.restore(self.tokenizer, self.trust, self.path)
         if tokenizer.vocab_size > self.vocab_size:
             raise UserError(
                 f"{self.path}: the tokenizer has {tokenizer.vocab_size} ids, the embedding {self.vocab_size} rows; "
@@ -275,3 +286,57 @@ def _shown(value: Any) -> Any:
         return [_shown(one) for one in value]
     is_path = isinstance(value, str) and value.startswith(("lit_gpt.", "torch."))
     return value.rpartition(".")[2] if is_path else value
+
+
+def vouch_sections(config: Any, file: Path, trust: Iterable[str], sections: Iterable[str] = ("model", "data")) -> None:
+    """Refuses settings from a file that name classes which are not trusted or not of the type of their place.
+
+    Args:
+        config: The settings: a dict of sections.
+        file: Where they stand, for errors.
+        trust: Packages whose classes they may name besides those of this project and parts of torch and lightning.
+        sections: Those that will be used, of `_OWNERS`.
+    """
+    if not isinstance(config, dict):
+        raise UserError(f"{file} does not say how it was trained: its config is no dict of settings")
+    for section in sections:
+        if config.get(section) is not None:
+            module, _, name = _OWNERS[section].rpartition(".")
+            vouch_arguments(config[section], getattr(import_module(module), name), file, section, trust)
+
+
+def vouch_run_folder(config: dict[str, Any], folder: Path, trust: Iterable[str]) -> dict[str, Any]:
+    """Checks the settings in a run folder's config.yaml, which nobody has typed, before they are used.
+
+    What they name has to be trusted, and where files are written is for the folder's place to say.
+
+    Returns:
+        The settings that go before them.
+
+    Raises:
+        UserError: They name a class that is not trusted, or another file of settings.
+    """
+    file = folder / "config.yaml"
+    for section, values in config.items():
+        if section in ("name", "seed_everything") or values is None:
+            continue
+        if not isinstance(values, dict):
+            raise UserError(f"{file}: {section} has to hold keys with values, not {values!r:.80}; it is not used")
+        if section not in _OWNERS:
+            vouch(values, str, file, section, trust)
+    vouch_sections(config, file, trust, _OWNERS)
+    instead: dict[str, Any] = {"trainer": {"default_root_dir": str(folder.parent)}}
+    if not _is_prepared((config.get("data") or {}).get("folder")):
+        instead["data"] = {"folder": None}
+    return instead
+
+
+def keep_folders_that_are_there(data: dict[str, Any]) -> None:
+    """Leaves out a folder of ids that a file names and that is not there: the cache takes them. Only what the user
+    typed says where folders are made."""
+    if not _is_prepared(data.get("folder")):
+        data.pop("folder", None)
+
+
+def _is_prepared(folder: Any) -> bool:
+    return isinstance(folder, str) and (Path(folder).expanduser() / "manifest.json").is_file()

@@ -11,6 +11,7 @@ from typing import Any
 
 from lit_gpt import disk, signals
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 SUFFIX = ".json"
 
@@ -70,7 +71,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         raise UserError(f"no checkpoint at {path}")
     marker = manifest_path(real)
     try:
-        facts = json.loads(marker.read_text())
+        facts = parse_json(marker.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} has no manifest {marker.name}: its saving was cut short; use an older one") from None
     except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from lit_gpt import manifest
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.csv", "checkpoints"
 _LOCK = ".lock"
@@ -317,7 +318,7 @@ def write_facts(folder: Path, values: dict[str, Any]) -> None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """run.json, or nothing where it is missing or broken."""
     try:
-        values = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        values = parse_json((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

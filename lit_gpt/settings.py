@@ -5,7 +5,7 @@ Knows YAML; of the keys themselves it knows only those of the sources of text (l
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,11 +182,21 @@ class Typed:
         #: Packages whose classes the user named. A file that is added later adds nothing to it.
         self.trust = typed_trust(self.argv, [settings.values for settings in self.layers])
 
-    def add_file(self, file: Path) -> None:
-        """Puts a settings file below all that was typed."""
+    def add_file(self, file: Path, check: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Puts a settings file that the user did not name below all that was typed.
+
+        Args:
+            file: Such as a run folder's config.yaml.
+            check: Is given its values, raises where they are not to be used, and returns what goes before them.
+        """
+        below = read(file)
+        for settings in list(below):
+            instead = check(settings.values)
+            if instead:
+                below.append(parse(dump_yaml(instead, default_flow_style=True, width=float("inf")), str(file)))
         above, self.layers = self.layers, []
         words, self.words = self.words, []
-        self._add(read(file))
+        self._add(below)
         self.layers += above
         self.words += words
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from lit_gpt.plain import BoundedLoader
+
 _MODE = "lit_gpt"  # the name of this way of reading values in jsonargparse
 _TAG = "tag:yaml.org,2002:"
 _FLOAT = re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?)$")
@@ -22,8 +24,8 @@ _INT = re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 _LEADING_ZERO = re.compile(r"^[-+]?0[0-9_]+$")
 
 
-class Loader(yaml.SafeLoader):
-    """YAML with the plain words of YAML 1.2, and keys as they are spelled."""
+class Loader(BoundedLoader):
+    """YAML with the plain words of YAML 1.2, and keys as they are spelled; within bounds."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     net = checkpoint.net_config(values, file)
     if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
-    tokenizer = Tokenizer.restore(values.get("tokenizer") or {})
+    tokenizer = Tokenizer.restore(values.get("tokenizer") or {}, file=file)
     files, form = tokenizer.hub_files(), checkpoint.load_form(file, tokenizer)
     if isinstance(form, Chat):
         template = form.template.program(tokenizer.roles.get("bos"))

@@ -3,15 +3,16 @@
 Knows the order of a run from the first word typed to the last line printed; how things are built is `lit_gpt.cli`.
 """
 
+import functools
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from lit_gpt import disk, manifest, rundir, signals
-from lit_gpt.class_paths import packages
+from lit_gpt.class_paths import needed_trust
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor
+from lit_gpt.lineage import Ancestor, vouch_run_folder
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed, flat, load_yaml, read, short
 from lit_gpt.startup import import_cli
@@ -71,7 +72,12 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
         if place.checkpoint is not None:
             place.notes += [*skipped, f"resume goes on with {place.checkpoint}"]
             if not typed.files:
-                typed.add_file(folder / rundir.CONFIG)
+                check = functools.partial(vouch_run_folder, folder=folder, trust=typed.trust)
+                try:
+                    typed.add_file(folder / rundir.CONFIG, check)
+                except UserError:
+                    place.release()
+                    raise
             try:
                 return place, Ancestor.read(place.checkpoint, typed.trust)
             except UserError:
@@ -216,17 +222,21 @@ def asked(form: Any) -> str:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with a run that was stopped: its directory's name, unless another run asked for that."""
+    """What to type to go on with a run that was stopped: its directory's name, unless another run asked for that.
+
+    Packages of the user's that its config.yaml names are trusted by it.
+    """
+    file = folder / rundir.CONFIG
+    config = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
     root = [] if folder.parent == Path("runs") else ["--trainer.default_root_dir", str(folder.parent)]
     found = rundir.to_resume(folder.parent, folder.name)
     name = folder.name if folder in found[:1] else str(rundir.read_facts(folder).get("name", folder.name))
-    return shlex.join(["lit-gpt", "fit", "--name", name, *root, "--resume"])
+    return _trusting(config) + shlex.join(["lit-gpt", "fit", "--name", name, *root, "--resume"])
 
 
 def next_commands(folder: Path, config: dict[str, Any], prompt: str = '--prompt "..."') -> str:
     """What to type after a run, one command a line; packages of the user's are named, so that they are trusted."""
-    own = sorted(packages([config.get("model"), config.get("data")]) - {"lit_gpt", "torch"})
-    trust = f"LIT_GPT_TRUST={','.join(own)} " if own else ""
+    trust = _trusting({section: config.get(section) for section in ("model", "data")})
     return "\n".join(
         f"  {command}"
         for command in (
@@ -235,3 +245,8 @@ def next_commands(folder: Path, config: dict[str, Any], prompt: str = '--prompt 
             f"tensorboard --logdir {folder}",
         )
     )
+
+
+def _trusting(config: Any) -> str:
+    own = needed_trust(config)
+    return f"LIT_GPT_TRUST={','.join(own)} " if own else ""

@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 from lit_gpt import signals
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 _VARIABLES = "'{enable_thinking: false}'"
 _LIKE = """'{"source": "..."}'"""
@@ -142,7 +143,7 @@ def read_prompt(prompt: str | None, file: str | None, stdin: IO[str]) -> str:
 def read_record(typed: str, stdin: IO[str]) -> dict[str, Any]:
     """Return the record that was typed, or that standard input holds."""
     try:
-        record = json.loads(_read(None, stdin) if typed == "-" else typed)
+        record = parse_json(_read(None, stdin) if typed == "-" else typed)
     except ValueError as error:
         if isinstance(error, UserError):
             raise

@@ -59,7 +59,7 @@ def net_of(path: str) -> Subject:
         UserError: there is none, or it is not readable.
     """
     from lit_gpt import checkpoint
-    from lit_gpt.class_paths import packages
+    from lit_gpt.class_paths import needed_trust
 
     if (Path(path) / "config.json").is_file():
         return _of_folder(path)
@@ -71,11 +71,11 @@ def net_of(path: str) -> Subject:
         raise UserError(f"{file} holds no net of lit_gpt: it has no net.embedding.weight; give a .ckpt of a run")
     net.to(weight.dtype).tie_head()
     step, config = values.get("global_step"), values["config"]
-    own = sorted(packages([config.get("model"), config.get("data")]) - {"lit_gpt", "torch"})
+    own = needed_trust([config.get("model"), config.get("data")])
     trust = f"LIT_GPT_TRUST={','.join(own)} " if own else ""
     following = (f'generate {shlex.quote(path)} --prompt "..."', f"export {shlex.quote(path)} --out exported")
     return Subject(
-        net, str(file), step, _tokenizer(values.get("tokenizer")), file.stat().st_size, config,
+        net, str(file), step, _tokenizer(values.get("tokenizer"), file), file.stat().st_size, config,
         tuple(f"{trust}lit-gpt {words}" for words in following),
     )  # fmt: skip
 
@@ -95,12 +95,12 @@ def _of_folder(path: str) -> Subject:
     return Subject(source.net, where, None, None, size, {}, following)
 
 
-def _tokenizer(state: dict[str, Any] | None) -> dict[str, Any] | None:
+def _tokenizer(state: dict[str, Any] | None, file: Path) -> dict[str, Any] | None:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
     if not state:
         return None
-    tokenizer = Tokenizer.restore(state)
+    tokenizer = Tokenizer.restore(state, file=file)
     return {"kind": type(tokenizer).__name__, "vocab_size": tokenizer.vocab_size}
 
 

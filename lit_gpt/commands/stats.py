@@ -4,6 +4,7 @@ Knows what is shown and how; every number comes from `lit_gpt.data.corpus.statis
 """
 
 import argparse
+import functools
 import json
 import shlex
 import sys
@@ -109,9 +110,12 @@ def prepared_of(path: str) -> "Prepared":
     folder = Path(path)
     if (folder / "config.yaml").is_file() and (folder / "run.json").is_file():
         from lit_gpt.commands.prepare import data_of
+        from lit_gpt.lineage import vouch_run_folder
         from lit_gpt.settings import Typed
 
-        prepared: Prepared = data_of(Typed(["--config", str(folder / "config.yaml")])).prepared
+        settings = Typed([])
+        settings.add_file(folder / "config.yaml", functools.partial(vouch_run_folder, folder=folder, trust=()))
+        prepared: Prepared = data_of(settings).prepared
         return prepared
     if not folder.is_dir():
         raise UserError(f"{path} is no folder; give one that `lit-gpt prepare` named, or a run directory")

@@ -15,6 +15,7 @@ from typing import Any
 from lit_gpt import disk
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 
 class StagedFolder:
@@ -56,10 +57,10 @@ def read_manifest(path: Path, form: str, version: int, keys: Sequence[str] = ())
         keys: What it has to say.
     """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is not a finished {form}: it has no {path.name}; prepare it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+    except ValueError as fault:
         raise UserError(f"{path} is damaged ({fault}); remove {path.parent} and prepare again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != form:
         raise UserError(f"{path} is not the manifest of a {form}; give another folder")

@@ -5,7 +5,6 @@ Knows files; knows no family. Pickle is never read, and no code of the folder is
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -41,7 +41,7 @@ def read_json(file: Path, hint: str = "") -> dict[str, Any]:
         UserError: It is missing, not readable or something else.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file.parent} has no {file.name}{hint}") from None
     except (OSError, ValueError) as fault:

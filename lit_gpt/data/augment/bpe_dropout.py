@@ -4,7 +4,6 @@ Knows: merges of a byte-level BPE tokenizer, batches. Does not know: orders. The
 own, which cannot be seeded. T is the width of a batch.
 """
 
-import json
 import math
 import random
 from itertools import pairwise
@@ -17,6 +16,7 @@ from lit_gpt.data.rows.datasets import IGNORED, Batch
 from lit_gpt.data.tokenizers.byte_level import byte_of_character
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 _SAMPLE = 0x5EED
 _LONG = 200  # merges: time grows with their square
@@ -140,7 +140,7 @@ class Merges(NamedTuple):
         """Those of a tokenizer.json; None where it is no byte-level BPE."""
         from tokenizers import Tokenizer as Inner
 
-        parsed = json.loads(content)
+        parsed = parse_json(content)
         model, splitting = parsed["model"], parsed["pre_tokenizer"] or {}
         steps = splitting.get("pretokenizers", [splitting])
         odd = any(model.get(key) for key in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"))

@@ -7,7 +7,6 @@ killed process wrote beyond is cut off and made again. At the end FILE.part beco
 """
 
 import errno
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from lit_gpt.data.folders import sync_folder, write_json
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 _VERSION = 1
 _SAVE_EVERY = 2.0  # seconds of work that may be lost
@@ -114,7 +114,7 @@ class GrowingFile:
 
     def _read_record(self) -> Any:
         try:
-            return json.loads(self._record.read_text(encoding="utf-8"))
+            return parse_json(self._record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError:

@@ -21,6 +21,7 @@ from lit_gpt.data.folders import cache_folder, disk_faults, make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 _VERSION = 3
 _EMPTY = "empty"
@@ -141,7 +142,7 @@ def _nothing_left(source: Source, dropped: Counter[str]) -> str:
 
 def _remembered(key: str) -> Survey | None:
     try:
-        found = Survey(**json.loads((cache_folder() / "surveys" / f"{key}.json").read_text()))
+        found = Survey(**parse_json((cache_folder() / "surveys" / f"{key}.json").read_text()))
         if found.verdicts is not None:
             held = (cache_folder() / "surveys" / found.verdicts).read_bytes()
             if found.verdicts != _verdicts_name(held):

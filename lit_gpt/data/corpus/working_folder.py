@@ -3,7 +3,6 @@
 Knows: locks, links, names beside the target, the recipe that a begun work belongs to. Does not know: what is made.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from lit_gpt import signals
 from lit_gpt.data.folders import make_folder, one_at_a_time, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 
 class Stopped(UserError):
@@ -109,6 +109,6 @@ def _lock_of(target: Path) -> Path:
 
 def _recipe_in(working: Path) -> Any:
     try:
-        return json.loads((working / "recipe.json").read_text(encoding="utf-8"))
+        return parse_json((working / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -5,7 +5,6 @@ Knows: zip, tar (also compressed), names that would lead out of the folder. Does
 
 import lzma
 import os
-import shutil
 import tarfile
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ from typing import IO
 
 from lit_gpt.data.folders import StagedFolder, disk_faults, sync_folder
 from lit_gpt.data.progress import Progress
+from lit_gpt.data.sources.opening import refuse_bomb
 from lit_gpt.errors import UserError
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -37,7 +37,7 @@ def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
     Raises:
         UserError: the archive is damaged, a wanted member leads out of the folder or is no plain file, disk full.
     """
-    size = archive.stat().st_size
+    size, written = archive.stat().st_size, 0
     with disk_faults(target), StagedFolder(target.absolute()) as staged:
         new = staged / "new"
         new.mkdir()
@@ -45,7 +45,7 @@ def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
         with Progress(f"unpacking {archive.name}", size, "bytes") as progress:
             try:
                 for name, content, done in members(archive, wanted, new):
-                    _write(content, _inside(new, name, archive))
+                    written = _write(content, _inside(new, name, archive), archive, written)
                     progress.advance(max(done - progress.done, 0))
             except tarfile.FilterError as fault:
                 raise UserError(f"{archive} is not unpacked: {fault}") from None
@@ -87,9 +87,13 @@ def _inside(folder: Path, name: str, archive: Path) -> Path:
     return folder.joinpath(*parts)
 
 
-def _write(content: IO[bytes], path: Path) -> None:
+def _write(content: IO[bytes], path: Path, archive: Path, before: int) -> int:
+    """Writes a member; returns the bytes of all members up to it, `before` being those ahead of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
+        while block := content.read(1 << 20):
+            refuse_bomb(archive, before + file.tell() + len(block), archive.stat().st_size)
+            file.write(block)
         file.flush()
         os.fsync(file.fileno())
+        return before + file.tell()

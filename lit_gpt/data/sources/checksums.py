@@ -14,6 +14,7 @@ from typing import Any
 from lit_gpt.data.folders import make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 _DIGITS = {"sha256": 64, "md5": 32, "git": 40}
 _BLOCK = 1 << 20
@@ -76,7 +77,7 @@ class LockFile:
 
     def _read(self) -> dict[str, Any]:
         try:
-            entries = json.loads(self.path.read_text(encoding="utf-8"))
+            entries = parse_json(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as fault:

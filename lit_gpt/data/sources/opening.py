@@ -16,6 +16,8 @@ from lit_gpt.errors import UserError
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 BLOCK = 1 << 20  # bytes
 _FEW, _MANY = 64, 4096  # bytes of a zstd archive that are decompressed at a time
+MOST_TIMES = 1000  # that compressed text may be longer unpacked: prose is 3 to 10 times, logs up to some hundred times
+UNBOUNDED = 1 << 26  # bytes of text that any archive may unpack to
 
 
 class Line(NamedTuple):
@@ -37,6 +39,7 @@ def byte_blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
         with path.open("rb") as file:
             for block in _decompressed(path, file, size):
                 done += len(block)
+                refuse_bomb(path, done, file.tell())
                 yield block
     except PermissionError:
         raise UserError(f"{path} may not be read by this user; change its permissions") from None
@@ -52,6 +55,24 @@ def byte_blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
             f"{path} is damaged, or no {path.suffix} file: after byte {done} of its text it cannot be decompressed"
             f" ({' '.join(str(fault).split())}); get the file again"
         ) from None
+
+
+def refuse_bomb(path: Path, unpacked: int, packed: int) -> None:
+    """Refuses an archive that unpacks to far more than text does, before it fills memory, time or disk.
+
+    Args:
+        path: The archive, for the error.
+        unpacked: Bytes that came out of it so far.
+        packed: Bytes of it that were read for them.
+
+    Raises:
+        UserError: It is more than MOST_TIMES as much, and more than UNBOUNDED.
+    """
+    if unpacked > UNBOUNDED and unpacked > MOST_TIMES * packed:
+        raise UserError(
+            f"{path} unpacks to more than {MOST_TIMES} times its size (the first {packed:,} bytes to {unpacked:,}):"
+            " no text does that; leave it out, or unpack it yourself"
+        )
 
 
 def text_blocks(path: Path, size: int = BLOCK) -> Iterator[str]:

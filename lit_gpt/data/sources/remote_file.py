@@ -6,7 +6,6 @@ Files on the hub go through `huggingface_hub`, into its own cache: it resumes, k
 """
 
 import hashlib
-import json
 import os
 import re
 import urllib.parse
@@ -19,6 +18,7 @@ from lit_gpt.data.progress import say
 from lit_gpt.data.sources.checksums import LockFile, digest, parse
 from lit_gpt.data.sources.transfer import note_of, transfer
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 _ON_HUB = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([^/]+))?/(.+)")
 
@@ -131,7 +131,7 @@ class RemoteFile:
         stat = path.stat()
         state = {"file": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         try:
-            kept: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+            kept: dict[str, Any] = parse_json(note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             kept = {}
         # A rename keeps size and times, so a note made of the .part holds for the file that it became.

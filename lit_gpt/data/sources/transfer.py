@@ -8,7 +8,6 @@ there and minds proxies.
 """
 
 import http.client
-import json
 import re
 import shutil
 import time
@@ -21,6 +20,7 @@ from typing import Any
 from lit_gpt.data.folders import disk_faults, write_json
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 TRIES = 4  # in a row without a byte more than before
 FIRST_WAIT = 1.0  # seconds, doubled each time
@@ -170,7 +170,7 @@ def _size(part: Path) -> int:
 def _read_note(part: Path) -> dict[str, Any]:
     """What was noted of a begun file; nothing where it cannot be read, and the file is begun again."""
     try:
-        note = json.loads(note_of(part).read_text(encoding="utf-8"))
+        note = parse_json(note_of(part).read_text(encoding="utf-8"))
         return {"etag": note["etag"], "modified": note["modified"], "size": note["size"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -12,6 +12,7 @@ from lit_gpt.data.progress import say
 from lit_gpt.data.tokenizers.hub_classes import built_anew, ruling_class, text_of
 from lit_gpt.data.tokenizers.hub_form import as_json, bos_ahead
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 MAIN, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
@@ -83,7 +84,7 @@ def read_otherwise(files: dict[str, str], model_type: str) -> str | None:
         files: Names and texts, as of `Tokenizer.hub_files`.
         model_type: That of the config.json beside them.
     """
-    settings, content = parsed(files, None, SETTINGS), json.loads(files[MAIN])
+    settings, content = parsed(files, None, SETTINGS), parse_json(files[MAIN])
     name = ruling_class(settings.get("tokenizer_class"), model_type, '"ByteLevel"' in _head(content))
     if name is None:
         return None
@@ -138,7 +139,7 @@ def parsed(files: dict[str, str], folder: Path | None, name: str) -> dict[str, A
         UserError: it is not JSON.
     """
     try:
-        content = json.loads(files.get(name) or "{}")
+        content = parse_json(files.get(name) or "{}")
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
     except ValueError as fault:
@@ -148,7 +149,7 @@ def parsed(files: dict[str, str], folder: Path | None, name: str) -> dict[str, A
 
 def without_vocabulary(inner: Any) -> dict[str, Any]:
     """All of a tokenizer's JSON but what makes it large."""
-    content: dict[str, Any] = json.loads(inner.to_str())
+    content: dict[str, Any] = parse_json(inner.to_str())
     content["model"] = {key: value for key, value in content["model"].items() if key not in ("vocab", "merges")}
     return content
 

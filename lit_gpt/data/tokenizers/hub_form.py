@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from lit_gpt.data.tokenizers.byte_level import byte_of_character
+from lit_gpt.plain import parse_json
 
 GENERIC = "PreTrainedTokenizerFast"  # the class that takes tokenizer.json as it is, in every version of transformers
 
@@ -19,7 +20,7 @@ def files(inner: str, roles: dict[str, str], starts_with_bos: bool) -> dict[str,
         roles: Texts of the special tokens by role: bos, eos, pad, unk.
         starts_with_bos: Whether `bos` is put ahead of texts, as `Writer` puts it ahead of prompts.
     """
-    content = json.loads(inner)
+    content = parse_json(inner)
     content["truncation"] = content["padding"] = None
     if starts_with_bos:
         ids = {token["content"]: token["id"] for token in content["added_tokens"]}
@@ -31,7 +32,7 @@ def files(inner: str, roles: dict[str, str], starts_with_bos: bool) -> dict[str,
 
 def with_templates(files: dict[str, str], template: str | dict[str, str]) -> dict[str, str]:
     """The files with a chat template, or with several by name, in place of any that they have."""
-    settings = json.loads(files.get("tokenizer_config.json", "{}"))
+    settings = parse_json(files.get("tokenizer_config.json", "{}"))
     kept = {
         name: text
         for name, text in files.items()
@@ -52,7 +53,7 @@ def ends_of(files: dict[str, str], eos: int | None) -> list[int]:
     """
     if "generation_config.json" not in files:
         return [] if eos is None else [eos]
-    named = json.loads(files["generation_config.json"]).get("eos_token_id")
+    named = parse_json(files["generation_config.json"]).get("eos_token_id")
     return named if isinstance(named, list) else [] if named is None else [named]
 
 
@@ -65,7 +66,7 @@ def with_ends(files: dict[str, str], roles: dict[str, int | None], ends: list[in
         ends: Further ends.
     """
     said = {name: id for name, id in roles.items() if id is not None}
-    generation = {**said, **json.loads(files.get("generation_config.json", "{}"))}
+    generation = {**said, **parse_json(files.get("generation_config.json", "{}"))}
     named = ends_of({"generation_config.json": json.dumps(generation)}, None)
     eos = [] if roles["eos_token_id"] is None else [roles["eos_token_id"]]
     generation["eos_token_id"] = list(dict.fromkeys([*named, *eos, *ends]))

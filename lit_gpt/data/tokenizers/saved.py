@@ -3,12 +3,12 @@
 Knows: files, checkpoints, runs, folders of the hub. Does not know: any one tokenizer.
 """
 
-import json
 import pickle
 from pathlib import Path
 
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
+from lit_gpt.plain import parse_json
 
 
 class Saved(Tokenizer):
@@ -38,7 +38,7 @@ class Saved(Tokenizer):
             raise UserError(f"{found} is not a readable checkpoint; give a .ckpt of a run") from None
         if not isinstance(checkpoint, dict) or "tokenizer" not in checkpoint:
             raise UserError(f"checkpoint {found} holds no tokenizer; give the tokenizer's own file")
-        return Tokenizer.restore(checkpoint["tokenizer"])
+        return Tokenizer.restore(checkpoint["tokenizer"], file=found)
 
     def __init__(self, path: str) -> None:  # read by the command line for its menu; never run
         raise AssertionError(path)
@@ -49,7 +49,7 @@ def _of_others(file: Path) -> Tokenizer | None:
     if file.name != "tokenizer.json":
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if (

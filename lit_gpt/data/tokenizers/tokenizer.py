@@ -21,6 +21,8 @@ from lit_gpt.data.names import class_path as path_of
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.data.tokenizers.whole_text import Encoded, encode_by_stretches
 from lit_gpt.errors import UserError
+from lit_gpt.file_settings import vouch_arguments
+from lit_gpt.plain import parse_json
 
 
 class Tokenizer:
@@ -211,13 +213,16 @@ class Tokenizer:
         return {**self.configuration(), "learned": self._learned()}
 
     @staticmethod
-    def restore(state: dict[str, Any], trusted: Iterable[str] = ()) -> "Tokenizer":
+    def restore(
+        state: dict[str, Any], trusted: Iterable[str] = (), file: str | Path = "the tokenizer's state"
+    ) -> "Tokenizer":
         """The tokenizer that `state()` described.
 
         Args:
             state: What `state()` returned.
             trusted: Packages outside lit_gpt from which the class may be imported, besides those that LIT_GPT_TRUST
                 names. A class that the program itself has imported already needs no mention.
+            file: Where the state stands, for errors.
 
         Raises:
             UserError: not such a state, or its class is not trusted or not there.
@@ -226,8 +231,21 @@ class Tokenizer:
             class_path, arguments, learned = state["class_path"], state["init_args"], state["learned"]
         except (KeyError, TypeError):
             raise UserError("this is not a tokenizer's state: it lacks class_path, init_args or learned") from None
-        tokenizer = _find_class(class_path, trusted)(**arguments)
-        tokenizer._restore(learned)
+        if not isinstance(arguments, dict):
+            raise UserError(f"{file} holds a damaged tokenizer: its init_args are no names with values")
+        cls, arguments = _find_class(class_path, tuple(trusted), file), dict(arguments)
+        if cls.__module__.startswith("lit_gpt."):
+            # All that is learned is in the state: nothing is read from the places that it names.
+            arguments |= {name: None for name in ("path", "encoding") if name in arguments}
+        vouch_arguments(arguments, cls, file, "tokenizer", trusted)
+        try:
+            tokenizer: Tokenizer = cls(**arguments)
+            tokenizer._restore(learned)
+        except Exception as fault:  # of a forged or cut state, any
+            if isinstance(fault, UserError):
+                raise
+            told = f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
+            raise UserError(f"{file} holds a damaged {cls.__name__} tokenizer ({told}); get it again") from fault
         return tokenizer
 
     def fingerprint(self) -> str:
@@ -242,14 +260,14 @@ class Tokenizer:
     def load(path: str | Path) -> "Tokenizer":
         """Reads what `save` wrote."""
         try:
-            state = json.loads(Path(path).read_text(encoding="utf-8", errors="surrogatepass"))
+            state = parse_json(Path(path).read_text(encoding="utf-8", errors="surrogatepass"))
             if not isinstance(state, dict) or "class_path" not in state:
                 raise ValueError("it names no class_path")
         except FileNotFoundError:
             raise UserError(f"there is no tokenizer file {path}; give the path of one that was saved") from None
         except ValueError as fault:  # not UTF-8, not JSON, or of something else
             raise UserError(f"{path} is not a saved tokenizer ({fault}); give the path of one that was saved") from None
-        return Tokenizer.restore(state)
+        return Tokenizer.restore(state, file=path)
 
     # -- for subclasses ----------------------------------------------------------------------------------------------
 
@@ -301,13 +319,15 @@ class Tokenizer:
         self.trained = True
 
 
-def _find_class(class_path: str, trusted: Iterable[str]) -> type[Tokenizer]:
+def _find_class(class_path: Any, trusted: Iterable[str], file: str | Path) -> type[Tokenizer]:
     known = {path_of(cls): cls for cls in _all_subclasses(Tokenizer)}
-    if class_path in known:
-        return known[class_path]
-    if str(class_path).startswith("lit_gpt.data."):  # written when its file lay elsewhere
-        class_path = f"lit_gpt.data.{class_path.rpartition('.')[2]}"
-    return import_class(class_path, "the tokenizer", Tokenizer, trusted)
+    if isinstance(class_path, str):
+        if class_path in known:
+            return known[class_path]
+        module, _, name = class_path.rpartition(".")
+        if module.startswith("lit_gpt.data."):  # written when its file lay elsewhere
+            class_path = f"lit_gpt.data.{name}"
+    return import_class(class_path, file, Tokenizer, trusted)
 
 
 def _all_subclasses(cls: type[Tokenizer]) -> Iterator[type[Tokenizer]]:
