@@ -10,8 +10,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Leaves that know no other module of the package, so any of them may import them.
 LEAVES = {
-    "class_paths", "command_help", "disk", "errors", "factories", "free", "manifest", "signals", "typed_values",
-    "user_paths",
+    "class_paths", "command_help", "disk", "errors", "factories", "file_settings", "free", "manifest", "plain",
+    "signals", "typed_values", "user_paths",
 }  # fmt: skip
 # What each part may import of the package, besides itself and the leaves.
 MAY = {
