@@ -7,6 +7,7 @@ which its place expects. `torch.serialization.os.system` begins with a trusted n
 
 import importlib
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -116,6 +117,26 @@ def class_paths_in(values: Any) -> Iterator[str]:
             stack += value.values()
         elif isinstance(value, list):
             stack += value
+
+
+def refuse_functions(values: Any, where: object) -> None:
+    """Refuses a `class_path` in a settings file that is a function or a class of Python's own library.
+
+    The user vouches for the packages that such a file names, but the parser would call a function with what the file
+    says where a component is wanted. A path that cannot be resolved is left to the parser, which names the nearest.
+
+    Raises:
+        UserError: naming the file and the path.
+    """
+    for path in class_paths_in(values):
+        if not _PATH.fullmatch(path):
+            continue
+        try:
+            found = pkgutil.resolve_name(path)
+        except Exception:  # of a module of the user's, any
+            continue
+        if not isinstance(found, type) or found.__module__.partition(".")[0] in sys.stdlib_module_names:
+            raise UserError(f"{where} names {path}, which is not the class of a component; name a class")
 
 
 def needed_trust(values: Any) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lit_gpt import user_paths
-from lit_gpt.class_paths import typed_trust
+from lit_gpt.class_paths import refuse_functions, typed_trust
 from lit_gpt.errors import UserError
 from lit_gpt.typed_values import Loader, dump_yaml, flow
 
@@ -181,6 +181,8 @@ class Typed:
                 self.words.append(word)
         #: Packages whose classes the user named. A file that is added later adds nothing to it.
         self.trust = typed_trust(self.argv, [settings.values for settings in self.layers])
+        for settings in self.layers:
+            refuse_functions(settings.values, settings.name)
 
     def add_file(self, file: Path, check: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Puts a settings file that the user did not name below all that was typed.
