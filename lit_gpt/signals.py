@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -205,13 +206,21 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
+def _send_after(left: threading.Event, signum: int) -> None:
+    left.wait()
+    time.sleep(0.1)
+    os.kill(os.getpid(), signum)
+
+
 def _again(otherwise: Any) -> Any:
     """Python drops an exception that is raised in a destructor or a callback of C; the signal is sent once more."""
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Stopped):
             _process.received, _process.raised = None, False
-            threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.signum)).start()  # not in this call
+            left = threading.Event()  # what is raised in this call would be dropped too
+            threading.Thread(target=_send_after, args=(left, unraisable.exc_value.signum), daemon=True).start()
+            left.set()
         else:
             otherwise(unraisable)
 

@@ -117,8 +117,8 @@ class StopOnSignal(Lean):
             stop(trainer, signum, validation)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not signals.installed():  # of a notebook: given back by now, and held no more
-            self._holds = False
+        if not signals.installed():  # of a notebook: given back by now
+            self.end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         launcher = trainer.strategy.launcher
