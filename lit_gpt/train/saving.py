@@ -39,9 +39,14 @@ class VerifiedIO(CheckpointIO):
             except BaseException:
                 disk.remove(staged)
                 raise
-            manifest.manifest_path(target).unlink(missing_ok=True)
-            manifest.sync_folder(target.parent)
-            manifest.write_manifest(target, facts(checkpoint) | {"bytes": written.size, "sha256": written.digest()})
+            try:
+                manifest.manifest_path(target).unlink(missing_ok=True)
+                manifest.sync_folder(target.parent)
+                manifest.write_manifest(target, facts(checkpoint) | {"bytes": written.size, "sha256": written.digest()})
+            except (OSError, disk.CannotWrite):  # nothing vouches for the file, and it takes the space that is lacking
+                disk.remove(target)
+                disk.remove(manifest.manifest_path(target))
+                raise
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

@@ -75,10 +75,11 @@ def put_in_place(working: Path, target: Path) -> None:
     """Renames what was made, `new`, to the target; the old one goes into the working folder."""
     old = working / "old"
     shutil.rmtree(old, ignore_errors=True)  # of a process that was killed after this
-    if target.exists():
-        # Processes that have the old files mapped keep them until they end.
-        target.rename(old)
-    (working / "new").rename(target)
+    with signals.held():  # a stop between the two would leave no corpus at the target
+        if target.exists():
+            # Processes that have the old files mapped keep them until they end.
+            target.rename(old)
+        (working / "new").rename(target)
 
 
 def clear_left_over(target: Path, identities: list[dict[str, Any]]) -> None:
