@@ -173,7 +173,12 @@ class Findings:
         if code == 2 and len(errors) != 1 or code not in (0, 2) or "Traceback" in "".join(lines):
             self.wrong.append(f"{where}: exit {code}: {' / '.join(lines[-2:])[:300]}")
         used = one.kind == "checkpoint" and not _is_of_no_use(one.place, command)
-        if code == 0 and (used or command == "fit --resume" or one.kind in ("yaml", "archive") and command == "fit"):
+        if code == 0 and (
+            used
+            or (one.kind, command) == ("run", "fit --resume")
+            or one.kind in ("yaml", "archive")
+            and command == "fit"
+        ):
             self.wrong.append(f"{where}: exit 0, though the command has to use it")
 
     def check(self) -> None:
