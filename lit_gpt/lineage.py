@@ -318,7 +318,7 @@ def vouch_run_folder(config: dict[str, Any], folder: Path, trust: Iterable[str])
     """
     file = folder / "config.yaml"
     for section, values in config.items():
-        if section in ("name", "seed_everything") or values is None:
+        if section in ("name", "seed_everything", "skip_batches") or values is None:  # no class; read as typed
             continue
         if not isinstance(values, dict):
             raise UserError(f"{file}: {section} has to hold keys with values, not {values!r:.80}; it is not used")
