@@ -16,6 +16,7 @@ from typing import Any
 from lit_gpt import disk, rundir
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
+from lit_gpt.file_settings import vouch
 
 EXAMPLE = """examples:
   lit-gpt export runs/smol --format hf --out exported/
@@ -65,12 +66,14 @@ def main(argv: list[str]) -> int:
     from lit_gpt.data.tokenizers.hub_form import ends_of, with_ends, with_templates
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
     from lit_gpt.hub.outgoing import choose, write_folder
+    from lit_gpt.model import GPT
 
     file = checkpoint.find(arguments.run)
     values = checkpoint.read(file)
     net = checkpoint.net_config(values, file)
     if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
+    vouch(net, GPT, file, "model.net")
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {}, file=file)
     files, form = tokenizer.hub_files(), checkpoint.load_form(file, tokenizer)
     if isinstance(form, Chat):
