@@ -95,7 +95,7 @@ def test_ctrl_c_says_how_to_go_on(
         (["--data.source.paths", "nowhere.txt"], "there is no file or folder nowhere.txt"),
         (["--data.source.limt", "3"], "data.source.limit?"),
         (["--data.source.paths", "TEXT", "--data.context", "5000"], "a context of 5000 needs 5001"),
-        (["--data.source.paths", "TEXT", "--data.val_fraction", "2"], "--data.val_fraction: expected a number of at least 0"),
+        (["--data.source.paths", "TEXT", "--data.val_fraction", "2"], "val_fraction: expected a number of at least 0"),
         (["--config", "none.yaml"], "none.yaml does not exist"),
     ],
 )
