@@ -171,6 +171,10 @@ def net_config(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
         raise UserError(
             f"{file} does not say how its net is built; make nets with build() or the command line"
         ) from error
+    embedding = checkpoint["state_dict"].get("net.embedding.weight")
+    for name, size in zip(("vocab_size", "width"), () if embedding is None else embedding.shape, strict=False):
+        if name in net["init_args"] and net["init_args"][name] != size:
+            raise UserError(f"{file} has an embedding of {name} {size} for a net of {net['init_args'][name]!r:.40}")
     if not isinstance(depth, int) or depth > len(checkpoint["state_dict"]):
         raise UserError(f"{file} holds {len(checkpoint['state_dict'])} tensors for a net of depth {depth!r:.20}")
     return net

@@ -176,18 +176,20 @@ def start_over(folder: Path) -> None:
 def sweep(root: str | Path) -> list[Path]:
     """Removes what processes left in the run directories of a root that were killed while saving or importing.
 
-    Files and folders called `.NAME.PID`. Those of a process that is alive stay, and so does all in a directory that a
-    run holds. To be called before this process writes: what has its own number is of an earlier one, as in containers,
-    where each start may get the same.
+    Files called `.NAME.PID`, where NAME is one that a run writes, and folders called `.NAME.PID.importing` whose import
+    holds them no longer. Those of a process that is alive stay, and so does all in a directory that a run holds. To be
+    called before this process writes: what has its own number is of an earlier one, as in containers, where each start
+    may get the same.
 
     Returns:
         What was removed.
     """
     removed: list[Path] = []
     for folder in Path(root).iterdir() if Path(root).is_dir() else ():
-        if _is_left(folder) and (folder / CHECKPOINTS).is_dir():  # of an import, a run directory once it is whole
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
+        if _IMPORT.fullmatch(folder.name) and (folder / _LOCK).is_file():  # a run directory once it is whole
+            if not running(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder)
         elif os.access(folder / FACTS, os.F_OK):
             places = (folder, folder / CHECKPOINTS)
             staged = [file for place in places for file in place.glob(".*") if _is_left(file) and not file.is_dir()]
@@ -199,11 +201,12 @@ def sweep(root: str | Path) -> list[Path]:
     return removed
 
 
-_STAGED = re.compile(r"\..+\.(\d+)")
+_IMPORT = re.compile(r"\..+\.\d+\.importing")
+_STAGED = re.compile(r"\..+\.(?:ckpt|json|csv|yaml)\.(\d+)")
 
 
 def _is_left(path: Path) -> bool:
-    """Whether a file or folder is a staged one whose writer is dead."""
+    """Whether a file is a staged one whose writer is dead."""
     match = _STAGED.fullmatch(path.name)
     return match is not None and (int(match[1]) == os.getpid() or not _alive(int(match[1])))
 

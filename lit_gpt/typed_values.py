@@ -30,11 +30,16 @@ class Loader(BoundedLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping; its keys stay strings."""
-        self.flatten_mapping(node)
+        """A mapping; its keys stay strings, and each is there once."""
+        seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
+            if key.value in seen and key.value != "<<":
+                said = f"key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+            seen.add(key.value)
+        self.flatten_mapping(node)
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
 
@@ -75,7 +80,8 @@ def flow(node: yaml.Node, quoted: bool = False) -> str:
     """
     if isinstance(node, yaml.MappingNode):
         Loader("").flatten_mapping(node)
-        return "{" + ", ".join(f"{_string(key.value)}: {flow(value, quoted)}" for key, value in node.value) + "}"
+        merged = {key.value: value for key, value in node.value}  # own values after those of `<<`
+        return "{" + ", ".join(f"{_string(key)}: {flow(value, quoted)}" for key, value in merged.items()) + "}"
     if isinstance(node, yaml.SequenceNode):
         return "[" + ", ".join(flow(one, quoted) for one in node.value) + "]"
     kind = node.tag.removeprefix(_TAG)
@@ -176,10 +182,10 @@ def _quoted_below(node: yaml.Node, path: list[str]) -> str:
         return flow(node)
     Loader("").flatten_mapping(node)
     parts = []
-    for key, value in node.value:
-        inner = path if key.value == "init_args" else path[1:]
-        below = inner is path or key.value == path[0]
-        parts.append(f"{_string(key.value)}: {_quoted_below(value, inner) if below else flow(value)}")
+    for key, value in {key.value: value for key, value in node.value}.items():
+        inner = path if key == "init_args" else path[1:]
+        below = inner is path or key == path[0]
+        parts.append(f"{_string(key)}: {_quoted_below(value, inner) if below else flow(value)}")
     return "{" + ", ".join(parts) + "}"
 
 

@@ -121,9 +121,15 @@ def test_a_file_keeps_spellings_base_and_merged_keys() -> None:
     text = "base: other.yaml\nx: &x {a: 1e5, b: no}\ny: {<<: *x, b: 0x1F}\n"
     settings = parse(text, "a.yaml")
     settings.values.pop("base")
-    assert settings.argument() == '{"x": {"a": 1e5, "b": "no"}, "y": {"a": 1e5, "b": "no", "b": 0x1F}}'
+    assert settings.argument() == '{"x": {"a": 1e5, "b": "no"}, "y": {"a": 1e5, "b": 0x1F}}'
     assert load_yaml(settings.argument()) == settings.values
     assert part_of(settings.argument(), "x", "b") == '"no"' and part_of(settings.argument(), "x", "c") is None
+
+
+@pytest.mark.parametrize("text", ["data: {seed: 1, seed: 2}", "{1: a, '1': b}"])
+def test_a_key_is_given_once(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="is given twice"):
+        load_yaml(text)
 
 
 @pytest.mark.parametrize("text", ["a: !!int b\n", "? [a]\n: 1\n", "a: !!python/name:os.system x\n"])

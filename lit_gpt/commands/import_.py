@@ -65,10 +65,11 @@ def main(argv: list[str]) -> int:
     for line in notes(source.folder, source.config):
         say(line)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else tensors.widest
-    staged = out.with_name(f".{out.name}.{os.getpid()}")
+    staged = out.with_name(f".{out.name}.{os.getpid()}.importing")
     try:
         folder = staged / rundir.CHECKPOINTS
         folder.mkdir(parents=True)
+        held = rundir.lock(staged)  # what is held is not swept by a run that starts meanwhile
         with Progress("importing", tensors.bytes, "bytes") as progress:
             write_checkpoint(source, tensors, tokenizer, folder / FILE, dtype, progress.advance)
         for link in ("best.ckpt", "last.ckpt"):
@@ -77,6 +78,7 @@ def main(argv: list[str]) -> int:
         rundir.write_facts(staged, facts | {"state": "imported", "imported": source.family.architecture})
         free(out)
         os.rename(staged, out)
+        held.close()
     except OSError as fault:
         error = disk.CannotWrite(out, fault, tensors.bytes)
         error.left = "nothing of it is left: free some space, or choose another --out"

@@ -104,9 +104,9 @@ class LossWatch(Lean):
             first = max(self._first_batch, _next_batch(trainer) - trainer.accumulate_grad_batches if on_cpu else 1)
             lr = getattr(getattr(pl_module, "tally", None), "lr", 0.0)
             exception.args = (
-                f"{exception}. It was so at this step before. What leads out: --resume with --skip_batches "
-                f"'{_ranges(trainer, first)}', which leaves these batches out, or with a lower --model.optimizer.lr "
-                f"than the {lr:.3g} of this step's schedule",
+                f"{exception}. It was not finite at this step in an earlier attempt either. Try --resume with "
+                f"--skip_batches '{_ranges(trainer, first)}', which leaves these batches out, or with a lower "
+                f"--model.optimizer.lr than the {lr:.3g} of this step's schedule",
             )
 
 

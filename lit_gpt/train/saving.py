@@ -7,6 +7,8 @@ import hashlib
 import math
 import os
 import platform
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +23,8 @@ from lit_gpt.errors import UserError
 from lit_gpt.train import readable
 from lit_gpt.train.hooks import Lean
 from lit_gpt.train.stopping import NonFiniteStop, stop
+
+_NAME = re.compile(r"(best|last)-[\w.=-]+\.ckpt")
 
 
 class VerifiedIO(CheckpointIO):
@@ -210,6 +214,14 @@ class _Checkpoints(Lean, ModelCheckpoint):
             or self._saved_at == trainer.global_step
         )
 
+    def _there(self, names: Iterable[Any]) -> list[str]:
+        """Those of the names in a checkpoint's state that are checkpoints of this folder.
+
+        The state may be a stranger's, and what it names is removed in time: so a name is never a path.
+        """
+        plain = [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
+        return [name for name in plain if (self.folder / name).is_file() and not (self.folder / name).is_symlink()]
+
     def _forget(self, trainer: Trainer, names: list[str], ended: bool = False) -> list[str]:
         """Removes checkpoints of these names; returns those that stay for now.
 
@@ -285,9 +297,9 @@ class BestCheckpoint(_Checkpoints):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("monitor") == self.monitor:
-            found = [(float(score), str(name)) for score, name in state_dict["ranking"]]
-            self._ranking = [entry for entry in found if (self.folder / entry[1]).exists()]
-            self._surplus = [str(name) for name in state_dict.get("surplus", []) if (self.folder / name).exists()]
+            names = self._there(name for _, name in state_dict["ranking"])
+            self._ranking = [(float(score), name) for score, name in state_dict["ranking"] if name in names]
+            self._surplus = self._there(state_dict.get("surplus", []))
             self._show()
 
 
@@ -357,7 +369,7 @@ class LastCheckpoint(_Checkpoints):
         return {"names": list(self._names)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._names = [str(name) for name in state_dict["names"] if (self.folder / name).exists()]
+        self._names = self._there(state_dict["names"])
 
 
 def _point(link: Path, target: Path) -> None:

@@ -162,13 +162,19 @@ def test_the_next_start_sweeps_what_dead_processes_left(root: Path) -> None:
     stay = [f"runs/gpt/checkpoints/.last-000007.ckpt.{live}", "runs/gpt/checkpoints/.mine", f"runs/.notes.{dead}"]
     for file in [*left, *stay]:
         Path(file).write_text("half")
-    Path(f"runs/.smol.{dead}/checkpoints").mkdir(parents=True)
+    imports = [Path(f"runs/.smol.{number}.importing") for number in (dead, live)]
+    own = Path(f"runs/.exp.{dead}/checkpoints")  # a folder of the user's
+    for folder in (*imports, own):
+        folder.mkdir(parents=True)
+    held = [rundir.lock(folder) for folder in imports]
+    held[0].close()  # its import was killed
     busy = called("busy", "busy")
     (busy / f".metrics.csv.{dead}").write_text("half")
     words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=1", "--name=next"]
     with rundir.lock(busy):
         assert main(words) == 0
-    assert not any(Path(file).exists() for file in left) and not Path(f"runs/.smol.{dead}").exists()
+    assert not any(Path(file).exists() for file in left) and not imports[0].exists()
+    assert imports[1].exists() and own.exists()
     assert all(Path(file).exists() for file in stay) and (busy / f".metrics.csv.{dead}").exists()
 
 

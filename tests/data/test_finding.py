@@ -106,3 +106,9 @@ def test_a_folder_without_text_says_what_it_holds_instead(tmp_path: Path) -> Non
     (tmp_path / "b.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(UserError, match=r"no text files in it \(1 not read: UTF-16 .*a.txt.*; 1 not read: an archive"):
         list(TextFiles(str(tmp_path)))
+
+
+def test_a_pipe_that_is_named_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match="neither a file nor a folder"):
+        list(TextFiles(str(tmp_path / "pipe.txt")).passages())

@@ -86,7 +86,7 @@ def test_a_nan_that_comes_back_names_the_way_out(tmp_path: Path, monkeypatch: py
     [step] = rundir.read_facts(Path("runs/one"))["not_finite"]
     assert main(["fit", "--name=one", "--resume"]) == 3
     said = capsys.readouterr().err
-    assert "It was so at this step before" in said and "lower --model.optimizer.lr" in said
+    assert "not finite at this step in an earlier attempt" in said and "lower --model.optimizer.lr" in said
     found = re.search(r"--skip_batches '(\[\[\d+, \d+\]\])'", said)
     assert found and found[1] == f"[[{step}, {step}]]"
     # What it names is the way out, and leaves out no other batch.

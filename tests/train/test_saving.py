@@ -189,3 +189,20 @@ def test_resumes_leave_no_more_checkpoints_than_keep(tmp_path: Path, ended: bool
         resume = tmp_path / "last.ckpt"
         kept = [sum(name.startswith(kind) for name in names(tmp_path)) for kind in ("last-", "best-")]
         assert all(there <= most for there, most in zip(kept, (2, 1) if ended else (3, 2), strict=True)), kept
+
+
+def test_a_checkpoints_state_names_no_file_elsewhere(tmp_path: Path) -> None:
+    """What the state of a stranger's checkpoint names would be removed when it is one too many."""
+    victim, folder = tmp_path / "victim.ckpt", tmp_path / "checkpoints"
+    folder.mkdir()
+    for file in (victim, folder / "last-000001.ckpt", folder / "best-000001.ckpt"):
+        file.write_bytes(b"")
+    names = [str(victim), "../victim.ckpt", "last-000001.ckpt", 7]
+    last = LastCheckpoint(dirpath=folder)
+    last.load_state_dict({"names": names})
+    assert last.state_dict()["names"] == ["last-000001.ckpt"]
+    best = BestCheckpoint(dirpath=folder)
+    ranking = [[1.0, "best-000001.ckpt"], [2.0, str(victim)], [3.0, "../victim.ckpt"]]
+    best.load_state_dict({"monitor": best.monitor, "ranking": ranking, "surplus": names})
+    assert best.state_dict()["ranking"] == [[1.0, "best-000001.ckpt"]]
+    assert best.state_dict()["surplus"] == ["last-000001.ckpt"]

@@ -132,6 +132,8 @@ def _expand(name: str, endings: tuple[str, ...] | None, not_read: dict[str, list
     if path.is_dir():
         return _of_folder(name, endings, not_read)
     if path.exists():
+        if not path.is_file():  # a pipe would be waited for in silence, and cannot be read twice
+            raise UserError(f"{name} is neither a file nor a folder; give the path of a text file, a folder or a glob")
         return [_named(path)]
     if any(sign in name for sign in "*?["):
         matches = [Path(found) for found in sorted(glob.glob(name, recursive=True))]
