@@ -58,6 +58,8 @@ NEEDS = {
     "Language": {"only": ["en"]},
     "BestCheckpoint": {"dirpath": "there"},
     "LastCheckpoint": {"dirpath": "there"},
+    "CSVLog": None,  # fit makes them by itself
+    "Progress": None,
     "Mixture": None,  # its weights are a dict, and are checked with its sources
     "Download": None,
 }
