@@ -85,9 +85,13 @@ def _nearest_file(file: Path) -> str:
 
 def parse(text: str, name: str) -> Settings:
     """A YAML text as Settings; `name` stands for it in messages."""
+    lines: dict[str, int] = {}
     try:
         node = yaml.compose(text, Loader)
+        _number(node, "", lines, name)
         values = load_yaml(text)
+    except UserError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -98,17 +102,17 @@ def parse(text: str, name: str) -> Settings:
         raise UserError(f"{name}: the file is empty; it should hold keys such as model, data, trainer")
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UserError(f"{name}: expected keys with values, found {type(values).__name__}")
-    lines: dict[str, int] = {}
-    _number(node, "", lines, name)
     user_paths.in_node(node)
     return Settings(name, user_paths.in_values(values), lines, node)
 
 
-def _number(node: yaml.Node, prefix: str, lines: dict[str, int], name: str) -> None:
+def _number(node: yaml.Node | None, prefix: str, lines: dict[str, int], name: str) -> None:
     """Notes the line of every key; refuses one given twice, of which YAML would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # told when the values are made
             full, line = f"{prefix}{key.value}", key.start_mark.line + 1
             if key.value in seen and key.value != "<<":
                 raise UserError(f"{name}:{line}: key {full!r} is given twice")
