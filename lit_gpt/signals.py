@@ -144,6 +144,10 @@ def release() -> None:
 def kept_from_children() -> Iterator[None]:
     """Processes that are started within never see a Ctrl-C, which a terminal sends to all of them: whoever started them
     ends them. Where the parent has one in between, it waits for the end of the block."""
+    from multiprocessing import resource_tracker
+
+    # The tracker that multiprocessing starts with its first process unblocks the signal again (Python below 3.14).
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

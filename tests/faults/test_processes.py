@@ -77,6 +77,14 @@ def ended(group: int) -> bool:
     return False
 
 
+def encodes(status: Path, parent: int) -> bool:
+    """Whether a process is one that encodes for the parent."""
+    try:
+        return f"PPid:\t{parent}\n" in status.read_text() and "popen_loky" in (status.parent / "cmdline").read_text()
+    except OSError:  # it has ended
+        return False
+
+
 @pytest.mark.slow
 def test_encoders_leave_ctrl_c_to_prepare(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
@@ -85,6 +93,11 @@ def test_encoders_leave_ctrl_c_to_prepare(tmp_path: Path) -> None:
     words = ["prepare", "--data.source.paths", str(text), "--data.tokenizer", "Byte", "--workers", "2"]
     process = started(words, tmp_path)
     wait_for(process, "cache/corpora/.*.preparing/shards*/*", tmp_path)
+    encoders = [file for file in Path("/proc").glob("[0-9]*/status") if encodes(file, process.pid)]
+    assert len(encoders) == 2
+    for status in encoders:
+        blocked = int(re.search(r"SigBlk:\s*(\w+)", status.read_text()).group(1), 16)
+        assert blocked >> (signal.SIGINT - 1) & 1
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     line = "lit-gpt: stopped by SIGINT while preparing \\S+: the same command goes on where it was\n"
