@@ -120,9 +120,7 @@ def test_a_tensor_in_two_shards_is_refused_where_they_differ(folder: Path) -> No
         Tensors(folder)
 
 
-def test_an_adapter_beside_a_model_is_refused(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adapter_beside_a_model_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x"})
     assert take_in(folder, tmp_path / "x") == 2
     assert "holds an adapter (adapter_config.json) beside a model" in capsys.readouterr().err
