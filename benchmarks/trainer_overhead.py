@@ -181,7 +181,7 @@ def main() -> None:
                 continue
             loops, trainers = [], []
             for turn in range(options.turns):
-                # who goes first changes, so that a machine that warms up or slows down favours neither
+                # who goes first changes, so that a machine that warms up or slows down favors neither
                 for ours in (False, True) if turn % 2 else (True, False):
                     if ours:
                         seconds = with_trainer(data, sizes, options.steps, Path(folder) / str(turn))

@@ -41,7 +41,7 @@ GPU_PEAKS = {
     "V100": (125e12, 16e12),
     "T4": (65e12, 8e12),
 }
-USUAL_UTILISATION = 0.4  # share of the peak that training reaches, for a forecast before anything was measured
+USUAL_UTILIZATION = 0.4  # share of the peak that training reaches, for a forecast before anything was measured
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def peak_flops(device: torch.device | str, precision: str = "32-true") -> float:
 
 def forecast_seconds(net: GPT, tokens: int, device: torch.device | str, precision: str, context: int | None) -> float:
     """Seconds that training on so many tokens takes at the usual share of the device's peak; an order of magnitude."""
-    return flops_per_token(net, context) * tokens / (USUAL_UTILISATION * peak_flops(device, precision))
+    return flops_per_token(net, context) * tokens / (USUAL_UTILIZATION * peak_flops(device, precision))
 
 
 _measured: dict[tuple[str, torch.dtype, int], float] = {}

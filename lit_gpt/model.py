@@ -47,7 +47,7 @@ class GPT(nn.Module):
         context: Longest sequence that the net is made for, in tokens.
         attention: How tokens look at each other; a list is tiled over the layers.
         feedforward: What is done to each token; a list is tiled over the layers.
-        norm: How activations are normalised.
+        norm: How activations are normalized.
         position: How the net knows where a token stands; a list is tiled over the layers.
         block: How a layer is wired; a list is tiled over the layers.
         init: What the weights start from.
@@ -55,7 +55,7 @@ class GPT(nn.Module):
         tie: Whether the head is the embedding matrix.
         embedding_scale: Factor on the token embeddings, before positions are added: sqrt(width) in Vaswani et al. 2017
             and Gemma. None: 1.
-        embedding_norm: Whether embeddings with their positions are normalised before the first block (BLOOM, nanochat).
+        embedding_norm: Whether embeddings with their positions are normalized before the first block (BLOOM, nanochat).
         residual_scalars: Whether each block reads a x + b x_0 instead of x, with learned scalars of its own that start
             at 1 and 0; x_0 is what the first block reads (modded-nanogpt, nanochat).
         softcap: Logits are bounded to plus and minus this by softcap * tanh(logits / softcap). None: not bounded.
@@ -104,7 +104,7 @@ class GPT(nn.Module):
         self.residual_scalars = ResidualScalars(depth) if residual_scalars else PlainStream()
         self.blocks = cast(list[Block], nn.ModuleList(blocks))
         self.windows = list(dict.fromkeys(a.window for a in attentions))
-        self.norm = nn.Identity() if self.blocks[-1].normalised else norm(self.sizes)
+        self.norm = nn.Identity() if self.blocks[-1].normalized else norm(self.sizes)
         self.head = Linear(width, vocab_size)
         self.tie_head()
         self.init = init(self.sizes)

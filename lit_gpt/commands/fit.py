@@ -213,7 +213,7 @@ def measure_start(trainer: Any, model: Any, data: Any) -> None:
 
 
 def asked(form: Any) -> str:
-    """The words of `lit-gpt generate` that give it something to go on from, in the form that the net has learnt."""
+    """The words of `lit-gpt generate` that give it something to go on from, in the form that the net has learned."""
     from lit_gpt.data.forms.chat import Chat
 
     if form.example is None:

@@ -268,7 +268,7 @@ def _costs_table(found: dict[str, Any], subject: Subject) -> Any:
     """What one token, training, generation and a checkpoint take."""
     from rich.table import Table
 
-    from lit_gpt.cost import USUAL_UTILISATION as usual
+    from lit_gpt.cost import USUAL_UTILIZATION as usual
     from lit_gpt.cost import size
 
     table = Table(show_header=False, box=None, pad_edge=False)

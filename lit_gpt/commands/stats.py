@@ -221,8 +221,8 @@ def _table(*columns: str, left: tuple[int, ...] = (0,)) -> "Table":
 
 def _texts(found: dict[str, "Statistics"]) -> "Table":
     masked = any(one.scored < one.tokens for one in found.values())
-    learnt = ["learnt"] if masked else []
-    table = _table("", "documents", "tokens", *learnt, "bytes", "a token", "median", "99 %", "longest")
+    learned = ["learned"] if masked else []
+    table = _table("", "documents", "tokens", *learned, "bytes", "a token", "median", "99 %", "longest")
     for split, one in found.items():
         share = [f"{one.scored / max(one.tokens, 1):.1%}"] if masked else []
         lengths = _lengths(one)

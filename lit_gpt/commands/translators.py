@@ -1,4 +1,4 @@
-"""Translators as they are named on the command line: a function of the user's, or a run that learnt from pairs.
+"""Translators as they are named on the command line: a function of the user's, or a run that learned from pairs.
 
 Knows how each is found, asked and checked; does not know documents, or what becomes of the translations.
 """
@@ -83,7 +83,7 @@ class Function(Translator):
 
 
 class Run(Translator):
-    """A run that was trained with data.form Seq2Seq, asked as it learnt.
+    """A run that was trained with data.form Seq2Seq, asked as it learned.
 
     Args:
         option: How it was given, for errors: --there or --back.

@@ -27,7 +27,7 @@ _HOME = {
     "Instruction": "forms.records",
     "Jinja": "forms.jinja_template",
     "JsonLines": "sources.json_lines",
-    "Labelled": "forms.records",
+    "Labeled": "forms.records",
     "Language": "filters.language",
     "Length": "filters.filter",
     "Llama3": "forms.chat_templates",

@@ -13,7 +13,7 @@ from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Ph
 from lit_gpt.data.forms.fill_in import FillInTheMiddle
 from lit_gpt.data.forms.form import PlainText
 from lit_gpt.data.forms.jinja_template import Jinja
-from lit_gpt.data.forms.records import Instruction, Labelled, Seq2Seq
+from lit_gpt.data.forms.records import Instruction, Labeled, Seq2Seq
 from lit_gpt.data.orders.curriculum import ByLength, ByScore, Curriculum
 from lit_gpt.data.orders.samplers import RandomCrops, Sequential, Shuffled
 from lit_gpt.data.orders.token_budget import TokenBudget
@@ -55,7 +55,7 @@ __all__ = [
     "Instruction",
     "Jinja",
     "JsonLines",
-    "Labelled",
+    "Labeled",
     "Language",
     "Length",
     "Llama3",

@@ -27,7 +27,7 @@ class Passage(NamedTuple):
 class Span(NamedTuple):
     """A stretch of a document as a form lays it out.
 
-    text: what is encoded, or the name of one special token where `special`. scored: whether it is learnt (a target) or
+    text: what is encoded, or the name of one special token where `special`. scored: whether it is learned (a target) or
     only read.
     """
 

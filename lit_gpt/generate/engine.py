@@ -38,7 +38,7 @@ def generate(
     """Continue each prompt; yield one list a step with the next id of each row, None for a finished row.
 
     The likeliest token is taken unless one of the rules samples. A row's draws depend on (seed, row) alone, not on
-    its neighbours. A stop id is yielded, then its row is finished; the iterator ends when all rows are.
+    its neighbors. A stop id is yielded, then its row is finished; the iterator ends when all rows are.
 
     When a row fills its window, it goes on from the last half of it. Nets whose positions go past the context take
     a prompt longer than the window as it is, and such a row is never cut.
@@ -201,7 +201,7 @@ class Draw:
         self.streams = []
         for row in range(rows):
             own = f"{base},{row}" if isinstance(base, int) else f"{base[row]},0"
-            # Hashed, because torch keeps 32 bits of a CPU seed and neighbouring (seed, row) must not meet.
+            # Hashed, because torch keeps 32 bits of a CPU seed and neighboring (seed, row) must not meet.
             mixed = int.from_bytes(hashlib.blake2b(own.encode(), digest_size=4).digest(), "little")
             self.streams.append(torch.Generator(device).manual_seed(mixed))
         self.dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64

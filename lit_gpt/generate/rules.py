@@ -116,7 +116,7 @@ class MinP(Rule):
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         if self.min_p == 0:
             return logits
-        # p >= min_p * p_max, written in logits, where the normalisation falls out
+        # p >= min_p * p_max, written in logits, where the normalization falls out
         return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(self.min_p), -math.inf)
 
 

@@ -43,7 +43,7 @@ def download(name: str, revision: str | None = None) -> Path:
         )
     except errors.GatedRepoError:
         raise UserError(
-            f"{name} asks for its licence to be accepted on the hub first; do so, then log in with `hf auth login`"
+            f"{name} asks for its license to be accepted on the hub first; do so, then log in with `hf auth login`"
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
         what = f"{name} at revision {revision}" if revision else name

@@ -16,7 +16,7 @@ import torch
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError
 from lit_gpt.hub import plan
-from lit_gpt.hub.families import recognise
+from lit_gpt.hub.families import recognize
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.folder import Tensors, read_config
@@ -47,7 +47,7 @@ def understand(folder: str | Path) -> Source:
     folder = Path(folder)
     config = read_config(folder)
     where = str(folder / "config.json")
-    family = recognise(config, where)
+    family = recognize(config, where)
     arguments = plan.complete(family.read(Fields(config, where)))
     try:
         net = plan.make_net(arguments)

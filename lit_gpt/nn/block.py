@@ -27,10 +27,10 @@ class Block(nn.Module):
         norm: Makes a norm from sizes; a block makes as many as it needs.
 
     Attributes:
-        normalised: Whether what comes out is normalised already, so that the net adds no norm before the head.
+        normalized: Whether what comes out is normalized already, so that the net adds no norm before the head.
     """
 
-    normalised: ClassVar[bool] = False
+    normalized: ClassVar[bool] = False
 
     def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
         super().__init__()
@@ -60,7 +60,7 @@ class PreNorm(Block):
 class PostNorm(Block):
     """Norms on the residual stream itself (Vaswani et al. 2017; GPT-1): norm(x + f(x)). Wants a longer warm-up."""
 
-    normalised = True
+    normalized = True
 
     def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
         super().__init__(sizes, attention, feedforward, norm)

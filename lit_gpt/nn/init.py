@@ -20,7 +20,7 @@ Role = Literal["embedding", "matrix", "residual", "head"]
 
 
 class Init:
-    """Base of the initialisations: says how large a weight of each role starts.
+    """Base of the initializations: says how large a weight of each role starts.
 
     Args:
         sizes: Filled in by the net.

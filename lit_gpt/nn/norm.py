@@ -1,4 +1,4 @@
-"""Normalisation of the residual stream, of one head's queries and keys, or of anything else of width C."""
+"""Normalization of the residual stream, of one head's queries and keys, or of anything else of width C."""
 
 import math
 from typing import Any
@@ -28,7 +28,7 @@ class Norm(nn.Module):
 
 
 class LayerNorm(Norm):
-    """Layer normalisation (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
+    """Layer normalization (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
 
     Args:
         sizes: Filled in by the net.
@@ -49,7 +49,7 @@ class LayerNorm(Norm):
 
 
 class RMSNorm(Norm):
-    """Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467): x / rms(x) * (center + weight).
+    """Root mean square normalization (Zhang and Sennrich 2019, arXiv 1910.07467): x / rms(x) * (center + weight).
 
     Args:
         sizes: Filled in by the net.

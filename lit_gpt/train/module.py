@@ -43,7 +43,7 @@ class LitGPT(lightning.LightningModule):
 
     Args:
         net: The net.
-        objective: What is learnt.
+        objective: What is learned.
         optimizer: Called with the parameter groups; fused where it can be.
         schedule: Called with the optimizer and the number of optimizer steps of the run.
         groups: Settings by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as

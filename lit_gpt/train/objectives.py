@@ -1,4 +1,4 @@
-"""What is learnt: an objective turns a net and a batch into a sum of losses and how many tokens it sums.
+"""What is learned: an objective turns a net and a batch into a sum of losses and how many tokens it sums.
 
 Knows the net's forward with `reduce`; does not know optimizers, accumulation or ranks.
 Letters: B batch, T tokens, C width, V vocabulary, N = B T.

@@ -20,7 +20,7 @@ class SampleText(Lean):
 
     Args:
         prompt: What the text goes on from; empty for the start of a document, or for the question of the first
-            validation record where only answers are learnt.
+            validation record where only answers are learned.
         max_new_tokens: Tokens of a sample.
         temperature: 0 takes the likeliest token.
         top_k: Draw among so many likeliest tokens; None for all.
@@ -52,7 +52,7 @@ class SampleText(Lean):
                 logger.experiment.add_text("sample", shown, trainer.global_step)
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """One sample, prompt included; where only answers are learnt, that to a validation record."""
+        """One sample, prompt included; where only answers are learned, that to a validation record."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         form = data.form if isinstance(data, TokenData) else None
         read = [] if self.prompt or form is None else question(data)
@@ -72,7 +72,7 @@ class SampleText(Lean):
 
 
 def question(data: TokenData) -> list[int]:
-    """What is read of the first validation record ahead of what is learnt; nothing where all is learnt."""
+    """What is read of the first validation record ahead of what is learned; nothing where all is learned."""
     corpus = data.corpus(VAL)
     for number in range(min(corpus.documents, _TRIED) if corpus.scored is not None else 0):
         assert corpus.scored is not None

@@ -1,4 +1,4 @@
-"""What has happened since somebody last looked: sums on the device, so that a step costs no synchronisation.
+"""What has happened since somebody last looked: sums on the device, so that a step costs no synchronization.
 
 Knows tensors and counts; knows neither model nor loggers. `StepMetrics` reads it every N steps.
 """

@@ -29,7 +29,7 @@ def ids_of(spans: Iterable[Span], tokenizer: Tokenizer) -> list[int]:
 
 
 def scored_text(spans: Iterable[Span]) -> str:
-    """What is learnt, special tokens by their names."""
+    """What is learned, special tokens by their names."""
     return "".join(span.text for span in spans if span.scored)
 
 

@@ -101,11 +101,11 @@ def test_records_keep_what_is_only_read(corpus: Corpus, tokenizer: BPE) -> None:
     opened(tokenizer, 0.3).apply(after, np.array([5], np.uint64))
 
     def says(batch: Batch) -> tuple[str, str]:
-        learnt = batch.targets[0] != IGNORED
-        first = int(learnt.nonzero()[0])
+        learned = batch.targets[0] != IGNORED
+        first = int(learned.nonzero()[0])
         return (
             tokenizer.decode(batch.inputs[0, : first + 1].tolist()),
-            tokenizer.decode(batch.targets[0][learnt].tolist()),
+            tokenizer.decode(batch.targets[0][learned].tolist()),
         )
 
     assert says(before) == says(after) and not torch.equal(before.inputs, after.inputs)

@@ -1,4 +1,4 @@
-"""Conversations: layout of the built-in templates, what is learnt, what is refused, and that nothing can be forged."""
+"""Conversations: layout of the built-in templates, what is learned, what is refused, and that nothing can be forged."""
 
 import inspect
 import itertools
@@ -54,7 +54,7 @@ def test_the_other_layouts() -> None:
 
 
 @pytest.mark.parametrize("template", BUILT_IN)
-def test_answers_and_what_ends_them_are_learnt_and_nothing_else(template: type[Template]) -> None:
+def test_answers_and_what_ends_them_are_learned_and_nothing_else(template: type[Template]) -> None:
     form = Chat(template=template)
     spans = form.spans({"messages": TURNS}, 0)
     end = form.stops[0]

@@ -1,4 +1,4 @@
-"""The ready corpora: each names its address, licence and splits, and reads a made text of its publisher's format."""
+"""The ready corpora: each names its address, license and splits, and reads a made text of its publisher's format."""
 
 import csv
 import gzip
@@ -90,15 +90,15 @@ def test_the_corpora_that_are_promised_are_there() -> None:
 
 
 @each
-def test_a_corpus_names_address_licence_splits_and_how_to_use_it(config: Path) -> None:
+def test_a_corpus_names_address_license_splits_and_how_to_use_it(config: Path) -> None:
     text = config.read_text(encoding="utf-8")
     head = text.partition("data:")[0]
     assert all(line.startswith("#") and len(line) <= 120 for line in head.splitlines())
-    for word in ("# Overlay: ", "Licence: ", "Publisher", "Splits: ", "https://", "--data.source.paths "):
+    for word in ("# Overlay: ", "License: ", "Publisher", "Splits: ", "https://", "--data.source.paths "):
         assert word in head, word
     assert f"--config configs/corpora/{config.name}" in head
     given = settings(config)
-    assert given["licence"] and given["files"]
+    assert given["license"] and given["files"]
     for file in given["files"]:
         assert ADDRESS.fullmatch(file["address"])
         RemoteFile(**file)
@@ -138,7 +138,7 @@ def test_a_corpus_reads_what_its_publisher_offers(config: Path, server: TextServ
         elif is_archive(name):
             content = tarred(members(config))
         files.append(RemoteFile(server.add(name, content)))
-    source = Download(files, given["licence"], reader(config), given.get("splits"))
+    source = Download(files, given["license"], reader(config), given.get("splits"))
     train, val, test = all_splits(source)
     if config.stem.startswith("wikitext"):
         assert (train, val, test) == tuple([f"wikitext/wiki.{split}.raw\n"] for split in ("train", "valid", "test"))

@@ -17,7 +17,7 @@ data:
   source:
     class_path: Download
     init_args:
-      licence: CC0
+      license: CC0
       files: [{address: "%s/text.zip"}]
       splits: {train: train.txt, val: [valid.txt], test: test.txt}
       reader: {class_path: TextFiles, init_args: {separator: "|"}}
@@ -95,7 +95,7 @@ def test_reader_and_files_may_be_typed(server: TextServer, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ("licence:", "licens:", "there is no key data.source.licens of Download; did you mean data.source.licence?"),
+        ("license:", "licens:", "there is no key data.source.licens of Download; did you mean data.source.license?"),
         ("address:", "adress:", "no key data.source.files.adress of RemoteFile; did you mean data.source.files.addr"),
         ("separator:", "sep:", "there is no key data.source.reader.sep of TextFiles"),
         ("http:", "ftp:", "address 'ftp://"),

@@ -278,9 +278,9 @@ def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) ->
     made = Encoder(tokenizer, form).encode([Piece("train", {"messages": TURNS})])["train"]
     assert made.ids.tolist() == expected
     assert made.scored is not None
-    learnt = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
+    learned = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
     end = tokenizer.special_id("<|im_end|>")
-    assert learnt == [*tokenizer.encode("Hello!"), end, *tokenizer.encode(TURNS[-1]["content"]), end]
+    assert learned == [*tokenizer.encode("Hello!"), end, *tokenizer.encode(TURNS[-1]["content"]), end]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) ->
     ],
     ids=lambda template: type(template).__name__,
 )
-def test_an_exported_layout_begins_with_one_bos_as_it_was_learnt(template: Template, tmp_path: Path) -> None:
+def test_an_exported_layout_begins_with_one_bos_as_it_was_learned(template: Template, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = Byte(bos="<s>", special=NAMES)

@@ -1,4 +1,4 @@
-"""Instructions, labelled texts, pairs: what stands in the row, and that only the answer is learnt."""
+"""Instructions, labeled texts, pairs: what stands in the row, and that only the answer is learned."""
 
 import pickle
 from pathlib import Path
@@ -12,7 +12,7 @@ from span_ids import check_encodes, scored_text, text
 from lit_gpt.data import Csv
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms.form import Form, PlainText, joined
-from lit_gpt.data.forms.records import END, Instruction, Labelled, Seq2Seq, filled
+from lit_gpt.data.forms.records import END, Instruction, Labeled, Seq2Seq, filled
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 
@@ -77,14 +77,14 @@ def test_a_record_that_is_none_is_told_in_one_line(record: Any, says: str) -> No
 
 def test_a_gap_without_a_field_names_the_fields() -> None:
     with pytest.raises(UserError, match=r"gap \{txt\}; there are text, label"):
-        Labelled(wording="{txt}").spans({"text": "a", "label": "b"}, 0)
+        Labeled(wording="{txt}").spans({"text": "a", "label": "b"}, 0)
     with pytest.raises(UserError, match="a list, which does not fit"):
         filled("{a}", {"a": []}, "wording")
 
 
 @pytest.mark.parametrize(("label", "spelled"), [(1, "good"), (True, "good"), (0, "bad"), ("good", "good")])
 def test_labels_are_spelled_by_their_names(label: Any, spelled: str) -> None:
-    form = Labelled(names=["bad", "good"])
+    form = Labeled(names=["bad", "good"])
     spans = form.spans({"text": "I liked it.", "label": label}, 0)
     assert spans == [Span("I liked it.\nLabel:", scored=False), Span(f" {spelled}")]
     check_encodes(form, spans)
@@ -92,18 +92,18 @@ def test_labels_are_spelled_by_their_names(label: Any, spelled: str) -> None:
 
 def test_numbers_that_a_csv_spells_have_names_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nfine,1\npoor,0\n")
-    form = Labelled(names=["bad", "good"])
+    form = Labeled(names=["bad", "good"])
     answers = [form.spans(record, 0)[-1].text for record in Csv(str(tmp_path / "a.csv"), None)]
     assert answers == [" good", " bad"]
-    assert Labelled(names=["1", "0"]).spans({"text": "a", "label": "1"}, 0)[-1].text == " 1"  # a name goes first
+    assert Labeled(names=["1", "0"]).spans({"text": "a", "label": "1"}, 0)[-1].text == " 1"  # a name goes first
     for label in ("2", "-1", "01", "1.0", "²"):
         with pytest.raises(UserError, match="not among data.form.names"):
             form.spans({"text": "a", "label": label}, 0)
 
 
 def test_labels_without_names_and_in_other_fields() -> None:
-    assert Labelled().spans({"text": "a", "label": 3}, 0)[1].text == " 3"
-    form = Labelled("review", "stars", wording="{text}\nStars:")
+    assert Labeled().spans({"text": "a", "label": 3}, 0)[1].text == " 3"
+    form = Labeled("review", "stars", wording="{text}\nStars:")
     assert text(form.spans({"review": "a", "stars": "five"}, 0)) == "a\nStars: five"
 
 
@@ -116,13 +116,13 @@ def test_labels_without_names_and_in_other_fields() -> None:
 )  # fmt: skip
 def test_a_label_that_is_none_is_refused(label: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        Labelled(names=["bad", "good"]).spans({"text": "a", "label": label}, 0)
+        Labeled(names=["bad", "good"]).spans({"text": "a", "label": label}, 0)
 
 
 def test_names_have_to_be_names() -> None:
     for names in ([], ["a", ""]):
         with pytest.raises(UserError, match="one name for each label"):
-            Labelled(names=names)
+            Labeled(names=names)
 
 
 def test_source_and_target_stand_on_lines_of_their_own_or_around_a_token() -> None:
@@ -146,14 +146,14 @@ def test_one_separator_and_none_that_is_empty() -> None:
         Seq2Seq().spans({"source": "a", "target": ""}, 0)
 
 
-@pytest.mark.parametrize("form", [Instruction(), Labelled(names=["a"]), Seq2Seq(separator_token="<s>"), PlainText()])
+@pytest.mark.parametrize("form", [Instruction(), Labeled(names=["a"]), Seq2Seq(separator_token="<s>"), PlainText()])
 def test_forms_travel_to_other_processes_and_say_what_they_are(form: Form) -> None:
     again = pickle.loads(pickle.dumps(form))
     assert again.configuration() == form.configuration()
     assert again.configuration()["class_path"].endswith(type(form).__name__)
 
 
-def test_neighbours_that_are_alike_are_joined() -> None:
+def test_neighbors_that_are_alike_are_joined() -> None:
     a, b, c = Span("a", scored=False), Span("b", scored=False), Span("c")
     assert joined([a, b, Span(""), c, Span("c", special=True), c]) == [
         Span("ab", scored=False), c, Span("c", special=True), c
@@ -163,7 +163,7 @@ def test_neighbours_that_are_alike_are_joined() -> None:
 FIELDS = [
     (Instruction(), ("instruction", "input"), "output"),
     (Instruction("q", "c", "a", "{c}|{q}|", "{q}|"), ("q", "c"), "a"),
-    (Labelled(), ("text",), "label"),
+    (Labeled(), ("text",), "label"),
     (Seq2Seq(), ("source",), "target"),
     (Seq2Seq(separator_token="<sep>"), ("source",), "target"),
 ]

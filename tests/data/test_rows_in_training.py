@@ -159,7 +159,7 @@ def test_what_is_cut_or_dropped_is_said_once_at_the_start(text: Path, capsys: py
     assert not capsys.readouterr().err
 
 
-def test_masks_are_never_what_is_learnt(text: Path) -> None:
+def test_masks_are_never_what_is_learned(text: Path) -> None:
     tokenizer = lambda: BPE(vocab_size=300, special=["<mask>"])  # noqa: E731
     augment = [lambda: BPEDropout(0.3), lambda: MaskTokens(0.5, "<mask>")]
     given = data(text, tokenizer=tokenizer, rows=Packed, augment=augment)
@@ -220,7 +220,7 @@ def test_every_document_of_every_split_begins_with_the_separator(rows: Any, spli
 
 
 @pytest.mark.parametrize("rows", [Windows, Packed, Prompts])
-def test_of_records_only_the_answers_are_learnt_and_their_bytes_counted(rows: Any, tmp_path: Path) -> None:
+def test_of_records_only_the_answers_are_learned_and_their_bytes_counted(rows: Any, tmp_path: Path) -> None:
     file, answers = tmp_path / "records.jsonl", [f"die Antwort {number} ist größer" for number in range(60)]
     records = [{"source": f"Frage {7 * number}?", "target": answer} for number, answer in enumerate(answers)]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -233,9 +233,9 @@ def test_of_records_only_the_answers_are_learnt_and_their_bytes_counted(rows: An
         batch_size=3,
         seed=1,
     )
-    learnt = [t for batch in given.train_dataloader() for t in batch.targets.flatten().tolist() if t >= 0]
+    learned = [t for batch in given.train_dataloader() for t in batch.targets.flatten().tolist() if t >= 0]
     validated = [t for batch in given.val_dataloader()[0] for t in batch.targets.flatten().tolist() if t >= 0]
-    text = bytes(id for id in learnt + validated if id < 256).decode()
+    text = bytes(id for id in learned + validated if id < 256).decode()
     assert sorted(text) == sorted("".join(answers))
     assert given.bytes_scored() == sum(id < 256 for id in validated)
     assert given.batches_per_epoch() > 2

@@ -134,7 +134,7 @@ def test_texts_without_spaces_can_be_cut() -> None:
         assert len(parts) == 4 and {part[0] for part in parts[1:]} <= set("，；、。")
 
 
-def test_what_is_learnt_from_has_no_word_of_thousands_of_characters() -> None:
+def test_what_is_learned_from_has_no_word_of_thousands_of_characters() -> None:
     text = " ".join(TEXTS) + "=" * 30_000 + "0123456789abcdef" * 4000 + "\n" * 20_000 + "and so on. " * 1000
     parts = list(without_long_words(text))
     assert "".join(parts) == text

@@ -93,7 +93,7 @@ def test_a_ragged_batch_is_each_row_alone(position, attention) -> None:
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_sampled_rows_stay_the_same_when_neighbours_finish(position) -> None:
+def test_sampled_rows_stay_the_same_when_neighbors_finish(position) -> None:
     net = small(position)
     free = rows_of([*generate(net, PROMPTS, max_new_tokens=50, rules=[Temperature(2.0)], seed=3)])
     stop = free[2][6]

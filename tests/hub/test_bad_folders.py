@@ -133,7 +133,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: change(folder, num_key_value_heads=3),
         "kv_heads 3 does not divide heads 4",
     ),
-    "quantised": (lambda folder: change(folder, quantization_config={"bits": 4}), "its weights are quantised"),
+    "quantized": (lambda folder: change(folder, quantization_config={"bits": 4}), "its weights are quantized"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
     "config is no JSON": (
         lambda folder: (folder / "config.json").write_text("{"),

@@ -78,7 +78,7 @@ def test_a_net_of_ones_own_goes_out_and_comes_back(
 
 @pytest.mark.parametrize("template", ["ChatML", "Llama3", "Gemma", "Phi3"])
 @pytest.mark.parametrize("tokenizer", ["Byte", "{class_path: BPE, init_args: {vocab_size: 400, bos: <s>}}"])
-def test_a_conversation_is_laid_out_by_transformers_as_it_was_learnt(
+def test_a_conversation_is_laid_out_by_transformers_as_it_was_learned(
     template: str, tokenizer: str, tmp_path: Path
 ) -> None:
     asked = [{"role": "user", "content": " What is\na cat? "}, {"role": "assistant", "content": "It sat.\n"}]

@@ -10,7 +10,7 @@ from published import PUBLISHED
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lit_gpt.errors import UserError
-from lit_gpt.hub.families import ARCHITECTURES, recognise
+from lit_gpt.hub.families import ARCHITECTURES, recognize
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.incoming import Source, understand
 from lit_gpt.hub.plan import differences, layers
@@ -64,7 +64,7 @@ def test_a_field_of_a_wrong_kind_is_refused_or_means_nothing(architecture: str) 
         for odd in ODD:
             changed = fields | {name: odd}
             try:
-                arguments = recognise(changed, "config.json").read(Fields(changed, "config.json"))
+                arguments = recognize(changed, "config.json").read(Fields(changed, "config.json"))
             except UserError as refused:
                 assert name in str(refused) or (name == "rope_scaling" and "rotary" in str(refused)), (name, odd)
                 continue

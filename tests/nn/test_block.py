@@ -71,16 +71,16 @@ def test_a_block_is_its_formula(block: Any) -> None:
 def test_how_many_norms_a_block_has(block: Any, norms: int) -> None:
     made = net(block)
     assert sum("norm" in name for name, _ in made.blocks[0].named_parameters()) == norms
-    assert isinstance(made.norm, RMSNorm) is not made.blocks[0].normalised  # only PostNorm leaves a normalised stream
+    assert isinstance(made.norm, RMSNorm) is not made.blocks[0].normalized  # only PostNorm leaves a normalized stream
 
 
 @pytest.mark.parametrize("block", Block.__subclasses__())
 def test_dropout_acts_on_both_branches_and_never_on_the_stream(block: Any) -> None:
-    """With all of each branch dropped, what is left is the stream, normalised where the block does that."""
+    """With all of each branch dropped, what is left is the stream, normalized where the block does that."""
     made = net(block, dropout=0.5).train()
     layer: Any = made.blocks[0]
     layer.dropout.p = 1.0
     (frame,) = made._frames(torch.zeros(2, 8, dtype=torch.long), None, None)
     x = torch.randn(2, 8, WIDTH, dtype=torch.float64)
-    expected = layer.feedforward_norm(layer.attention_norm(x)) if layer.normalised else x
+    expected = layer.feedforward_norm(layer.attention_norm(x)) if layer.normalized else x
     assert torch.equal(layer(x, frame)[0], expected)

@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Mixtral": (mixtral, {"experts": 8, "top_k": 2}),
     "Mixtral, all experts": (mixtral, {"experts": 3, "top_k": 3}),
     "Qwen3": (qwen, {"experts": 16, "top_k": 4, "normalise": True}),
-    "Qwen3, not normalised": (qwen, {"experts": 16, "top_k": 4, "normalise": False}),
+    "Qwen3, not normalized": (qwen, {"experts": 16, "top_k": 4, "normalise": False}),
     "Qwen3, one expert": (qwen, {"experts": 6, "top_k": 1, "normalise": False}),
 }
 

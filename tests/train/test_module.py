@@ -110,7 +110,7 @@ def test_another_text_is_scored_with_its_own_bytes() -> None:
     assert two["val_loss"] == one["val_loss"]
 
 
-def test_label_smoothing_is_learnt_with_and_not_validated_with() -> None:
+def test_label_smoothing_is_learned_with_and_not_validated_with() -> None:
     net = tiny().net
     batch = collate([Rows(4, 16, 1, masked=True)[k] for k in range(4)])
     (total, count), _ = NextToken(net.sizes, label_smoothing=0.2)(net, batch)

@@ -91,7 +91,7 @@ def test_compiled_nets_get_it_too_and_keep_nothing_of_it(tmp_path: Path) -> None
     assert (compiled[name] - without[name]).abs().max() > 1e-4
 
 
-def test_lengths_are_those_of_segments_or_of_what_is_learnt() -> None:
+def test_lengths_are_those_of_segments_or_of_what_is_learned() -> None:
     targets = torch.tensor([[1, 2, -100, 3, -100], [-100] * 5])
     assert text_lengths(targets, None).tolist() == [[4.0], [1.0]]
     segments = torch.tensor([[0, 0, 0, 1, 1], [7, 7, 7, 7, 2]])

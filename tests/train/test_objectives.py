@@ -1,4 +1,4 @@
-"""What an objective hands to the training: the net's own losses are learnt from and not logged as cross-entropy."""
+"""What an objective hands to the training: the net's own losses are learned from and not logged as cross-entropy."""
 
 from functools import partial
 from typing import Any

@@ -68,8 +68,8 @@ class _OfInputs(Augment):
     def apply(self, batch: Batch, keys: np.ndarray) -> Batch:
         inputs, targets = batch.inputs.numpy(), batch.targets.numpy()
         values = uniform(keys, inputs.shape[1])  # (B, T)
-        # What stands behind the last target says nothing to anything that is learnt, as empty places do.
-        counts = np.arange(inputs.shape[1]) < learnt_lengths(targets)[:, None]
+        # What stands behind the last target says nothing to anything that is learned, as empty places do.
+        counts = np.arange(inputs.shape[1]) < learned_lengths(targets)[:, None]
         chosen = (values < self.rate) & counts & self._is_ordinary[inputs]
         inputs[chosen] = self._instead(values[chosen])
         return batch
@@ -147,7 +147,7 @@ def ordinary_ids(tokenizer: Tokenizer) -> np.ndarray:
     return np.array([id for id in range(tokenizer.vocab_size) if id not in not_text], np.int64)
 
 
-def learnt_lengths(targets: np.ndarray) -> np.ndarray:
+def learned_lengths(targets: np.ndarray) -> np.ndarray:
     """Places up to the last target of each row. (B, T) -> (B,)."""
     scored = targets != IGNORED
     return np.where(scored.any(1), scored.shape[1] - scored[:, ::-1].argmax(1), 0)

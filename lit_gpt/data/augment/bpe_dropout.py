@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lit_gpt.data.augment.augment import Augment, learnt_lengths
+from lit_gpt.data.augment.augment import Augment, learned_lengths
 from lit_gpt.data.rows.datasets import IGNORED, Batch
 from lit_gpt.data.tokenizers.byte_level import byte_of_character
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ _KNOWN = 50_000  # words
 
 
 class BPEDropout(Augment):
-    """Subword regularisation: each merge of the tokenizer is left out with a probability, so that words come in pieces.
+    """Subword regularization: each merge of the tokenizer is left out with a probability, so that words come in pieces.
 
     Provilkov et al. 2020, "BPE-dropout" (arXiv:1910.13267). Decoded, a row says what it said; it gets longer, and what
     no longer fits at its end is left out of it in this epoch; how much that is in a sample of rows is said at the
@@ -68,7 +68,7 @@ class BPEDropout(Augment):
             self._merges = Merges.read(self._json)
         inputs, targets = batch.inputs.numpy(), batch.targets.numpy()
         segments = None if batch.segments is None else batch.segments.numpy()
-        for row, (end, key) in enumerate(zip(learnt_lengths(targets).tolist(), keys.tolist(), strict=True)):
+        for row, (end, key) in enumerate(zip(learned_lengths(targets).tolist(), keys.tolist(), strict=True)):
             if end:
                 own = None if segments is None else segments[row]
                 self._respell(inputs[row], targets[row], own, end, random.Random(key))

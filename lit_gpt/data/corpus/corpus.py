@@ -4,7 +4,7 @@ Knows: files, dtypes, document offsets, manifests. Does not know: where text com
 
 A corpus is a folder of columns (see `columns`): `ids` (uint16 or uint32, by the size of the vocabulary), `offsets`
 (int64, one more than there are documents: document d is ids[offsets[d]:offsets[d + 1]], special tokens included),
-`bytes` (int64, UTF-8 bytes of what is learnt of each document), where something of the text is only read and not learnt
+`bytes` (int64, UTF-8 bytes of what is learned of each document), where something of the text is only read
 `scored` (uint8 per token), and `manifest.json`, written last.
 """
 
@@ -193,7 +193,7 @@ class Corpus:
 
     @property
     def bytes(self) -> int:
-        """UTF-8 bytes of the text that is learnt, special tokens left out."""
+        """UTF-8 bytes of the text that is learned, special tokens left out."""
         return self.manifest["bytes"]
 
     @property

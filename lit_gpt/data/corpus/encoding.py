@@ -24,7 +24,7 @@ _SUM = 8  # bytes of the checksum ahead of a shard
 _TOGETHER = 1 << 18  # characters: the tokenizers library holds some 100 bytes a token until a call is done
 
 
-#: Stretches of ids, each with whether it is learnt.
+#: Stretches of ids, each with whether it is learned.
 Stretches = list[tuple[np.ndarray | list[int], bool]]
 
 
@@ -50,8 +50,8 @@ class Piece(NamedTuple):
 class Encoded(NamedTuple):
     """A stretch of one split: P pieces, N tokens.
 
-    ids: (N,). scored: (N,) uint8, or None where all is learnt. lengths: (P,) tokens. opens: (P,) bool. bytes: (P,)
-    UTF-8 bytes of what is learnt.
+    ids: (N,). scored: (N,) uint8, or None where all is learned. lengths: (P,) tokens. opens: (P,) bool. bytes: (P,)
+    UTF-8 bytes of what is learned.
     """
 
     ids: np.ndarray
@@ -114,7 +114,7 @@ class Encoder:
             behind = int(bool(spans) and spans[0].special and spans[0].text == self._bos)
             return [*spans[:behind], *tag, *spans[behind:]]
         bos = [Span(self._bos, True, read)] if piece.leads and self._bos is not None else []
-        # What ends the answer is learnt with it; after a question it is not.
+        # What ends the answer is learned with it; after a question it is not.
         last = not spans or spans[-1].scored
         eos = [Span(self._eos, True, last)] if piece.ends and self._eos is not None else []
         return [*bos, *tag, *spans, *eos]
@@ -157,7 +157,7 @@ class Encoder:
                 raise _placed(piece, _said(error)) from None
 
     def _by_spans(self, spans: list[Span], arrays: Iterator[np.ndarray]) -> Stretches:
-        """Stretches of ids with whether they are learnt, each span encoded by itself."""
+        """Stretches of ids with whether they are learned, each span encoded by itself."""
         return [([self._special[span.text]] if span.special else next(arrays), span.scored) for span in spans]
 
 
@@ -177,8 +177,8 @@ class _Parts:
         self.scored += [(len(ids), scored) for ids, scored in framed]
         self.lengths.append(sum(len(ids) for ids, _ in framed))
         self.opens.append(piece.opens)
-        learnt = (span.text for span in spans if span.scored and not span.special)
-        self.bytes.append(sum(len(text.encode("utf-8", "surrogatepass")) for text in learnt))
+        learned = (span.text for span in spans if span.scored and not span.special)
+        self.bytes.append(sum(len(text.encode("utf-8", "surrogatepass")) for text in learned))
         self.characters += len(text_of(piece.content))
 
     def joined(self, tokenizer: Tokenizer) -> Encoded:
@@ -190,9 +190,9 @@ class _Parts:
                 f" {type(tokenizer).__name__} must say its true vocab_size"
             )
         scored = None
-        if not all(learnt for _, learnt in self.scored):
-            counts, learnt_of = zip(*self.scored, strict=True)
-            scored = np.repeat(np.array(learnt_of, np.uint8), counts)
+        if not all(learned for _, learned in self.scored):
+            counts, learned_of = zip(*self.scored, strict=True)
+            scored = np.repeat(np.array(learned_of, np.uint8), counts)
         lengths, sizes = np.array(self.lengths, np.int64), np.array(self.bytes, np.int64)
         return Encoded(ids, scored, lengths, np.array(self.opens, bool), sizes, self.characters, most)
 

@@ -48,7 +48,7 @@ class Statistics:
     """What one split is made of.
 
     counts: (V,) int64, how often each id occurs. lengths: (L,) int64, lengths in tokens of documents that occur, in
-    order. times: (L,) int64, how many documents have each. scored: tokens that are learnt. overlap: with the training
+    order. times: (L,) int64, how many documents have each. scored: tokens that are learned. overlap: with the training
     text, of a text that is held out.
     """
 

@@ -20,7 +20,7 @@ NewTemplate = Callable[[], Template]
 
 
 class Chat(Form):
-    """A conversation of several turns; the assistant's answers are learnt, with the token that ends each.
+    """A conversation of several turns; the assistant's answers are learned, with the token that ends each.
 
     A message is {"role": ..., "content": ...}, or ShareGPT's {"from": ..., "value": ...}. Texts of the record are only
     ever text: a message that spells a special token of the template is encoded as the characters that it is. A message

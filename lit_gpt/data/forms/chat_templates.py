@@ -185,7 +185,7 @@ class Markers(Turns):
 
     Args:
         before: Ahead of a turn; {role} is whose it is: system, user, assistant or tool.
-        after: After a turn; an answer is learnt as far as the last special token in it, or all of it.
+        after: After a turn; an answer is learned as far as the last special token in it, or all of it.
         special: Names of the special tokens in the layout; by default those that the tokenizer has.
     """
 
@@ -283,6 +283,6 @@ def _cut(text: str, special: tuple[str, ...]) -> tuple[Span, ...]:
 
 
 def _up_to_the_end(spans: list[Span]) -> list[Span]:
-    """What follows the special token that ends an answer is not learnt."""
+    """What follows the special token that ends an answer is not learned."""
     last = max((at for at, span in enumerate(spans) if span.special), default=len(spans))
     return [span._replace(scored=span.scored and at <= last) for at, span in enumerate(spans)]

@@ -16,7 +16,7 @@ class FillInTheMiddle(Form):
     """Some of the texts cut in three, the middle moved to the end: Bavarian et al. 2022, arXiv:2207.14255.
 
     The cuts are between any two characters, evenly drawn. Laid out as <prefix> before <suffix> after <middle> middle
-    (PSM), or as <prefix><suffix> after <middle> before middle (SPM). All is learnt. Each part is encoded by itself, so
+    (PSM), or as <prefix><suffix> after <middle> before middle (SPM). All is learned. Each part is encoded by itself, so
     a cut is a border of tokens, as it is when an editor asks. What is drawn depends on `seed` and on the number of the
     text alone.
 

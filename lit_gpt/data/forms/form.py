@@ -1,4 +1,4 @@
-"""How a document becomes a row of spans: what is text, what is a special token, what of it is learnt; what asks for an
+"""How a document becomes a row of spans: what is text, what is a special token, what of it is learned; what asks for an
 answer.
 
 Knows: texts, records, their fields. Does not know: ids, splits, windows.
@@ -99,7 +99,7 @@ class Form:
 
 
 class PlainText(Form):
-    """A text as it is, all of it learnt."""
+    """A text as it is, all of it learned."""
 
     divisible = True
 
@@ -113,7 +113,7 @@ class PlainText(Form):
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
-    """Neighbours that are alike as one, so that no token ends where nothing does; empty texts are left out."""
+    """Neighbors that are alike as one, so that no token ends where nothing does; empty texts are left out."""
     made: list[Span] = []
     for span in spans:
         if not span.text:

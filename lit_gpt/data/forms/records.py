@@ -1,8 +1,8 @@
-"""Records with a question and an answer as rows: instructions, labelled texts, pairs of source and target.
+"""Records with a question and an answer as rows: instructions, labeled texts, pairs of source and target.
 
-Knows: fields of a record, wordings with gaps, what is learnt. Does not know: conversations, ids, files.
+Knows: fields of a record, wordings with gaps, what is learned. Does not know: conversations, ids, files.
 
-Every span is encoded by itself, so the border between what is read and what is learnt is a border of tokens too, as it
+Every span is encoded by itself, so the border between what is read and what is learned is a border of tokens too, as it
 is when a model is given a question and writes the answer.
 """
 
@@ -57,18 +57,18 @@ class Answered(Form):
         return made
 
     def reply(self, record: dict[str, Any]) -> str:
-        """What is learnt of a record."""
+        """What is learned of a record."""
         raise NotImplementedError
 
     def spans(self, content: Content, number: int) -> list[Span]:
-        """What asks for the answer, read; then the answer, learnt with its end."""
+        """What asks for the answer, read; then the answer, learned with its end."""
         answer = Span(self.reply(record_of(content, self)))
         end = [Span(self._end, special=True)] if self._end else []
         return [*self.question(content), answer, *end]
 
 
 class Instruction(Answered):
-    """A task, perhaps with a text that it is about, and its answer, as in Alpaca's records; only the answer is learnt.
+    """A task, perhaps with a text that it is about, and its answer, as in Alpaca's records; only the answer is learned.
 
     Args:
         prompt: Field of the task.
@@ -113,8 +113,8 @@ class Instruction(Answered):
         return text_field(record, self.answer, empty="an answer to learn")
 
 
-class Labelled(Answered):
-    """A text and its label, spelled as text after it; only the label is learnt.
+class Labeled(Answered):
+    """A text and its label, spelled as text after it; only the label is learned.
 
     Args:
         text: Field of the text.
@@ -173,7 +173,7 @@ class Labelled(Answered):
 
 
 class Seq2Seq(Answered):
-    """A source and its target, such as a sentence and its translation; only the target is learnt.
+    """A source and its target, such as a sentence and its translation; only the target is learned.
 
     Args:
         source: Field of the source.

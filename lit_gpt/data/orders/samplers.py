@@ -98,7 +98,7 @@ class Order:
             inside = _BLOCK if self.endless else min(max(epoch_size - number * _BLOCK, 0), _BLOCK)
             numbers = np.full(_BLOCK, NOTHING, dtype=np.int64)
             numbers[:inside] = self.block(seed, epoch, slots[:inside], count)
-            # A batch reaches over its neighbours only; blocks further back are not asked for again.
+            # A batch reaches over its neighbors only; blocks further back are not asked for again.
             self._blocks = {known: kept for known, kept in self._blocks.items() if known >= number - 8}
             self._blocks[number] = numbers
         return self._blocks[number]

@@ -14,7 +14,7 @@ from lit_gpt.data.orders.samplers import NOTHING
 from lit_gpt.data.rows.datasets import Batch, Rows, TextBytes, document_stretches, side_by_side
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-_MULTIPLE = 64  # widths of batches: few shapes, so that little is compiled, and kernels' favourites
+_MULTIPLE = 64  # widths of batches: few shapes, so that little is compiled, and kernels' favorites
 
 
 class Prompts(Rows):

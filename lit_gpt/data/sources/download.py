@@ -37,7 +37,7 @@ class Download(Source):
 
     Args:
         files: What to download, each an address or a record with its checksum; zip and tar archives are unpacked.
-        licence: Under which terms the text may be used.
+        license: Under which terms the text may be used.
         reader: How the files are read: TextFiles, JsonLines, Parquet, Csv, or another source that takes `paths` first.
         splits: Which files are train, val and test, by patterns for the ends of their names (`wiki.valid.raw`,
             `heldout/*.txt`). Own val and test files go before val_fraction and test_fraction, own val_source and
@@ -50,14 +50,14 @@ class Download(Source):
     def __init__(
         self,
         files: list[RemoteFile | str],
-        licence: str,
+        license: str,
         reader: NewReader = TextFiles,
         splits: dict[str, str | list[str]] | None = None,
         paths: str | list[str] | None = None,
         lock: str | None = None,
     ) -> None:
         self.files = [RemoteFile(file) if isinstance(file, str) else file for file in files]
-        self.licence, self.splits, self.paths, self.lock = licence, splits, paths, lock
+        self.license, self.splits, self.paths, self.lock = license, splits, paths, lock
         self._reader, self._split = reader, "train"
         self._made: Source | None = None
         if not files:
@@ -106,7 +106,7 @@ class Download(Source):
         if self.paths is not None:
             return f"Download(paths={self.paths!r}, {self._split})"
         first = self.files[0].address + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
-        return f"Download({first}, {self._split}, licence {self.licence})"
+        return f"Download({first}, {self._split}, license {self.license})"
 
     def _source(self) -> Source:
         if self._made is None:

@@ -64,7 +64,7 @@ class BPE(Tokenizer):
         self._learn_from(learns_from)
         self._refuse_too_few()
         self._inner: Any = None
-        self._learnt: dict[str, Any] = {}
+        self._vocab_state: dict[str, Any] = {}
 
     def _refuse_too_few(self) -> None:
         least, given = 256 + len(self._special_texts()), self._arguments["vocab_size"]
@@ -92,31 +92,31 @@ class BPE(Tokenizer):
         parts = (part for text in texts for words in cut(text, self._words.place) for part in without_long_words(words))
         inner.train_from_iterator(parts, trainer)
         refuse_ordinary_words(inner, self._special_texts())
-        self._restore({**self._learnt, "json": inner.to_str()})
+        self._restore({**self._vocab_state, "json": inner.to_str()})
 
     def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
-        old, special = self._learnt.get("added", []), self._learnt.get("special", [])
+        old, special = self._vocab_state.get("added", []), self._vocab_state.get("special", [])
         new = [text for text in dict.fromkeys(texts) if text not in old or text in special]
-        learned = with_added(self._learnt, new) if new else self._learnt
+        learned = with_added(self._vocab_state, new) if new else self._vocab_state
         if not new or not self.trained:
-            self._learnt = learned
+            self._vocab_state = learned
             return {}
         before = self._inner.get_vocab(with_added_tokens=True)
         self._restore(learned)
         return {text: self._inner.token_to_id(text) for text in new if text not in before}
 
     def _has_special(self, name: str) -> bool:
-        return name in self._learnt.get("added", []) or super()._has_special(name)
+        return name in self._vocab_state.get("added", []) or super()._has_special(name)
 
     def _grow(self, names: list[str]) -> None:
         if self.trained:
-            self._restore(with_added(self._learnt, names, special=True))
+            self._restore(with_added(self._vocab_state, names, special=True))
         else:
             self._take_special(names)
             self._refuse_too_few()
 
     def configuration(self) -> dict[str, Any]:
-        own = {key: list(self._learnt[key]) for key in ("added", "special") if self._learnt.get(key)}
+        own = {key: list(self._vocab_state[key]) for key in ("added", "special") if self._vocab_state.get(key)}
         return {**super().configuration(), **own}
 
     def hub_files(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ class BPE(Tokenizer):
         return self._inner
 
     def _learned(self) -> dict[str, Any]:
-        return dict(self._learnt) if self.trained else {}
+        return dict(self._vocab_state) if self.trained else {}
 
     def _restore(self, learned: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Inner
@@ -148,7 +148,7 @@ class BPE(Tokenizer):
         roles, in_text = self._special_tokens.values(), [text for text in added if text not in never_in_text]
         special = [text for text in self._special_texts() if text in roles or text not in in_text]
         special_ids: dict[str, int] = {text: inner.token_to_id(text) for text in special}
-        self._learnt = {key: value for key, value in learned.items() if value}
+        self._vocab_state = {key: value for key, value in learned.items() if value}
         self._inner = taught(inner, added, never_in_text)
         self._in_text = {text: self._inner.token_to_id(text) for text in in_text}
         special_ids |= {text: self._inner.token_to_id(text) for text in never_in_text}

@@ -50,7 +50,7 @@ class Pretrained(Tokenizer):
     def __init__(self, path: str | None = None, as_transformers: bool = True) -> None:
         super().__init__()
         self._inner: Any = None
-        self._learnt: dict[str, Any] = {}
+        self._vocab_state: dict[str, Any] = {}
         self._known_cutting: tuple[Any, re.Pattern[str] | None] | None = None
         self._known_whole: WholeText | None = None
         # The folder may be gone when the tokenizer is made again.
@@ -123,15 +123,15 @@ class Pretrained(Tokenizer):
 
     def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
         before = self._loaded().get_vocab(with_added_tokens=True)
-        old, special = self._learnt.get("added", []), self._learnt.get("special", [])
+        old, special = self._vocab_state.get("added", []), self._vocab_state.get("special", [])
         new = [text for text in dict.fromkeys(texts) if text not in old or text in special]
         if new:
-            self._restore(with_added(self._learnt, new))
+            self._restore(with_added(self._vocab_state, new))
         return {text: self._inner.token_to_id(text) for text in new if text not in before}
 
     def _grow(self, names: list[str]) -> None:
         self._loaded()
-        self._restore(with_added(self._learnt, names, special=True))
+        self._restore(with_added(self._vocab_state, names, special=True))
 
     def byte_lengths(self) -> list[int] | None:
         return [len(piece) for piece in self._pieces] if self._lossless else None
@@ -139,7 +139,7 @@ class Pretrained(Tokenizer):
     @property
     def stop_ids(self) -> frozenset[int]:
         """All ends of a text that the model's settings name; `bos` is none of them by itself."""
-        return frozenset(self._learnt["stop"])
+        return frozenset(self._vocab_state["stop"])
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -156,23 +156,23 @@ class Pretrained(Tokenizer):
 
     @property
     def chat_templates(self) -> dict[str, str]:
-        return templates_of(self._learnt.get("files", {}), None)
+        return templates_of(self._vocab_state.get("files", {}), None)
 
     def hub_files(self) -> dict[str, str]:
         """The files as they were read, with the tokens that were added here; code that they named is left out.
 
         Where the class that they name would make other ids, they name the class that takes tokenizer.json as it is.
         """
-        inner, files = self._loaded(), dict(self._learnt["files"])
+        inner, files = self._loaded(), dict(self._vocab_state["files"])
         settings, content = parsed(files, None, SETTINGS), json.loads(files[MAIN])
         settings.pop("auto_map", None)
         pipeline = without_vocabulary(inner)
-        read = {token["id"] for token in (self._learnt["pipeline"] or content)["added_tokens"]}
+        read = {token["id"] for token in (self._vocab_state["pipeline"] or content)["added_tokens"]}
         new = [token for token in pipeline["added_tokens"] if token["id"] not in read]
         if not self._class_agrees(settings, content):
             settings["tokenizer_class"] = GENERIC
-            if self._learnt["pipeline"] is not None:
-                content = with_vocabulary(self._learnt["pipeline"], content)
+            if self._vocab_state["pipeline"] is not None:
+                content = with_vocabulary(self._vocab_state["pipeline"], content)
         if new:
             content["added_tokens"] = [*content["added_tokens"], *new]
             if "added_tokens_decoder" in settings:
@@ -188,7 +188,7 @@ class Pretrained(Tokenizer):
         """Whether the class that the settings name makes these ids whatever the model's type is."""
         named = str(settings.get("tokenizer_class") or "")
         if named in (GENERIC, "TokenizersBackend"):
-            return self._learnt["pipeline"] is None
+            return self._vocab_state["pipeline"] is None
         name = ruling_class(named, None, '"ByteLevel"' in json.dumps(content.get("pre_tokenizer")))
         if name is None or content["model"].get("type") != "BPE":
             return False
@@ -215,7 +215,7 @@ class Pretrained(Tokenizer):
         return self._inner
 
     def _learned(self) -> dict[str, Any]:
-        return self._learnt
+        return self._vocab_state
 
     def _restore(self, learned: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Inner
@@ -237,7 +237,7 @@ class Pretrained(Tokenizer):
         pieces = bytes_of_tokens(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
         self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
-        self._inner, self._learnt, self._known_cutting, self._known_whole = inner, learned, None, None
+        self._inner, self._vocab_state, self._known_cutting, self._known_whole = inner, learned, None, None
         self._names = {id: text for id, text in special.items() if id not in shown}
         self._in_text = {token.content: id for id, token in inner.get_added_tokens_decoder().items()}
         self._pieces = [b"" if id in self._names else piece for id, piece in enumerate(pieces)]

@@ -81,7 +81,7 @@ class SentencePiece(Tokenizer):
         self.vocab_size = vocab_size
         self._learn_from(learns_from)
         self._model: Any = None
-        self._learnt: dict[str, Any] = {}
+        self._vocab_state: dict[str, Any] = {}
         self._known: dict[str, Any] = {}  # ids of stretches of text
         if path is None:
             self._refuse_too_few()
@@ -150,7 +150,7 @@ class SentencePiece(Tokenizer):
 
     def _ids(self, text: str) -> "array[int]":
         model = self._loaded()
-        if not self._learnt["lossless"]:
+        if not self._vocab_state["lossless"]:
             return array("I", model.encode(text))
         # Each stretch by itself, as no piece goes over its ends: sums of the unigram model's scores stay short, so that
         # rounding does not choose other pieces in a long text than in its parts.
@@ -183,12 +183,12 @@ class SentencePiece(Tokenizer):
         """The text of ids; of a loaded model as the library joins it. Special tokens are left out."""
         listed = list(ids)
         joined = super().decode(listed)  # refuses what is past the vocabulary
-        if not self.trained or self._learnt["lossless"]:
+        if not self.trained or self._vocab_state["lossless"]:
             return joined
         return str(self._model.decode([id for id in listed if id not in self._names]))
 
     def byte_lengths(self) -> list[int] | None:
-        return [len(piece) for piece in self._pieces] if self._learnt.get("lossless") else None
+        return [len(piece) for piece in self._pieces] if self._vocab_state.get("lossless") else None
 
     @property
     def unused_ids(self) -> frozenset[int]:
@@ -201,8 +201,8 @@ class SentencePiece(Tokenizer):
         the other pair than this one, which takes the first.
         """
         model = self._loaded()
-        if not self._learnt["lossless"] or self._arguments["model"] != "bpe":
-            why = "a unigram model" if self._learnt["lossless"] else "a loaded model"
+        if not self._vocab_state["lossless"] or self._arguments["model"] != "bpe":
+            why = "a unigram model" if self._vocab_state["lossless"] else "a loaded model"
             raise UserError(
                 f"SentencePiece cannot be written as a tokenizer.json of the same ids from {why}; learn with"
                 " data.tokenizer.model bpe, or take the model's own tokenizer.json with Pretrained"
@@ -222,7 +222,7 @@ class SentencePiece(Tokenizer):
     def model_bytes(self) -> bytes:
         """What the library calls a .model file; special tokens that were added later are not in it."""
         self._loaded()
-        return base64.b64decode(self._learnt["model"])
+        return base64.b64decode(self._vocab_state["model"])
 
     # -- made and made again -----------------------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class SentencePiece(Tokenizer):
             self._refuse_too_few()
 
     def _learned(self) -> dict[str, Any]:
-        return dict(self._learnt)
+        return dict(self._vocab_state)
 
     def _restore(self, learned: dict[str, Any]) -> None:
         try:
@@ -249,7 +249,7 @@ class SentencePiece(Tokenizer):
             raise UserError(
                 "this is not a model of the sentencepiece library; give a .model file that it wrote"
             ) from None
-        self._model, self._learnt = model, dict(learned)
+        self._model, self._vocab_state = model, dict(learned)
         self.place = BEFORE_A_SPACE_LINE_OR_MARK if learned["lossless"] else None
         size = model.get_piece_size()
         pieces = [_bytes(model, id) for id in range(size)]
@@ -270,7 +270,7 @@ class SentencePiece(Tokenizer):
     def _take_roles_of_the_model(self) -> None:
         """A loaded model's own tokens go before the separator, which it does not know; typed names go before both."""
         model = self._model
-        if self._learnt["lossless"]:
+        if self._vocab_state["lossless"]:
             return
         own = {"bos": model.bos_id(), "eos": model.eos_id(), "pad": model.pad_id(), "unk": model.unk_id()}
         for role, id in own.items():

@@ -61,7 +61,7 @@ class Tiktoken(Tokenizer):
         super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad)
         # Made again, it has the ranks from its state: neither the library's files nor its own need be there.
         self._arguments = {"encoding": None, "separator": separator, "bos": bos, "eos": eos, "pad": pad}
-        self._learnt: dict[str, Any] = {}
+        self._vocab_state: dict[str, Any] = {}
         self._encoding: Any = None
         if pattern not in PATTERNS:
             raise UserError(f"pattern {pattern!r} of Tiktoken is not known; give one of {', '.join(PATTERNS)}")
@@ -102,17 +102,17 @@ class Tiktoken(Tokenizer):
         the other pair than tiktoken, which takes the first.
         """
         special = {text: id for id, text in self._names.items()}
-        return files(_as_merges(self._learnt, special), self._special_tokens, self.starts_with_bos)
+        return files(_as_merges(self._vocab_state, special), self._special_tokens, self.starts_with_bos)
 
     def _learned(self) -> dict[str, Any]:
-        return dict(self._learnt)
+        return dict(self._vocab_state)
 
     def _restore(self, learned: dict[str, Any]) -> None:
         ranks = _ranks(learned["ranks"])
         self._encoding = _library().Encoding(
             "ranks", pat_str=learned["regex"], mergeable_ranks=ranks, special_tokens={}
         )
-        self._learnt = dict(learned)
+        self._vocab_state = dict(learned)
         self.place = PATTERNS[learned["like"]].place if learned["like"] else None
         special: dict[str, int] = dict(learned["special"])
         pieces = [b""] * (max([*ranks.values(), *special.values()]) + 1)

@@ -3,7 +3,7 @@
 Knows: special tokens, how ids become text one at a time, plain data from which a tokenizer is made again.
 Does not know: any one tokenizer, where text comes from, files of ids, batches, models.
 
-Special tokens are never recognised inside text: a text that spells one is encoded as the ordinary characters it is.
+Special tokens are never recognized inside text: a text that spells one is encoded as the ordinary characters it is.
 """
 
 import hashlib

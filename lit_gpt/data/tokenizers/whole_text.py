@@ -75,7 +75,7 @@ class WholeText:
         for at, (start, end, span) in zip(found.tolist(), wanted, strict=True):
             if special[int(ids[at])] != span.text or not (offsets[at, 0] <= start and end <= offsets[at, 1]):
                 return None
-            scored[at] = span.scored  # it may have taken in white space of its neighbours
+            scored[at] = span.scored  # it may have taken in white space of its neighbors
         return ids, scored
 
     def _spelled(self, spans: list[Span]) -> Encoded:

@@ -1,4 +1,4 @@
-"""The families of models that can be read and written, one file each; recognised by config.json's architecture alone.
+"""The families of models that can be read and written, one file each; recognized by config.json's architecture alone.
 
 Knows where each family's class is; imports none before it is asked for.
 """
@@ -58,7 +58,7 @@ def _stem(architecture: str) -> str:
     return re.sub(r"(ForCausal|LMHead).*|[\W_]", "", architecture).lower()
 
 
-def recognise(config: dict[str, Any], where: str) -> Family:
+def recognize(config: dict[str, Any], where: str) -> Family:
     """The family that a config.json names.
 
     Raises:
@@ -71,7 +71,7 @@ def recognise(config: dict[str, Any], where: str) -> Family:
     if name not in _HOME:
         raise UserError(f"{where}: architecture {name} is not supported; supported are {', '.join(_HOME)}")
     if "quantization_config" in config or "quantization" in config:
-        raise UserError(f"{where}: its weights are quantised; import a version in bf16, fp16 or fp32")
+        raise UserError(f"{where}: its weights are quantized; import a version in bf16, fp16 or fp32")
     family = family_of(name)
     if config.get("model_type", family.model_type) != family.model_type:
         raise UserError(

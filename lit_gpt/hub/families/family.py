@@ -18,7 +18,7 @@ class Family:
     config that it wrote means the same net is found out by reading it again.
 
     Attributes:
-        architecture: The name in config.json's ``architectures``, by which a family is recognised.
+        architecture: The name in config.json's ``architectures``, by which a family is recognized.
         model_type: The name in config.json's ``model_type``.
         table: Which tensors are which.
         prefix: What stands ahead of most tensors' names, and is left out by folders of the bare transformer.

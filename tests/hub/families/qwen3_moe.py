@@ -7,7 +7,7 @@ SIZES = {
 }  # fmt: skip
 CASES = {
     "all layers sparse": SIZES | {"num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True},
-    "every other layer, weights not normalised, tied": SIZES
+    "every other layer, weights not normalized, tied": SIZES
     | {
         "num_hidden_layers": 4,
         "num_experts": 6,
