@@ -91,12 +91,12 @@ def with_trainer(data: Any, sizes: dict[str, int], steps: int, folder: Path) -> 
     import lightning.pytorch as lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
+    from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
+    from lit_gpt.train.exact_resume import ExactResume
     from lit_gpt.train.loggers import CSVLog
     from lit_gpt.train.metering import StepMetrics
     from lit_gpt.train.module import LitGPT
     from lit_gpt.train.progress import Progress
-    from lit_gpt.train.resume import ExactResume
-    from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
     from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
     from lit_gpt.train.summary import RunSummary
 

@@ -33,6 +33,9 @@ from lit_gpt.mistakes import explain, refuse_word_for_list, where_typed
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
 from lit_gpt.settings import Typed, with_text_files
+from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
+from lit_gpt.train.exact_resume import ExactResume
+from lit_gpt.train.init_from import describe_growth, start_rows
 from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.loss_watch import LossWatch
 from lit_gpt.train.metering import StepMetrics
@@ -40,11 +43,8 @@ from lit_gpt.train.module import LitGPT
 from lit_gpt.train.noise import EmbeddingNoise as EmbeddingNoise  # found by its short name
 from lit_gpt.train.progress import Progress
 from lit_gpt.train.ranks import PROCESSES, is_first, settle_rank
-from lit_gpt.train.record import RunRecord
-from lit_gpt.train.resume import ExactResume
+from lit_gpt.train.run_record import RunRecord
 from lit_gpt.train.samples import SampleText
-from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
-from lit_gpt.train.start import describe_growth, start_rows
 from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 from lit_gpt.train.summary import RunSummary
 from lit_gpt.typed_values import dump_yaml, parse_words

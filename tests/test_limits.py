@@ -15,9 +15,9 @@ from lit_gpt.class_lookup import classes, with_subclasses
 from lit_gpt.data import choices
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
+from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint
 from lit_gpt.train.module import LitGPT
 from lit_gpt.train.samples import SampleText
-from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint
 
 SECTIONS = {
     "trainer": Trainer, "model": LitGPT, "data": TokenData,
@@ -45,7 +45,8 @@ ZERO_IS_NONSENSE = set(
     "width depth heads context kv_heads head_size window hidden ratio experts top_k base fraction factor scale softcap"
     " embedding_scale max_bias original_context num_nodes max_epochs max_steps val_check_interval limit_train_batches"
     " check_val_every_n_epoch accumulate_grad_batches batch_size val_batch_size vocab_size learns_from stride"
-    " character_coverage stages epochs tokens start_context grow_epochs shingle permutations keep every".split()
+    " character_coverage stages epochs tokens start_context grow_epochs shingle permutations save_top_k save_last_k"
+    " every_n_train_steps".split()
 )
 # Several arguments belong together.
 NEEDS = {

@@ -40,7 +40,7 @@ def measure(command: str, argv: list[str]) -> int:
     run = getattr(cli.trainer, command)
     file = ancestor.path if ancestor.of_a_trainer else None
     if file is None:  # of an imported model there is a net and no more
-        from lit_gpt.train.start import start_from
+        from lit_gpt.train.init_from import start_from
 
         start_from(cli.model.net, ancestor.path)
     with signals.doing(f"measuring {ancestor.path}", f"nothing was changed; {signals.AGAIN}"):

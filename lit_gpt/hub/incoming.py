@@ -16,11 +16,11 @@ import torch
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError
 from lit_gpt.hub import plan
+from lit_gpt.hub.checkpoint_writer import Checkpoint
 from lit_gpt.hub.families import recognize
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.fields import Fields
 from lit_gpt.hub.folder import Tensors, read_config
-from lit_gpt.hub.store import Checkpoint
 from lit_gpt.hub.weights import Pair, pairs
 from lit_gpt.model import GPT
 

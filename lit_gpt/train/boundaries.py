@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
-from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint
+from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint
 
 _COUNTS = ("ready", "started", "processed", "completed")
 

@@ -30,11 +30,11 @@ from lit_gpt.factories import plain
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
 from lit_gpt.train.gradients import finish_gradients, takes_scale
+from lit_gpt.train.init_from import start_from
 from lit_gpt.train.metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
 from lit_gpt.train.objectives import NextToken, Objective
 from lit_gpt.train.optimizers import apply_factors, parameter_groups, prefer_fused
 from lit_gpt.train.schedules import Schedule, WarmupCosine
-from lit_gpt.train.start import start_from
 from lit_gpt.train.tally import Tally, widest_float
 
 

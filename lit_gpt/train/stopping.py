@@ -1,6 +1,6 @@
 """Ends of a run that are not its planned end, and what a signal does to a run.
 
-Knows when to stop and with which exit code; does not know how a checkpoint is written (see `saving`) nor how signals
+Knows when to stop and with which exit code; does not know how a checkpoint is written (see `checkpointing`) nor how signals
 reach the process (see `lit_gpt.signals`).
 """
 
@@ -141,7 +141,7 @@ def stop(trainer: Trainer, signum: int, validation: Validation = Validation.DONE
         signum: The signal that asks for it.
         validation: Where the validation of this step is: one that is not done is done whole by the resumed run.
     """
-    from lit_gpt.train.saving import LastCheckpoint
+    from lit_gpt.train.checkpointing import LastCheckpoint
 
     saved = None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -16,10 +16,10 @@ from lit_gpt import cost
 from lit_gpt.cost import size
 from lit_gpt.data.module import TokenData
 from lit_gpt.data.training import batches_done
+from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint
 from lit_gpt.train.hooks import Lean
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.progress import clock
-from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint
 
 LAST_LINE = ("val_loss", "val_perplexity", "val_bpb")
 
@@ -90,7 +90,7 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
     else:
         yield "steps", f"{steps:,}"
     savers = [c for c in trainer.callbacks if isinstance(c, BestCheckpoint | LastCheckpoint)]  # type: ignore[attr-defined]
-    kept = sum(saver.keep for saver in savers)
+    kept = sum(c.save_top_k if isinstance(c, BestCheckpoint) else c.save_last_k for c in savers)
     if kept:
         each = cost.checkpoint_bytes(net)  # type: ignore[arg-type]
         free = shutil.disk_usage(_existing(savers[0].folder)).free

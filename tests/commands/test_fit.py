@@ -36,7 +36,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
     before = os.getcwd()
     os.chdir(root)
     try:
-        words = [*TINY, "--data.source.paths=text.txt", "--trainer.max_steps=4", "--last.every=2", "--last.keep=9"]
+        words = [
+            *TINY,
+            "--data.source.paths=text.txt",
+            "--trainer.max_steps=4",
+            "--last.every_n_train_steps=2",
+            "--last.save_last_k=9",
+        ]
         assert main(["fit", *words, "--name=gpt"]) == 0
     finally:
         os.chdir(before)

@@ -15,8 +15,8 @@ from lit_gpt.data.rows.datasets import IGNORED, Windows
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
+from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.module import LitGPT
-from lit_gpt.train.resume import ExactResume
 
 
 @pytest.fixture

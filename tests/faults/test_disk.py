@@ -15,7 +15,7 @@ import torch
 
 from lit_gpt import disk, manifest
 from lit_gpt.__main__ import main
-from lit_gpt.train.saving import VerifiedIO
+from lit_gpt.train.checkpointing import VerifiedIO
 
 FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 

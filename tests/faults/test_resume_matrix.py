@@ -90,7 +90,7 @@ def words(folder: Path, accumulate: int, interval: int, workers: int) -> list[st
         "model.net.heads": 2,
         "model.net.context": 8,
         "model.net.dropout": 0.1,
-        "last.every": 2,
+        "last.every_n_train_steps": 2,
         "sample.max_new_tokens": 2,
         "trainer.accelerator": "cpu",
         "trainer.accumulate_grad_batches": accumulate,

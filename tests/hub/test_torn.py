@@ -30,7 +30,7 @@ from lit_gpt.__main__ import main
 main(sys.argv[2:])
 """
 IMPORT = HALFWAY.format(
-    patch="from lit_gpt.hub.store import Checkpoint; before = Checkpoint.put", put="Checkpoint.put = slow"
+    patch="from lit_gpt.hub.checkpoint_writer import Checkpoint; before = Checkpoint.put", put="Checkpoint.put = slow"
 )
 EXPORT = HALFWAY.format(
     patch="from lit_gpt.hub import outgoing; before = outgoing.save_file", put="outgoing.save_file = slow"

@@ -12,10 +12,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from standins import TinyData, tiny, trainer
 
+from lit_gpt.train.checkpointing import VerifiedIO
+from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.metering import StepMetrics
-from lit_gpt.train.resume import ExactResume
-from lit_gpt.train.saving import VerifiedIO
 from lit_gpt.train.stopping import ValidateAtEnd
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(dataloader is not resumable|callbacks used to create)")

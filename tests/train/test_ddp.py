@@ -15,10 +15,10 @@ def main(processes: int, batch_size: int, accumulate: int, out: str) -> None:
     """Train the stand-in and write what was logged; run in a process of its own."""
     from standins import TinyData, tiny, trainer
 
+    from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
+    from lit_gpt.train.exact_resume import ExactResume
     from lit_gpt.train.loggers import CSVLog
     from lit_gpt.train.metering import StepMetrics
-    from lit_gpt.train.resume import ExactResume
-    from lit_gpt.train.saving import LastCheckpoint, VerifiedIO
     from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 
     folder = Path(out)

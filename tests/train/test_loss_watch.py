@@ -79,7 +79,7 @@ def test_a_nan_that_comes_back_names_the_way_out(tmp_path: Path, monkeypatch: py
     Path("text.txt").write_text("a cat sat on a mat " * 20 + "~" + "and saw the moon rise " * 20)
     words = ["fit", "--name=one", "--model.net.width=16", "--model.net.depth=1", "--model.net.heads=2"]
     words += ["--model.net.context=8", "--data.tokenizer=Byte", "--data.batch_size=4", "--data.source.paths=text.txt"]
-    words += ["--model.objective=poison_for_a_test.Poisoned", "--trainer.max_steps=22", "--last.every=1"]
+    words += ["--model.objective=poison_for_a_test.Poisoned", "--trainer.max_steps=22", "--last.every_n_train_steps=1"]
     words += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--sample.max_new_tokens=2"]
     assert main(words) == 3
     assert "skip_batches" not in capsys.readouterr().err

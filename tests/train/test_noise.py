@@ -10,9 +10,9 @@ from standins import TinyData, tiny, trainer
 from torch.optim.lr_scheduler import ConstantLR
 
 from lit_gpt.errors import UserError
+from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
+from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.noise import EmbeddingNoise, text_lengths
-from lit_gpt.train.resume import ExactResume
-from lit_gpt.train.saving import LastCheckpoint, VerifiedIO
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader is not resumable")
 
@@ -44,7 +44,12 @@ def run(
     fit = trainer(
         max_steps=steps,
         enable_checkpointing=True,
-        callbacks=[ExactResume(), *noise, *([] if compile else [listener]), LastCheckpoint(folder, every=4)],
+        callbacks=[
+            ExactResume(),
+            *noise,
+            *([] if compile else [listener]),
+            LastCheckpoint(folder, every_n_train_steps=4),
+        ],
         plugins=[VerifiedIO()],
         val_check_interval=3,
         check_val_every_n_epoch=None,

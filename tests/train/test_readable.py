@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from standins import TinyData, tiny, trainer
 
 from lit_gpt.errors import UserError
-from lit_gpt.train.saving import LastCheckpoint, VerifiedIO
+from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
 
 
 class Keeps(Callback):
@@ -33,7 +33,7 @@ class Odd:
     ids=["numpy scalar", "object", "function", "path"],
 )
 def test_state_that_no_checkpoint_loads_is_refused_at_the_first_save(tmp_path: Path, value: Any, kind: str) -> None:
-    last = LastCheckpoint(tmp_path, every=2)
+    last = LastCheckpoint(tmp_path, every_n_train_steps=2)
     options = {"max_steps": 4, "limit_val_batches": 0, "enable_checkpointing": True}
     fit = trainer(callbacks=[Keeps(value), last], plugins=[VerifiedIO()], **options)
     with pytest.raises(UserError) as refused:

@@ -12,9 +12,9 @@ from standins import TinyData, tiny, trainer
 from torch import Tensor
 
 from lit_gpt import manifest, signals
+from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
 from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.objectives import NextToken
-from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
 from lit_gpt.train.stopping import NonFiniteStop, StopOnSignal, StoppedBySignal, ValidateAtEnd
 
 
@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spoils_nothing(tmp_path: Pat
         def on_train_batch_end(self, fit: Any, module: Any, *_: Any) -> None:
             kept.append(torch.cat([p.detach().flatten() for p in module.net.parameters()]))
 
-    callbacks = [Keep(), StepMetrics(), BestCheckpoint(tmp_path), LastCheckpoint(tmp_path, every=6)]
+    callbacks = [Keep(), StepMetrics(), BestCheckpoint(tmp_path), LastCheckpoint(tmp_path, every_n_train_steps=6)]
     fit = trainer(
         max_steps=20,
         limit_val_batches=0,

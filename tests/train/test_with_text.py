@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_resume
+import test_exact_resume
 import torch
 
 from lit_gpt.data import RandomCrops, Shuffled, TextFiles, TokenData
@@ -26,12 +26,12 @@ def test_resume_is_exact_on_text(
     def model(dropout: float) -> LitGPT:
         return LitGPT(GPT(64, width=16, depth=1, heads=2, context=16, dropout=dropout, seed=0))
 
-    monkeypatch.setattr(test_resume, "TinyData", data)
-    monkeypatch.setattr(test_resume, "tiny", model)
+    monkeypatch.setattr(test_exact_resume, "TinyData", data)
+    monkeypatch.setattr(test_exact_resume, "tiny", model)
     options = {"accumulate_grad_batches": accumulate, "limit_train_batches": limit, "limit_val_batches": 3}
-    whole, losses, meter = test_resume.run(tmp_path / "whole", 16, **options)
-    test_resume.run(tmp_path / "parts", 16, kill=13, **options)
-    resumed, tail, again = test_resume.run(tmp_path / "parts", 16, resume=True, **options)
+    whole, losses, meter = test_exact_resume.run(tmp_path / "whole", 16, **options)
+    test_exact_resume.run(tmp_path / "parts", 16, kill=13, **options)
+    resumed, tail, again = test_exact_resume.run(tmp_path / "parts", 16, resume=True, **options)
     assert tail == losses[-len(tail) :]
     fingerprints = verify(tmp_path / "parts" / "last.ckpt")["fingerprints"]
     assert len(fingerprints["tokenizer"]) >= 16

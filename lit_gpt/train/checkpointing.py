@@ -152,11 +152,8 @@ class _Checkpoints(Lean, ModelCheckpoint):
 
     link: str
 
-    def __init__(self, dirpath: str | Path, keep: int) -> None:
-        if keep < 1:
-            raise UserError(f"{type(self).__name__}: keep is {keep}; give 1 or more")
+    def __init__(self, dirpath: str | Path) -> None:
         super().__init__(dirpath=dirpath, every_n_epochs=0, every_n_train_steps=0)
-        self.keep = keep
         self._saved_at = -1
 
     @property
@@ -243,16 +240,18 @@ class BestCheckpoint(_Checkpoints):
         dirpath: Folder of the checkpoints.
         monitor: Metric to go by.
         mode: Whether less of it is better (min) or more (max).
-        keep: How many to keep.
+        save_top_k: How many to keep.
     """
 
     link = "best.ckpt"
 
-    def __init__(self, dirpath: str | Path, monitor: str = "val_loss", mode: str = "min", keep: int = 1) -> None:
-        super().__init__(dirpath, keep)
+    def __init__(self, dirpath: str | Path, monitor: str = "val_loss", mode: str = "min", save_top_k: int = 1) -> None:
+        super().__init__(dirpath)
+        if save_top_k < 1:
+            raise UserError(f"BestCheckpoint: save_top_k is {save_top_k}; give 1 or more")
         if mode not in ("min", "max"):
             raise UserError(f"BestCheckpoint: mode is {mode!r}; give min or max")
-        self.monitor, self.mode = monitor, mode
+        self.monitor, self.mode, self.save_top_k = monitor, mode, save_top_k
         self._ranking: list[tuple[float, str]] = []  # best first; (score, file name)
         self._surplus: list[str] = []  # no longer among the best, and not removed yet
 
@@ -269,7 +268,7 @@ class BestCheckpoint(_Checkpoints):
         path = self._path("best", trainer.global_step)
         ranking = [entry for entry in self._ranking if entry[1] != Path(path).name] + [(score, Path(path).name)]
         ranking.sort(key=lambda entry: sign * entry[0])
-        gone, ranking = ranking[self.keep :], ranking[: self.keep]
+        gone, ranking = ranking[self.save_top_k :], ranking[: self.save_top_k]
         if any(name == Path(path).name for _, name in gone):
             return
         self._ranking = ranking  # before saving, as it is part of what is saved
@@ -308,22 +307,25 @@ class LastCheckpoint(_Checkpoints):
 
     Args:
         dirpath: Folder of the checkpoints.
-        every: Optimizer steps between two of them; None saves at each validation. The end of the run is always saved.
-        keep: How many to keep.
+        every_n_train_steps: Optimizer steps between two checkpoints; None saves at each validation. The end of the
+            run is always saved.
+        save_last_k: How many to keep.
     """
 
     link = "last.ckpt"
 
-    def __init__(self, dirpath: str | Path, every: int | None = None, keep: int = 1) -> None:
-        super().__init__(dirpath, keep)
-        if every is not None and every < 1:
-            raise UserError(f"LastCheckpoint: every is {every}; give 1 or more steps")
-        self.every = every
-        self._names: list[str] = []  # all that there are, oldest first; those before the last `keep` are to go
+    def __init__(self, dirpath: str | Path, every_n_train_steps: int | None = None, save_last_k: int = 1) -> None:
+        super().__init__(dirpath)
+        if every_n_train_steps is not None and every_n_train_steps < 1:
+            raise UserError(f"LastCheckpoint: every_n_train_steps is {every_n_train_steps}; give 1 or more steps")
+        if save_last_k < 1:
+            raise UserError(f"LastCheckpoint: save_last_k is {save_last_k}; give 1 or more")
+        self.every_n_train_steps, self.save_last_k = every_n_train_steps, save_last_k
+        self._names: list[str] = []  # all that there are, oldest first; those before the last `save_last_k` are to go
         self._due = False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        if self.every is None or trainer.global_step % self.every or self._idle(trainer):
+        if self.every_n_train_steps is None or trainer.global_step % self.every_n_train_steps or self._idle(trainer):
             return
         if trainer.fit_loop._should_accumulate():
             return
@@ -334,7 +336,7 @@ class LastCheckpoint(_Checkpoints):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (self.every is None or self._due) and not self._idle(trainer):
+        if (self.every_n_train_steps is None or self._due) and not self._idle(trainer):
             self.save(trainer)
         self._due = False
         self._stop_if_asked(trainer)
@@ -349,7 +351,7 @@ class LastCheckpoint(_Checkpoints):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._idle(trainer):
             self.save(trainer)
-        self._names = self._forget(trainer, self._names[: -self.keep], ended=True) + self._names[-self.keep :]
+        self._remove_surplus(trainer, ended=True)
 
     def save(self, trainer: Trainer) -> str | None:
         """Save now, at the end of an optimizer step; returns the path. Called by whoever ends a run early."""
@@ -362,8 +364,12 @@ class LastCheckpoint(_Checkpoints):
         self._names = [known for known in self._names if known != name] + [name]
         self.last_model_path = path
         self._write(trainer, path)
-        self._names = self._forget(trainer, self._names[: -self.keep]) + self._names[-self.keep :]
+        self._remove_surplus(trainer)
         return path
+
+    def _remove_surplus(self, trainer: Trainer, ended: bool = False) -> None:
+        surplus, newest = self._names[: -self.save_last_k], self._names[-self.save_last_k :]
+        self._names = self._forget(trainer, surplus, ended) + newest
 
     def state_dict(self) -> dict[str, Any]:
         return {"names": list(self._names)}

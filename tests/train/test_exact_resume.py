@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import Callback
 from standins import TinyData, tiny, trainer
 
+from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
+from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.metering import StepMetrics
-from lit_gpt.train.resume import ExactResume, random_state, restore_random_state
-from lit_gpt.train.saving import LastCheckpoint, VerifiedIO
+from lit_gpt.train.rng_state import random_state, restore_random_state
 from lit_gpt.train.stopping import ValidateAtEnd
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader is not resumable")  # the stand-in resumes by itself
@@ -47,7 +48,7 @@ def run(
     folder: Path, steps: int, resume: bool = False, kill: int | None = None, every: int | None = 5, **options: Any
 ) -> tuple[dict[str, torch.Tensor], list[float], StepMetrics]:
     losses, meter = Losses(), StepMetrics()
-    callbacks = [ExactResume(), ValidateAtEnd(), meter, losses, LastCheckpoint(folder, every=every)]
+    callbacks = [ExactResume(), ValidateAtEnd(), meter, losses, LastCheckpoint(folder, every_n_train_steps=every)]
     settings = {"val_check_interval": 7, "check_val_every_n_epoch": None, "accumulate_grad_batches": 1}
     fit = trainer(
         max_steps=steps,

@@ -13,7 +13,7 @@ from standins import TinyData, tiny, trainer
 
 from lit_gpt import checkpoint, manifest
 from lit_gpt.errors import UserError
-from lit_gpt.train.saving import BestCheckpoint, LastCheckpoint, VerifiedIO
+from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
 
 
 def write(path: Path, step: int, weight: float = 1.0) -> None:
@@ -139,13 +139,13 @@ def test_best_and_last_are_kept_and_linked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "kept"), [("min", ["000004", "000006"]), ("max", ["000002", "000008"])])
 def test_the_best_k_are_kept(tmp_path: Path, mode: str, kept: list[str]) -> None:
-    fit_with(tmp_path, [3.0, 1.0, 2.0, 2.5], keep=2, mode=mode)
+    fit_with(tmp_path, [3.0, 1.0, 2.0, 2.5], save_top_k=2, mode=mode)
     assert [n for n in names(tmp_path) if n.startswith("best-")] == [f"best-{step}.ckpt" for step in kept]
     assert os.readlink(tmp_path / "best.ckpt") == f"best-{'000004' if mode == 'min' else '000002'}.ckpt"
 
 
 def test_last_every_n_steps_besides_the_end(tmp_path: Path) -> None:
-    last = LastCheckpoint(tmp_path, every=3, keep=2)
+    last = LastCheckpoint(tmp_path, every_n_train_steps=3, save_last_k=2)
     fit = trainer(max_steps=8, limit_val_batches=0, enable_checkpointing=True, callbacks=[last], plugins=[VerifiedIO()])
     fit.fit(tiny(), datamodule=TinyData())
     assert names(tmp_path) == ["last-000006.ckpt", "last-000008.ckpt", "last.ckpt"]
@@ -159,7 +159,9 @@ def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
         fit.fit(tiny(), datamodule=TinyData(rows=8))
 
 
-@pytest.mark.parametrize("make", [lambda: LastCheckpoint("x", every=0), lambda: BestCheckpoint("x", keep=0)])
+@pytest.mark.parametrize(
+    "make", [lambda: LastCheckpoint("x", every_n_train_steps=0), lambda: BestCheckpoint("x", save_top_k=0)]
+)
 def test_impossible_numbers_are_named(make: Any) -> None:
     with pytest.raises(UserError, match="give 1 or more"):
         make()
@@ -177,7 +179,7 @@ def test_resumes_leave_no_more_checkpoints_than_keep(tmp_path: Path, ended: bool
     resume = None
     for round_ in range(1, 5):
         steps = 10 * round_
-        callbacks = [Dies(), BestCheckpoint(tmp_path), LastCheckpoint(tmp_path, every=2, keep=2)]
+        callbacks = [Dies(), BestCheckpoint(tmp_path), LastCheckpoint(tmp_path, every_n_train_steps=2, save_last_k=2)]
         options = {"val_check_interval": 2, "check_val_every_n_epoch": None, "limit_val_batches": 1}
         fit = trainer(
             max_steps=steps, callbacks=callbacks, plugins=[VerifiedIO()], enable_checkpointing=True, **options

@@ -1,22 +1,19 @@
-"""What a run needs, besides weights, optimizer and its place in the data, to go on as if it had never stopped.
+"""Bit-exact resume: a callback that saves and restores the random states of every rank at optimizer steps.
 
-Knows random states; the place in the data is kept by the data module, the steps by Lightning.
+The data module saves its own position, Lightning saves the weights, the optimizer and the step counts.
 """
 
 import copy
-import random
 import weakref
 from typing import Any
 
-import numpy
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lit_gpt.train.boundaries import StepLoop, Window, at_last_step, install
 from lit_gpt.train.hooks import Lean
+from lit_gpt.train.rng_state import plain_states, random_state, raw_states, restore_random_state
 from lit_gpt.train.tally import Tally
-
-GPU_STATE = "cuda"
 
 
 class ExactResume(Lean):
@@ -89,7 +86,7 @@ class ExactResume(Lean):
         progress = trainer.fit_loop.epoch_loop.batch_progress
         device = trainer.strategy.root_device
         # NumPy's and Python's states take 0.1 ms. A step of one batch is never saved in its middle, save by an error.
-        state = _raw_states(device) if accumulate > 1 else {"torch": torch.get_rng_state()}
+        state = raw_states(device) if accumulate > 1 else {"torch": torch.get_rng_state()}
         self._window = Window(trainer.global_step, progress.total.completed, progress.current.completed, state)
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,7 +106,7 @@ class ExactResume(Lean):
 
     def _random_state(self, device: torch.device) -> dict[str, Any]:
         window = self.open_window()
-        return _plain_states({**_raw_states(device), **(window.random if window is not None else {})})
+        return plain_states({**raw_states(device), **(window.random if window is not None else {})})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict or None
@@ -148,44 +145,6 @@ class ExactResume(Lean):
         everyone: list[dict[str, Any]] = [{} for _ in range(trainer.world_size)]
         everyone[trainer.global_rank] = own  # the others' are with the others
         self._left = {"ranks": everyone, "threads": torch.get_num_threads()}
-
-
-def random_state(device: torch.device) -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's generators as plain data and tensors."""
-    return _plain_states(_raw_states(device))
-
-
-def _raw_states(device: torch.device) -> dict[str, Any]:
-    state = {
-        "torch": torch.get_rng_state(),
-        "python": random.getstate(),
-        "numpy": numpy.random.get_state(legacy=True),
-    }
-    if device.type == "cuda":
-        state[GPU_STATE] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _plain_states(raw: dict[str, Any]) -> dict[str, Any]:
-    version, internal, gauss = raw["python"]
-    kind, keys, position, has_gauss, cached = raw["numpy"]
-    words = torch.from_numpy(numpy.asarray(keys).astype("int64"))
-    return {
-        **raw,
-        "python": [version, list(internal), gauss],
-        "numpy": [str(kind), words, int(position), int(has_gauss), float(cached)],
-    }
-
-
-def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Undo `random_state`."""
-    torch.set_rng_state(state["torch"])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    numpy.random.set_state((kind, keys.numpy().astype("uint32"), position, has_gauss, cached))
-    if device.type == "cuda" and GPU_STATE in state:
-        torch.cuda.set_rng_state(state[GPU_STATE], device)
 
 
 def _say(trainer: Trainer, reason: str) -> None:
