@@ -1,7 +1,6 @@
-"""Ends of a run that are not its planned end, and what a signal does to a run.
+"""Early ends of a run: a non-finite loss, SIGINT and SIGTERM; each saves at an optimizer step and has an exit code.
 
-Knows when to stop and with which exit code; does not know how a checkpoint is written (see `checkpointing`) nor how signals
-reach the process (see `lit_gpt.signals`).
+How signals reach the process is in `lit_gpt.signals`.
 """
 
 import os

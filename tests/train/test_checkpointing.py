@@ -160,7 +160,12 @@ def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: LastCheckpoint("x", every_n_train_steps=0), lambda: BestCheckpoint("x", save_top_k=0)]
+    "make",
+    [
+        lambda: LastCheckpoint("x", every_n_train_steps=0),
+        lambda: LastCheckpoint("x", save_last_k=0),
+        lambda: BestCheckpoint("x", save_top_k=0),
+    ],
 )
 def test_impossible_numbers_are_named(make: Any) -> None:
     with pytest.raises(UserError, match="give 1 or more"):
