@@ -63,8 +63,8 @@ def main(argv: list[str]) -> int:
     from lit_gpt import checkpoint
     from lit_gpt.data.forms.chat import Chat
     from lit_gpt.data.progress import Progress
-    from lit_gpt.data.tokenizers.hub_form import ends_of, with_ends, with_templates
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+    from lit_gpt.data.tokenizers.tokenizer_json import ends_of, with_ends, with_templates
     from lit_gpt.hub.outgoing import choose, write_folder
     from lit_gpt.model import GPT
 

@@ -272,7 +272,7 @@ def _overlap(found: dict[str, "Statistics"]) -> "Table":
 
 
 def _coverage(prepared: "Prepared", one: "Statistics") -> "Table":
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
     table = _table("", "ids", "share", "", left=(0, 3))
     size, never = len(one.counts), unused(prepared, one)
@@ -280,7 +280,7 @@ def _coverage(prepared: "Prepared", one: "Statistics") -> "Table":
     for name, many in (*lines, ("occur", len(one.ranked)), ("never occur", len(never))):
         table.add_row(name, f"{many:,}", f"{many / size:.1%}", bar(many / size))
     if never:
-        some = " ".join(readable(prepared.tokenizer, id) for id in never[:4])
+        some = " ".join(display_token(prepared.tokenizer, id) for id in never[:4])
         table.add_row("", "", "", f"{some}{' ...' if len(never) > 4 else ''}")
     return table
 
@@ -309,23 +309,23 @@ def _common(one: "Statistics", top: int, least: bool = False) -> list[int]:
 
 
 def _ids(prepared: "Prepared", one: "Statistics", ids: list[int]) -> "Table":
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
     table = _table("token", "id", "count", "share", "", left=(0, 4))
     most = int(one.counts[ids].max()) if ids else 1
     for id in ids:
         count = int(one.counts[id])
         share = f"{count / one.tokens:.2%}"
-        table.add_row(readable(prepared.tokenizer, id), str(id), f"{count:,}", share, bar(count / most))
+        table.add_row(display_token(prepared.tokenizer, id), str(id), f"{count:,}", share, bar(count / most))
     return table
 
 
 def _rare(prepared: "Prepared", one: "Statistics", ids: list[int]) -> "Table":
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
     table = _table("token", "id", "count")
     for id in ids:
-        table.add_row(readable(prepared.tokenizer, id), str(id), f"{int(one.counts[id]):,}")
+        table.add_row(display_token(prepared.tokenizer, id), str(id), f"{int(one.counts[id]):,}")
     return table
 
 

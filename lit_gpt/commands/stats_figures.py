@@ -130,9 +130,9 @@ def _drawable(tokenizer: "Tokenizer", id: int) -> str:
     """A token's text, or its id where the font lacks a character of it."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
-    shown = readable(tokenizer, id)
+    shown = display_token(tokenizer, id)
     font = get_font(findfont(FontProperties()))
     return shown if all(font.get_char_index(ord(character)) for character in shown) else f"id {id}"
 

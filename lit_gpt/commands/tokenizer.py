@@ -101,7 +101,7 @@ def _parser(action: str, description: str, epilog: str | None = None) -> Parser:
 
 
 def _load(path: str) -> "Tokenizer":
-    from lit_gpt.data.tokenizers.saved import Saved
+    from lit_gpt.data.tokenizers.from_checkpoint import Saved
 
     tokenizer: Tokenizer = Saved(path)
     return tokenizer
@@ -165,7 +165,7 @@ def _out(argv: list[str]) -> tuple[list[str], Path]:
 def encode(argv: list[str]) -> int:
     """Prints the ids of a text, one token a line, or all in one line."""
     from lit_gpt.commands.generate import read_prompt
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
     made = _parser("encode", "Text to ids: one token a line, a summary on standard error.")
     made.add_argument("text", nargs="?", default="-", help="what to encode; - or none: standard input is read")
@@ -182,7 +182,7 @@ def encode(argv: list[str]) -> int:
         return 0
     width = len(str(max(ids, default=0)))
     for id in ids:
-        print(f"{id:>{width}}  {readable(tokenizer, id)}")
+        print(f"{id:>{width}}  {display_token(tokenizer, id)}")
     size = len(text.encode())
     ratio = f", {size / len(ids):.2f} bytes a token" if ids else ""
     print(f"{len(ids):,} tokens, {len(text):,} characters, {size:,} bytes{ratio}", file=sys.stderr)
@@ -267,7 +267,7 @@ def _named(word: str) -> tuple[str, str]:
 def _facts(tokenizer: "Tokenizer", found: dict[str, "Counts"], top: int) -> dict[str, Any]:
     import numpy as np
 
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
     frequencies = np.sum([one.frequencies for one in found.values()], axis=0)
     order = (-frequencies).argsort(kind="stable")[:top].tolist()
@@ -286,7 +286,7 @@ def _facts(tokenizer: "Tokenizer", found: dict[str, "Counts"], top: int) -> dict
             for name, one in found.items()
         },
         "most_common": [
-            {"id": id, "token": readable(tokenizer, id), "count": int(frequencies[id])}
+            {"id": id, "token": display_token(tokenizer, id), "count": int(frequencies[id])}
             for id in order
             if frequencies[id]
         ],
@@ -295,7 +295,7 @@ def _facts(tokenizer: "Tokenizer", found: dict[str, "Counts"], top: int) -> dict
 
 
 def _report(tokenizer: "Tokenizer", facts: dict[str, Any]) -> Iterator[str]:
-    from lit_gpt.data.tokenizers.readable import readable
+    from lit_gpt.data.tokenizers.display import display_token
 
     yield f"{facts['tokenizer']} of {facts['vocab_size']:,} ids"
     yield ""
@@ -316,7 +316,7 @@ def _report(tokenizer: "Tokenizer", facts: dict[str, Any]) -> Iterator[str]:
     yield from _table(rows, left=0, last_left=True)
     yield ""
     unused = facts["unused"]
-    some = ", ".join(f"{id} {readable(tokenizer, id)}" for id in unused[:_UNUSED])
+    some = ", ".join(f"{id} {display_token(tokenizer, id)}" for id in unused[:_UNUSED])
     more = ", ..." if len(unused) > _UNUSED else ""
     share = len(unused) / max(facts["vocab_size"], 1)
     yield f"unused ids: {len(unused):,} ({share:.1%}){f': {some}{more}' if some else ''}"

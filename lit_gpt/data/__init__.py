@@ -46,7 +46,7 @@ _HOME = {
     "RandomCrops": "orders.samplers",
     "ReplaceTokens": "augment.augment",
     "Rows": "rows.datasets",
-    "Saved": "tokenizers.saved",
+    "Saved": "tokenizers.from_checkpoint",
     "Seq2Seq": "forms.records",
     "SentencePiece": "tokenizers.sentence_piece",
     "Sequential": "orders.samplers",

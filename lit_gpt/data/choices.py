@@ -30,8 +30,8 @@ from lit_gpt.data.sources.standard_library import StandardLibrary
 from lit_gpt.data.sources.text_files import TextFiles
 from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.byte_and_char import Byte, Char
+from lit_gpt.data.tokenizers.from_checkpoint import Saved
 from lit_gpt.data.tokenizers.pretrained import Pretrained
-from lit_gpt.data.tokenizers.saved import Saved
 from lit_gpt.data.tokenizers.sentence_piece import SentencePiece
 from lit_gpt.data.tokenizers.tiktoken_ import Tiktoken
 from lit_gpt.data.tokenizers.word_piece import WordPiece

@@ -16,7 +16,7 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lit_gpt.data.tokenizers.hub_folder import read_otherwise
+from lit_gpt.data.tokenizers.hub_folder import conflicting_class
 from lit_gpt.errors import UserError
 from lit_gpt.hub import plan
 from lit_gpt.hub.families import ARCHITECTURES, family_of
@@ -64,7 +64,7 @@ def choose(
             continue
         reasons[name] = plan.differences(net, again)
         if not reasons[name]:
-            other = read_otherwise(dict(files), family.model_type)
+            other = conflicting_class(dict(files), family.model_type)
             if other is None:
                 return family, config
             tokenizers.append(f"{name} can express this net, but transformers reads any tokenizer beside it as {other}")

@@ -16,7 +16,7 @@ from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.text_files import TextFiles
 from lit_gpt.data.tokenizers.byte_and_char import Byte, Char
-from lit_gpt.data.tokenizers.readable import readable
+from lit_gpt.data.tokenizers.display import display_token
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_corpus_is_told(prepared: Prepared, capsys: pytest.CaptureFixt
 def test_tokens_are_readable() -> None:
     tokenizer = Byte(eos="<end>")
     tokenizer.train([])
-    assert [readable(tokenizer, id) for id in (65, 10, 0xE4, tokenizer.special_id("<end>"))] == [
+    assert [display_token(tokenizer, id) for id in (65, 10, 0xE4, tokenizer.special_id("<end>"))] == [
         "'A'", "'\\n'", "b'\\xe4'", "<end>"
     ]  # fmt: skip
 

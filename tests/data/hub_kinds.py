@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Inner
 
 from lit_gpt.data import Tokenizer
-from lit_gpt.data.tokenizers.hub_classes import QWEN_WORDS
+from lit_gpt.data.tokenizers.transformers_classes import QWEN_WORDS
 
 TEXT = [
     "the cat sat on the mat, it's 1234 dogs\n\n  def f(x):\n\treturn x + 1\n" * 30,

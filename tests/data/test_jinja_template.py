@@ -17,8 +17,8 @@ from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Ph
 from lit_gpt.data.forms.form import joined
 from lit_gpt.data.forms.jinja_template import Jinja, read_template
 from lit_gpt.data.tokenizers.byte_and_char import Byte
-from lit_gpt.data.tokenizers.hub_form import with_ends, with_templates
 from lit_gpt.data.tokenizers.pretrained import Pretrained
+from lit_gpt.data.tokenizers.tokenizer_json import with_ends, with_templates
 from lit_gpt.errors import UserError
 
 CHATML = """{%- for message in messages %}

@@ -61,7 +61,7 @@ def test_a_last_stretch_without_text_still_ends_its_document(
 ) -> None:
     """As the stretches of a long file come where a document ends with a block of it."""
     tokenizer = Byte(bos="<bos>", eos="<eos>")
-    tokenizer.place = re.compile(place)
+    tokenizer.split_points = re.compile(place)
     found = []
     for empty in (False, True):
         passages = []

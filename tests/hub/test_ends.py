@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
-from lit_gpt.data.tokenizers.saved import Saved
+from lit_gpt.data.tokenizers.from_checkpoint import Saved
 from lit_gpt.generate.rules import Forbid
 from lit_gpt.generate.writer import Writer
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lit_gpt.data.augment.augment import Augment, learned_lengths
 from lit_gpt.data.rows.datasets import IGNORED, Batch
-from lit_gpt.data.tokenizers.byte_level import byte_of_character
+from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.plain import parse_json
@@ -147,7 +147,7 @@ class Merges(NamedTuple):
         odd = odd or any(step.get("add_prefix_space") for step in steps)
         if model.get("type") != "BPE" or odd or not any(step.get("type") == "ByteLevel" for step in steps):
             return None
-        ids, byte_of = model["vocab"], byte_of_character()
+        ids, byte_of = model["vocab"], unicode_to_byte()
         added = {token["id"] for token in parsed["added_tokens"]}
         pieces = {
             id: bytes(byte_of[character] for character in token)

@@ -26,7 +26,7 @@ def train_tokenizer(recipe: "Recipe", surveys: dict[str, Survey]) -> None:
         surveys: Of the recipe.
     """
     tokenizer = recipe.tokenizer
-    if tokenizer.sees_all_text:
+    if tokenizer.trains_on_all_splits:
         total = sum(found.characters for found in surveys.values())
         parts: Iterable[Part] = recipe.parts(surveys)
     else:

@@ -63,7 +63,7 @@ class Pieces:
 
     def _cut(self, parts: Iterable[Part]) -> Iterator[Part]:
         """Parts that end where the tokenizer joins nothing over; the rest of each goes ahead of the next."""
-        place, held, opens, begins = self.tokenizer.place, "", False, False
+        place, held, opens, begins = self.tokenizer.split_points, "", False, False
         for part in parts:
             if part.closes and not held:
                 yield part

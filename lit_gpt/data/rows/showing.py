@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from lit_gpt.data.rows.datasets import IGNORED, Batch, Rows
-from lit_gpt.data.tokenizers.readable import readable, text_with_names
+from lit_gpt.data.tokenizers.display import decode_with_special, display_token
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _FIRST, _LAST = 24, 8  # places of a row that are shown one by one
@@ -29,7 +29,7 @@ def shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
     segments = None if batch.segments is None else batch.segments[row].tolist()
     scored = sum(target != IGNORED for target in targets)
     yield f"row {row}: {len(inputs)} tokens, {scored} scored"
-    yield f"  inputs   {text_with_names(tokenizer, inputs)!r}"
+    yield f"  inputs   {decode_with_special(tokenizer, inputs)!r}"
     yield f"  targets  {' '.join(_targets(tokenizer, targets))}"
     yield f"  segments {'one' if segments is None else ', '.join(_segments(segments, targets))}"
     yield "  place      id  input -> target"
@@ -38,15 +38,15 @@ def shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
             if place == _FIRST:
                 yield "    ..."
             continue
-        shown = "not scored" if target == IGNORED else readable(tokenizer, target)
-        yield f"  {place:5} {id:7}  {readable(tokenizer, id)} -> {shown}"
+        shown = "not scored" if target == IGNORED else display_token(tokenizer, target)
+        yield f"  {place:5} {id:7}  {display_token(tokenizer, id)} -> {shown}"
 
 
 def _targets(tokenizer: Tokenizer, targets: list[int]) -> Iterator[str]:
     """Text of what is scored, with counts of what is not between it."""
     for scored, group in groupby(targets, lambda target: target != IGNORED):
         run = list(group)
-        yield repr(text_with_names(tokenizer, run)) if scored else f"({len(run)} not scored)"
+        yield repr(decode_with_special(tokenizer, run)) if scored else f"({len(run)} not scored)"
 
 
 def _segments(segments: list[int], targets: list[int]) -> Iterator[str]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.tokenizers.added import bytes_of_tokens, refuse_ordinary_words, taught, with_added
-from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
-from lit_gpt.data.tokenizers.hub_form import files
-from lit_gpt.data.tokenizers.in_parts import ids_in_parts
+from lit_gpt.data.tokenizers.added_tokens import refuse_ordinary_words, taught, token_bytes, with_added
+from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
 from lit_gpt.data.tokenizers.patterns import PATTERNS, PatternName
+from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.tokenizer_json import files
 from lit_gpt.errors import UserError
 
 
@@ -59,7 +59,7 @@ class BPE(Tokenizer):
         if pattern != "gpt2":
             self._arguments["pattern"] = pattern
         self._words = PATTERNS[pattern]
-        self.place = self._words.place
+        self.split_points = self._words.split_points
         self.vocab_size = vocab_size
         self._learn_from(learns_from)
         self._refuse_too_few()
@@ -89,7 +89,12 @@ class BPE(Tokenizer):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        parts = (part for text in texts for words in cut(text, self._words.place) for part in without_long_words(words))
+        parts = (
+            part
+            for text in texts
+            for words in split_text(text, self._words.split_points)
+            for part in split_long_words(words)
+        )
         inner.train_from_iterator(parts, trainer)
         refuse_ordinary_words(inner, self._special_texts())
         self._restore({**self._vocab_state, "json": inner.to_str()})
@@ -130,7 +135,7 @@ class BPE(Tokenizer):
         return [ids.tolist() for ids in self.encode_arrays(texts)]
 
     def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
-        return ids_in_parts(self._trained_inner(), texts, self.place)
+        return encode_in_batches(self._trained_inner(), texts, self.split_points)
 
     def _trained_inner(self) -> Any:
         if self._inner is None:
@@ -152,9 +157,9 @@ class BPE(Tokenizer):
         self._inner = taught(inner, added, never_in_text)
         self._in_text = {text: self._inner.token_to_id(text) for text in in_text}
         special_ids |= {text: self._inner.token_to_id(text) for text in never_in_text}
-        place = self._words.place
-        self.place = None if any(place.search(text, 1) for text in in_text) else place  # a token would be cut
-        pieces = bytes_of_tokens(self._inner)
+        split_points = self._words.split_points
+        self.split_points = None if any(split_points.search(text, 1) for text in in_text) else split_points
+        pieces = token_bytes(self._inner)
         for id in special_ids.values():
             pieces[id] = b""
         self._settle(pieces, special_ids)

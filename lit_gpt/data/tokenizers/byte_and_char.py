@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.tokenizers.hub_form import bytes_alone, characters_alone, files
 from lit_gpt.data.tokenizers.patterns import ANYWHERE
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.tokenizer_json import bytes_alone, characters_alone, files
 from lit_gpt.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Byte(Tokenizer):
         special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
     """
 
-    place = ANYWHERE
+    split_points = ANYWHERE
     learns_from = None
 
     def __init__(
@@ -53,7 +53,7 @@ class Byte(Tokenizer):
     def _restore(self, learned: dict[str, Any]) -> None:
         texts = self._special_texts()
         pieces = [bytes([value]) for value in range(256)] + [b""] * len(texts)
-        self._settle(pieces, {text: 256 + place for place, text in enumerate(texts)})
+        self._settle(pieces, {text: 256 + number for number, text in enumerate(texts)})
 
 
 class Char(Tokenizer):
@@ -67,8 +67,8 @@ class Char(Tokenizer):
         special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
     """
 
-    sees_all_text = True
-    place = ANYWHERE
+    trains_on_all_splits = True
+    split_points = ANYWHERE
     learns_from = None
 
     def __init__(
@@ -125,7 +125,7 @@ class Char(Tokenizer):
         self._ids[known] = np.arange(len(known))
         texts = self._special_texts()
         pieces = [character.encode("utf-8", "surrogatepass") for character in self._alphabet] + [b""] * len(texts)
-        self._settle(pieces, {text: len(known) + place for place, text in enumerate(texts)})
+        self._settle(pieces, {text: len(known) + number for number, text in enumerate(texts)})
         if self.unk is not None:
             # A character stood there: showing none would join what it kept apart.
             self._pieces[self.unk] = "\N{REPLACEMENT CHARACTER}".encode()

@@ -64,7 +64,7 @@ def count(tokenizer: Tokenizer, source: Source, advance: Callable[[int], None] =
 def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[tuple[str, str]]:
     """Documents and where they are from; of a long one parts that are encoded as in the whole, where there are such."""
     # Where a tokenizer may be cut anywhere, words may not.
-    place = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.place is ANYWHERE else tokenizer.place
+    split_points = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.split_points is ANYWHERE else tokenizer.split_points
     held = ""
     for passage in source.passages():
         if not isinstance(passage.content, str):
@@ -73,8 +73,8 @@ def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[tuple[str, str]]:
         if passage.ends:
             yield held, passage.where
             held = ""
-        elif place is not None and len(held) > _PIECE:
-            *_, last = [0, *(found.start() for found in place.finditer(held, len(held) - _TAIL))]
+        elif split_points is not None and len(held) > _PIECE:
+            *_, last = [0, *(found.start() for found in split_points.finditer(held, len(held) - _TAIL))]
             if last:
                 yield held[:last], passage.where
                 held = held[last:]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.progress import say
-from lit_gpt.data.tokenizers.hub_classes import built_anew, ruling_class, text_of
-from lit_gpt.data.tokenizers.hub_form import as_json, bos_ahead
+from lit_gpt.data.tokenizers.tokenizer_json import as_json, bos_ahead
+from lit_gpt.data.tokenizers.transformers_classes import effective_class, rebuilt, text_of
 from lit_gpt.errors import UserError
 from lit_gpt.plain import parse_json
 
@@ -43,16 +43,16 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
         content = parsed(files, folder, MAIN)
         if not isinstance(content.get("model"), dict) or "added_tokens" not in content:
             raise UserError(f"{folder / MAIN} is not of the tokenizers library: it has no model; give another folder")
-        name = ruling_class(named, config.get("model_type"), '"ByteLevel"' in _head(content))
+        name = effective_class(named, config.get("model_type"), '"ByteLevel"' in _head(content))
         name = name if as_transformers and content["model"].get("type", "BPE") == "BPE" else None
     else:
         content = _from_vocabulary(folder)
-        name = ruling_class(named, config.get("model_type"), True) or "GPT2Tokenizer"
+        name = effective_class(named, config.get("model_type"), True) or "GPT2Tokenizer"
     made = _made(content, folder)  # says what is wrong with the file itself
     listed = without_vocabulary(made)["added_tokens"]
     added = _added_tokens(folder, settings, content)
     if name is not None:
-        built = built_anew(name, content, settings)
+        built = rebuilt(name, content, settings)
         inner = _made(built, folder)
         _add(inner, added)
         if MAIN in files and _changed(made, inner):
@@ -77,7 +77,7 @@ def read_folder(folder: Path, config: dict[str, Any] | None = None, as_transform
     }
 
 
-def read_otherwise(files: dict[str, str], model_type: str) -> str | None:
+def conflicting_class(files: dict[str, str], model_type: str) -> str | None:
     """The class of transformers that would make other ids of these files beside a model of this type; None: none.
 
     Args:
@@ -85,13 +85,13 @@ def read_otherwise(files: dict[str, str], model_type: str) -> str | None:
         model_type: That of the config.json beside them.
     """
     settings, content = parsed(files, None, SETTINGS), parse_json(files[MAIN])
-    name = ruling_class(settings.get("tokenizer_class"), model_type, '"ByteLevel"' in _head(content))
+    name = effective_class(settings.get("tokenizer_class"), model_type, '"ByteLevel"' in _head(content))
     if name is None:
         return None
     if content["model"].get("type") != "BPE":
         return name
     folder = Path(MAIN)
-    made, built = _made(content, folder), _made(built_anew(name, content, settings), folder)
+    made, built = _made(content, folder), _made(rebuilt(name, content, settings), folder)
     flags = [{key: value or None for key, value in without_vocabulary(one)["model"].items()} for one in (made, built)]
     return name if _changed(made, built) or flags[0] != flags[1] else None
 

@@ -40,13 +40,13 @@ class Words(NamedTuple):
 
     regex: As the tokenizers library reads it. llama_cpp: The name that llama.cpp has for it. takes_whole_words: Whether
     a word that is in the vocabulary is taken as it is, without joining its bytes step by step, as llama.cpp then
-    does. place: Where a long text may be cut.
+    does. split_points: Where a long text can be split.
     """
 
     regex: str
     llama_cpp: str
     takes_whole_words: bool
-    place: re.Pattern[str]
+    split_points: re.Pattern[str]
 
 
 PATTERNS: dict[str, Words] = {

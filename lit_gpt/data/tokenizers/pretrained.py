@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.tokenizers.added import bytes_of_tokens, decodes_bytes_alone, is_lossless, taught, with_added
-from lit_gpt.data.tokenizers.byte_level import is_long
-from lit_gpt.data.tokenizers.hub_classes import built_anew, ruling_class
+from lit_gpt.data.tokenizers.added_tokens import decodes_bytes_alone, is_lossless, taught, token_bytes, with_added
+from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
 from lit_gpt.data.tokenizers.hub_folder import (
     MAIN,
     ROLES,
@@ -25,11 +24,11 @@ from lit_gpt.data.tokenizers.hub_folder import (
     with_vocabulary,
     without_vocabulary,
 )
-from lit_gpt.data.tokenizers.hub_form import GENERIC, as_json
-from lit_gpt.data.tokenizers.in_parts import ids_in_parts
-from lit_gpt.data.tokenizers.long_text import for_later_parts, place_of
+from lit_gpt.data.tokenizers.safe_splits import continuation_tokenizer, is_long, split_points_of
+from lit_gpt.data.tokenizers.segments import Encoded, SegmentEncoder
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.data.tokenizers.whole_text import Encoded, WholeText
+from lit_gpt.data.tokenizers.tokenizer_json import GENERIC, as_json
+from lit_gpt.data.tokenizers.transformers_classes import effective_class, rebuilt
 from lit_gpt.errors import UserError
 
 
@@ -52,7 +51,7 @@ class Pretrained(Tokenizer):
         self._inner: Any = None
         self._vocab_state: dict[str, Any] = {}
         self._known_cutting: tuple[Any, re.Pattern[str] | None] | None = None
-        self._known_whole: WholeText | None = None
+        self._known_whole: SegmentEncoder | None = None
         # The folder may be gone when the tokenizer is made again.
         self._arguments = {} if as_transformers else {"as_transformers": False}
         if path is not None:
@@ -89,29 +88,29 @@ class Pretrained(Tokenizer):
     def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
         inner = self._loaded()
         if not any(map(is_long, texts)):
-            return ids_in_parts(inner, texts, None)
-        later, place = self._cutting()
-        return ids_in_parts(inner, texts, place, later)
+            return encode_in_batches(inner, texts, None)
+        later, split_points = self._cutting()
+        return encode_in_batches(inner, texts, split_points, later)
 
     def encode_spans(self, rows: Sequence[list[Span]]) -> list[Encoded]:
         if self._known_whole is None:
-            self._known_whole = WholeText(self._loaded(), self._names)
+            self._known_whole = SegmentEncoder(self._loaded(), self._names)
         return self._known_whole.encode(rows)
 
     def _cutting(self) -> tuple[Any, re.Pattern[str] | None]:
         """The tokenizer of later parts, and where they begin; found when it is asked for, as it takes a while."""
         if self._known_cutting is None:
-            later = for_later_parts(self._loaded())
-            self._known_cutting = (later, place_of(self._inner) if later else None)
+            later = continuation_tokenizer(self._loaded())
+            self._known_cutting = (later, split_points_of(self._inner) if later else None)
         return self._known_cutting
 
     @property
-    def place(self) -> re.Pattern[str] | None:  # type: ignore[override]
+    def split_points(self) -> re.Pattern[str] | None:  # type: ignore[override]
         """Where parts are encoded as in the whole by themselves; nowhere where something is put ahead of a text."""
         if self._inner is None:
             return None
-        later, place = self._cutting()
-        return place if later is self._inner else None
+        later, split_points = self._cutting()
+        return split_points if later is self._inner else None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids as the library joins it; special tokens are left out."""
@@ -189,7 +188,7 @@ class Pretrained(Tokenizer):
         named = str(settings.get("tokenizer_class") or "")
         if named in (GENERIC, "TokenizersBackend"):
             return self._vocab_state["pipeline"] is None
-        name = ruling_class(named, None, '"ByteLevel"' in json.dumps(content.get("pre_tokenizer")))
+        name = effective_class(named, None, '"ByteLevel"' in json.dumps(content.get("pre_tokenizer")))
         if name is None or content["model"].get("type") != "BPE":
             return False
         from tokenizers import Tokenizer as Inner
@@ -201,7 +200,7 @@ class Pretrained(Tokenizer):
             kept["model"] = {key: value or None for key, value in kept["model"].items()}
             return kept
 
-        built = Inner.from_str(json.dumps(built_anew(name, content, settings)))
+        built = Inner.from_str(json.dumps(rebuilt(name, content, settings)))
         return way(built) == way(self._inner)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -234,7 +233,7 @@ class Pretrained(Tokenizer):
         special |= {inner.token_to_id(text): text for text in never_in_text}
         in_text = [text for text in learned.get("added", []) if text not in never_in_text]
         shown = {inner.token_to_id(text) for text in in_text} - {*roles.values(), *learned["stop"]}
-        pieces = bytes_of_tokens(inner)
+        pieces = token_bytes(inner)
         self._unused = frozenset(range(len(pieces))) - set(inner.get_vocab(with_added_tokens=True).values())
         self._lossless, self._bytes_alone = is_lossless(inner), decodes_bytes_alone(inner)
         self._inner, self._vocab_state, self._known_cutting, self._known_whole = inner, learned, None, None

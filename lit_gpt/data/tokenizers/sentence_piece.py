@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lit_gpt.data.tokenizers.hub_form import characters_joined, files, merges
 from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_LINE_OR_MARK
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.tokenizer_json import characters_joined, files, merges
 from lit_gpt.errors import UserError
 
 _SPACE = "▁"  # what the library writes for a space
@@ -154,9 +154,9 @@ class SentencePiece(Tokenizer):
             return array("I", model.encode(text))
         # Each stretch by itself, as no piece goes over its ends: sums of the unigram model's scores stay short, so that
         # rounding does not choose other pieces in a long text than in its parts.
-        assert self.place is not None
+        assert self.split_points is not None
         ids, known = array("I"), self._known
-        for stretch in self.place.split(text):
+        for stretch in self.split_points.split(text):
             found = known.get(stretch)
             if found is None:
                 found = self._ids_of_stretch(stretch)
@@ -250,7 +250,7 @@ class SentencePiece(Tokenizer):
                 "this is not a model of the sentencepiece library; give a .model file that it wrote"
             ) from None
         self._model, self._vocab_state = model, dict(learned)
-        self.place = BEFORE_A_SPACE_LINE_OR_MARK if learned["lossless"] else None
+        self.split_points = BEFORE_A_SPACE_LINE_OR_MARK if learned["lossless"] else None
         size = model.get_piece_size()
         pieces = [_bytes(model, id) for id in range(size)]
         special = {model.id_to_piece(id): id for id in range(size) if model.is_control(id) or model.is_unknown(id)}

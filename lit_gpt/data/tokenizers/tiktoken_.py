@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.tokenizers.byte_level import byte_of_character
-from lit_gpt.data.tokenizers.hub_form import bytes_joined, files, merges
+from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.data.tokenizers.patterns import PATTERNS, PatternName
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.tokenizer_json import bytes_joined, files, merges
 from lit_gpt.errors import UserError
 
 # Whose places for cutting an encoding has: its pattern differs from that only in how a text ends in white space.
@@ -113,7 +113,7 @@ class Tiktoken(Tokenizer):
             "ranks", pat_str=learned["regex"], mergeable_ranks=ranks, special_tokens={}
         )
         self._vocab_state = dict(learned)
-        self.place = PATTERNS[learned["like"]].place if learned["like"] else None
+        self.split_points = PATTERNS[learned["like"]].split_points if learned["like"] else None
         special: dict[str, int] = dict(learned["special"])
         pieces = [b""] * (max([*ranks.values(), *special.values()]) + 1)
         for token, rank in ranks.items():
@@ -184,7 +184,7 @@ def _ranks(lines: str) -> dict[bytes, int]:
 
 def _as_merges(learned: dict[str, Any], special: dict[str, int]) -> str:
     """The JSON of the tokenizers library."""
-    character_of = {value: character for character, value in byte_of_character().items()}
+    character_of = {value: character for character, value in unicode_to_byte().items()}
     ranks = {"".join(character_of[value] for value in t): rank for t, rank in _ranks(learned["ranks"]).items()}
     if both := ranks.keys() & special.keys():
         raise UserError(f"special token {min(both)!r} is also a word of the ranks; give it a name that no text spells")

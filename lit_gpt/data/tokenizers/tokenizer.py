@@ -19,7 +19,7 @@ from lit_gpt.class_paths import import_class
 from lit_gpt.data.documents import Span
 from lit_gpt.data.names import class_path as path_of
 from lit_gpt.data.tokenizers.byte_level import TokenStream
-from lit_gpt.data.tokenizers.whole_text import Encoded, encode_by_stretches
+from lit_gpt.data.tokenizers.segments import Encoded, encode_between_special
 from lit_gpt.errors import UserError
 from lit_gpt.file_settings import vouch_arguments
 from lit_gpt.plain import parse_json
@@ -35,9 +35,9 @@ class Tokenizer:
     vocab_size: int = 0
     trained: bool = False
     #: True where the alphabet has to cover the validation and test texts too (characters cannot be spelt otherwise).
-    sees_all_text: bool = False
-    #: Where a long text may be cut so that its parts are encoded as they are in the whole; None for nowhere.
-    place: re.Pattern[str] | None = None
+    trains_on_all_splits: bool = False
+    #: Where a long text can be split so that its parts are encoded as in the whole; None for nowhere.
+    split_points: re.Pattern[str] | None = None
     #: Most characters that the vocabulary is learned from, taken evenly through the text; None for all.
     learns_from: int | None = 200_000_000
 
@@ -58,7 +58,7 @@ class Tokenizer:
         self._in_text: dict[str, int] = {}  # tokens that were added to be found in text
 
     def __call__(self) -> "Tokenizer":
-        """Itself, so that a made tokenizer may stand where a class to be made is expected."""
+        """Returns self, so that an instance works as a factory."""
         return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ class Tokenizer:
         Raises:
             UserError: a text cannot be encoded.
         """
-        return encode_by_stretches(self, rows)
+        return encode_between_special(self, rows)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special tokens are left out, bytes that are not UTF-8 become U+FFFD."""

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from lit_gpt.data.progress import say
-from lit_gpt.data.tokenizers.added import refuse_ordinary_words
-from lit_gpt.data.tokenizers.hub_form import files
-from lit_gpt.data.tokenizers.in_parts import ids_in_parts
+from lit_gpt.data.tokenizers.added_tokens import refuse_ordinary_words
+from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
 from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_LINE_OR_MARK
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
+from lit_gpt.data.tokenizers.tokenizer_json import files
 from lit_gpt.errors import UserError
 
 _CONTINUED = "##"
@@ -44,7 +44,7 @@ class WordPiece(Tokenizer):
             characters as words of their own.
     """
 
-    place = BEFORE_A_SPACE_LINE_OR_MARK
+    split_points = BEFORE_A_SPACE_LINE_OR_MARK
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class WordPiece(Tokenizer):
         from tokenizers import Tokenizer as Inner
         from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-        from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
+        from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
 
         inner = Inner(models.WordPiece(unk_token=self._special_tokens["unk"], continuing_subword_prefix=_CONTINUED))
         # Not asked of `inner` while that is trained, which would wait for the end of it.
@@ -101,8 +101,8 @@ class WordPiece(Tokenizer):
 
         def parts() -> Iterator[str]:
             for text in texts:
-                for words in cut(text, self.place):
-                    for part in without_long_words(words):
+                for words in split_text(text, self.split_points):
+                    for part in split_long_words(words):
                         counts.update(part if normalizer is None else normalizer.normalize_str(part))
                         yield part
 
@@ -140,7 +140,7 @@ class WordPiece(Tokenizer):
         return [ids.tolist() for ids in self.encode_arrays(texts)]
 
     def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
-        return ids_in_parts(self._trained_inner(), texts, self.place)
+        return encode_in_batches(self._trained_inner(), texts, self.split_points)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Words joined by single spaces, marks by none, as the library joins them; special tokens are left out."""

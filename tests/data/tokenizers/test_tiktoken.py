@@ -61,8 +61,8 @@ def test_parts_are_encoded_as_the_whole(name: str, regex: str, tmp_path: Path, m
     @given(st.text(alphabet="aAs \n\r\t.'1é\u2003道,，。/\u0301", max_size=200))
     @settings(deadline=None)
     def parts_are_as_the_whole(text: str) -> None:
-        assert tokenizer.place is not None
-        parts = [id for part in tokenizer.place.split(text) for id in tokenizer.encode(part)]
+        assert tokenizer.split_points is not None
+        parts = [id for part in tokenizer.split_points.split(text) for id in tokenizer.encode(part)]
         assert parts == tokenizer.encode(text)
 
     parts_are_as_the_whole()

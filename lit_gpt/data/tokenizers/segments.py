@@ -24,7 +24,7 @@ _LEFT, _RIGHT = "\U000f0a1c", "\U000f0a1d"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
-class WholeText:
+class SegmentEncoder:
     """Encodes with a tokenizer of the tokenizers library.
 
     Args:
@@ -121,7 +121,7 @@ class WholeText:
         return Inner.from_str(json.dumps(content))
 
 
-def encode_by_stretches(tokenizer: "Tokenizer", rows: Sequence[list[Span]]) -> list[Encoded]:
+def encode_between_special(tokenizer: "Tokenizer", rows: Sequence[list[Span]]) -> list[Encoded]:
     """Ids and mask of each text with a tokenizer in whose text no special token is ever found.
 
     What lies between two special tokens is encoded at once. Where its bytes cannot be told from its ids, each span is

@@ -61,7 +61,7 @@ def test_a_model_of_others_is_taken_with_its_own_ways(tmp_path: Path) -> None:
             model.encode(text)
         )
     assert (tokenizer.bos, tokenizer.eos, tokenizer.unk) == (model.bos_id(), model.eos_id(), model.unk_id())
-    assert tokenizer.place is None and tokenizer.byte_lengths() is None
+    assert tokenizer.split_points is None and tokenizer.byte_lengths() is None
     (tmp_path / "own.model").unlink()
     again = Tokenizer.restore(tokenizer.state()).with_special(["<|user|>"])
     assert again.encode("the mat") == model.encode("the mat")

@@ -9,7 +9,7 @@ from itertools import groupby
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
-def readable(tokenizer: Tokenizer, id: int) -> str:
+def display_token(tokenizer: Tokenizer, id: int) -> str:
     """A token as Python writes its text, or its bytes where they are no whole characters; a special one by its name."""
     if id in tokenizer.special_ids:
         return tokenizer.token(id)
@@ -20,7 +20,7 @@ def readable(tokenizer: Tokenizer, id: int) -> str:
         return repr(piece)
 
 
-def text_with_names(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+def decode_with_special(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
     """The text of ids, special tokens by their names in it."""
     special = tokenizer.special_ids
     return "".join(

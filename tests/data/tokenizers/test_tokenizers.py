@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, SentencePiece, Tiktoken, Tokenizer, WordPiece
-from lit_gpt.data.tokenizers.byte_level import cut, without_long_words
 from lit_gpt.data.tokenizers.patterns import PATTERNS
+from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
 from lit_gpt.errors import UserError
 
 EVERY = all_kinds(Path(tempfile.mkdtemp()))
@@ -64,8 +64,8 @@ def test_any_text_comes_back_whole_and_byte_by_byte(tokenizer: Tokenizer, text: 
 @given(text=ANY_TEXT)
 @settings(deadline=None)
 def test_parts_cut_where_it_says_are_encoded_as_the_whole(tokenizer: Tokenizer, text: str) -> None:
-    assert tokenizer.place is not None
-    parts = tokenizer.place.split(text)
+    assert tokenizer.split_points is not None
+    parts = tokenizer.split_points.split(text)
     assert [id for part in parts for id in tokenizer.encode(part)] == tokenizer.encode(text)
 
 
@@ -117,10 +117,10 @@ def test_a_stream_never_shows_half_a_character() -> None:
 @settings(deadline=None)
 def test_parts_of_a_text_are_encoded_as_the_whole(pattern: str, text: str) -> None:
     tokenizer = BY_PATTERN[pattern]
-    assert tokenizer.place is not None
+    assert tokenizer.split_points is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lit_gpt.data.tokenizers.byte_level._PART", 1)
-        parts = list(cut(text, tokenizer.place))
+        patch.setattr("lit_gpt.data.tokenizers.safe_splits._PART", 1)
+        parts = list(split_text(text, tokenizer.split_points))
         in_parts = tokenizer.encode(text)
     whole = tokenizer._inner.encode(text, add_special_tokens=False).ids
     assert "".join(parts) == text and in_parts == whole
@@ -130,17 +130,17 @@ def test_parts_of_a_text_are_encoded_as_the_whole(pattern: str, text: str) -> No
 
 def test_texts_without_spaces_can_be_cut() -> None:
     for tokenizer in BY_PATTERN.values():
-        parts = list(cut("道可道，非常道；名可名、非常名。" * 4000, tokenizer.place))  # type: ignore[arg-type]
+        parts = list(split_text("道可道，非常道；名可名、非常名。" * 4000, tokenizer.split_points))  # type: ignore[arg-type]
         assert len(parts) == 4 and {part[0] for part in parts[1:]} <= set("，；、。")
 
 
 def test_what_is_learned_from_has_no_word_of_thousands_of_characters() -> None:
     text = " ".join(TEXTS) + "=" * 30_000 + "0123456789abcdef" * 4000 + "\n" * 20_000 + "and so on. " * 1000
-    parts = list(without_long_words(text))
+    parts = list(split_long_words(text))
     assert "".join(parts) == text
     assert max(len(word) for part in parts for word in re.findall(r"\w+|\s+|[^\w\s]+", part)) < 5000
-    assert list(without_long_words("Words, as they are.\n" * 5000)) == ["Words, as they are.\n" * 5000]
-    assert list(without_long_words("")) == [""]
+    assert list(split_long_words("Words, as they are.\n" * 5000)) == ["Words, as they are.\n" * 5000]
+    assert list(split_long_words("")) == [""]
     for tokenizer in (BPE(vocab_size=300), WordPiece(vocab_size=300)):
         tokenizer.train(["acgt" * 1_000_000])  # would take hours
         assert tokenizer.trained
@@ -162,9 +162,9 @@ def test_words_are_those_of_the_models_that_have_the_pattern(pattern: str) -> No
 def test_a_new_token_where_text_would_be_cut_keeps_it_whole() -> None:
     tokenizer = trained_bpe()
     tokenizer.add_tokens(["<|a|>", "\n\n"])
-    assert tokenizer.place is not None
+    assert tokenizer.split_points is not None
     tokenizer.add_tokens(["yes, sir"])
-    assert tokenizer.place is None and tokenizer.decode(tokenizer.encode("yes, sir")) == "yes, sir"
+    assert tokenizer.split_points is None and tokenizer.decode(tokenizer.encode("yes, sir")) == "yes, sir"
 
 
 def test_text_that_spells_a_special_token_stays_text() -> None:

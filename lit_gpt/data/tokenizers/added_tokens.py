@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lit_gpt.data.tokenizers.byte_level import byte_of_character
+from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.errors import UserError
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -79,12 +79,12 @@ def with_added(learned: dict[str, Any], texts: Iterable[str], special: bool = Fa
     return {**made, "added": list(dict.fromkeys([*old, *texts])), **({"special": hidden} if hidden else {})}
 
 
-def bytes_of_tokens(inner: Any) -> list[bytes]:
+def token_bytes(inner: Any) -> list[bytes]:
     """What each id stands for, specials included; empty for ids that no token has."""
     decoders = set(_types(json.loads(_without_vocabulary(inner))["decoder"]))
     vocabulary = inner.get_vocab(with_added_tokens=True)
     pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)
-    byte_of = byte_of_character()
+    byte_of = unicode_to_byte()
     for token, id in vocabulary.items():
         pieces[id] = _bytes(token, decoders, byte_of)
     for id, token in inner.get_added_tokens_decoder().items():
@@ -111,7 +111,7 @@ def is_lossless(inner: Any) -> bool:
         and not byte_level[0]["add_prefix_space"]
         and all(step.get("behavior") != "Removed" for step in splits)
         and set(_types(content["decoder"])) == {"ByteLevel"}
-        and all(inner.token_to_id(character) is not None for character in byte_of_character())
+        and all(inner.token_to_id(character) is not None for character in unicode_to_byte())
         and not any(token["lstrip"] or token["rstrip"] for token in content["added_tokens"] if not token["special"])
     )
 

@@ -24,8 +24,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import models
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, Tokenizer
-from lit_gpt.data.tokenizers.byte_level import cut
-from lit_gpt.data.tokenizers.long_text import for_later_parts
+from lit_gpt.data.tokenizers.safe_splits import continuation_tokenizer, split_text
 from lit_gpt.errors import UserError
 
 
@@ -218,17 +217,17 @@ def test_parts_of_a_long_text_are_encoded_as_the_whole(
 
     def counted(text: str, place: re.Pattern[str]) -> list[str]:
         nonlocal cuts
-        parts = list(cut(text, place))
+        parts = list(split_text(text, place))
         cuts += len(parts) - 1
         return parts
 
-    monkeypatch.setattr("lit_gpt.data.tokenizers.byte_level._PART", 3)
-    monkeypatch.setattr("lit_gpt.data.tokenizers.in_parts.cut", counted)
+    monkeypatch.setattr("lit_gpt.data.tokenizers.safe_splits._PART", 3)
+    monkeypatch.setattr("lit_gpt.data.tokenizers.batched_encode.split_text", counted)
     assert tokenizer.encode_batch(texts) == wanted
-    proven = for_later_parts(tokenizer._inner) is not None
+    proven = continuation_tokenizer(tokenizer._inner) is not None
     assert proven == (cuts > 300)
-    if (place := tokenizer.place) is not None:  # then parts may be encoded by themselves
-        alone = [[id for part in cut(text, place) for id in tokenizer.encode(part)] for text in texts[:20]]
+    if (place := tokenizer.split_points) is not None:  # then parts may be encoded by themselves
+        alone = [[id for part in split_text(text, place) for id in tokenizer.encode(part)] for text in texts[:20]]
         assert alone == wanted[:20]
     sections = kind in ("llama2", "mistral", "phi3", "metaspace")  # a space of its own after each mark
     assert proven == (not (mark and sections))

@@ -6,7 +6,7 @@ Knows that library and the names of its files. Does not know: how ids are made h
 import json
 from typing import Any
 
-from lit_gpt.data.tokenizers.byte_level import byte_of_character
+from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.plain import parse_json
 
 GENERIC = "PreTrainedTokenizerFast"  # the class that takes tokenizer.json as it is, in every version of transformers
@@ -82,7 +82,7 @@ def bytes_alone(special: list[str]) -> str:
     """Each byte is an id; special tokens follow."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    inner = Tokenizer(models.BPE(vocab=byte_of_character(), merges=[]))
+    inner = Tokenizer(models.BPE(vocab=unicode_to_byte(), merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     inner.decoder = decoders.ByteLevel()
     return _with_special(inner, special)
@@ -93,7 +93,7 @@ def characters_alone(alphabet: str, special: list[str], unk: str | None) -> str:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     ids = {character: id for id, character in enumerate(alphabet)} | {
-        text: len(alphabet) + place for place, text in enumerate(special)
+        text: len(alphabet) + number for number, text in enumerate(special)
     }
     # Without an unknown token the library still wants its name; as it stands for no id, unknown characters are refused.
     inner = Tokenizer(models.WordLevel(vocab=ids, unk_token=unk or "<|no such character|>"))
@@ -127,7 +127,7 @@ def merges(order: dict[str, float]) -> list[tuple[str, str]]:
     """All pairs of tokens that make a token, in the order of what they make, then in that of their first, their second.
 
     Args:
-        order: Each token's place, the least first.
+        order: Each token's rank, the lowest first.
     """
     pairs = []
     for token in sorted(order, key=order.__getitem__):

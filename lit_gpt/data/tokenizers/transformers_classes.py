@@ -8,8 +8,8 @@ Knows settings as plain data; imports nothing of that library.
 
 from typing import Any
 
-from lit_gpt.data.tokenizers.hub_form import GENERIC
 from lit_gpt.data.tokenizers.patterns import QWEN_WORDS
+from lit_gpt.data.tokenizers.tokenizer_json import GENERIC
 
 _BUILT_ANEW = (
     "GPT2Tokenizer",
@@ -36,7 +36,7 @@ _OF_TYPE = {
 _TYPE_GOES_FIRST = ("qwen2", "phi3", "phimoe", "nemotron", "jamba")  # whatever class the folder names
 
 
-def ruling_class(named: str | None, model_type: str | None, byte_level: bool) -> str | None:
+def effective_class(named: str | None, model_type: str | None, byte_level: bool) -> str | None:
     """The class that builds the tokenizer anew, or None where tokenizer.json is taken as it is.
 
     Args:
@@ -64,7 +64,7 @@ def ruling_class(named: str | None, model_type: str | None, byte_level: bool) ->
     return chosen if chosen in _BUILT_ANEW else None
 
 
-def built_anew(name: str, content: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def rebuilt(name: str, content: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """tokenizer.json as the class builds it; its added tokens are left out, as the class adds them by itself.
 
     Args:

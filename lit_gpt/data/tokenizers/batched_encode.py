@@ -1,7 +1,4 @@
-"""Texts to arrays of ids with the tokenizers library: in parts beside each other, in turns, so that memory stays small.
-
-Knows: the library's tokenizers, where text may be cut. Does not know: vocabularies, special tokens.
-"""
+"""Batched encoding with the tokenizers library: texts to arrays of ids, in parallel parts and bounded memory."""
 
 import re
 from array import array
@@ -10,22 +7,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lit_gpt.data.tokenizers.byte_level import cut
+from lit_gpt.data.tokenizers.safe_splits import split_text
 
 _TURN = 1 << 18  # characters; what the library makes of them (ids, offsets, tokens' texts) takes some 50 MB
 
 
-def ids_in_parts(inner: Any, texts: list[str], place: re.Pattern[str] | None, later: Any = None) -> list[np.ndarray]:
+def encode_in_batches(
+    inner: Any, texts: list[str], split_points: re.Pattern[str] | None, later: Any = None
+) -> list[np.ndarray]:
     """Ids of each text, int64.
 
     Args:
         inner: The library's tokenizer.
         texts: Any.
-        place: Where they may be cut; None for nowhere.
+        split_points: Where they can be split; None for nowhere.
         later: The tokenizer of all parts of a text but the first; by default the same.
     """
     found: list[list[np.ndarray]] = [[] for _ in texts]
-    for turn in _turns(texts, place):
+    for turn in _turns(texts, split_points):
         first = [one for one in turn if one.first or later is None]
         _encode(inner, first, found)
         if len(first) < len(turn):
@@ -46,11 +45,11 @@ def _encode(inner: Any, parts: list[_Part], found: list[list[np.ndarray]]) -> No
         found[part.number].append(np.frombuffer(array("I", one.ids), dtype=np.uint32))
 
 
-def _turns(texts: list[str], place: re.Pattern[str] | None) -> Iterator[list[_Part]]:
+def _turns(texts: list[str], split_points: re.Pattern[str] | None) -> Iterator[list[_Part]]:
     turn: list[_Part] = []
     size = 0
     for number, text in enumerate(texts):
-        for order, part in enumerate([text] if place is None else cut(text, place)):
+        for order, part in enumerate([text] if split_points is None else split_text(text, split_points)):
             turn.append(_Part(number, order == 0, part))
             size += len(part)
             if size >= _TURN:
