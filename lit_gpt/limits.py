@@ -76,7 +76,7 @@ LIMITS: dict[str, Limit] = {
     "trainer.accumulate_grad_batches": COUNT,
     "trainer.gradient_clip_val": NOT_NEGATIVE,
     "trainer.reload_dataloaders_every_n_epochs": NOT_NEGATIVE,
-    "model.groups": NOT_NEGATIVE,
+    "model.param_groups": NOT_NEGATIVE,
     "data.val_fraction": FRACTION,
     "data.test_fraction": FRACTION,
     "sample.max_new_tokens": NOT_NEGATIVE,

@@ -118,7 +118,7 @@ def nonsense(name: str) -> list[str]:
         values += [".nan", ".inf"]
     if listed:
         values = [f"[{value}]" if typing.get_origin(hint) is not dict else f"{{a: {value}}}" for value in values]
-    if word == "groups":
+    if word == "param_groups":
         values = [f"{{vectors: {{lr: {value}}}}}" for value in ("-1", ".nan", ".inf")]
     default = inspect.signature(cls).parameters[word].default
     null = type(None) in typing.get_args(hint) or default is None
@@ -200,7 +200,7 @@ def test_limits_hold_their_ends() -> None:
         ("trainer.max_steps", 0), ("trainer.limit_val_batches", 1.5), ("trainer.limit_val_batches", -1),
         ("trainer.log_every_n_steps", -1), ("trainer.max_epochs", 0), ("trainer.val_check_interval", 1.5),
         ("data.val_fraction", 1.0), ("data.batch_size", None),
-        ("model.groups", {"vectors": {"lr": float("nan")}}),
+        ("model.param_groups", {"vectors": {"lr": float("nan")}}),
     ]:  # fmt: skip
         with pytest.raises(UserError, match=key):
             check(key, value)

@@ -46,7 +46,7 @@ class LitGPT(lightning.LightningModule):
         objective: What is learned.
         optimizer: Called with the parameter groups; fused where it can be.
         schedule: Called with the optimizer and the number of optimizer steps of the run.
-        groups: Settings by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as
+        param_groups: Settings by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as
             `net.blocks.0.*`, to `lr` (a factor on the optimizer's) and `weight_decay`. Laid over the default, which
             decays matrices alone; `{embeddings: {weight_decay: 0.1}}` decays the embeddings as well.
         init_from: A checkpoint, run directory or imported model whose weights the net starts from.
@@ -59,7 +59,7 @@ class LitGPT(lightning.LightningModule):
         objective: Callable[[Sizes], Objective] = NextToken,
         optimizer: Callable[[Iterable], Optimizer] = AdamW,
         schedule: Callable[[Optimizer, int], LRScheduler] = WarmupCosine,
-        groups: dict[str, dict[str, float]] | None = None,
+        param_groups: dict[str, dict[str, float]] | None = None,
         init_from: str | None = None,
         compile: bool = False,
     ) -> None:
@@ -71,7 +71,7 @@ class LitGPT(lightning.LightningModule):
         self.net = net
         self.objective = plain(objective)(net.sizes)
         self.new_optimizer, self.new_schedule = plain(optimizer), plain(schedule)
-        self.groups, self.compile_net = groups, compile
+        self.param_groups, self.compile_net = param_groups, compile
         self.config: dict[str, Any] | None = None
         self.tally: Tally | None = None
         # Metrics of each validation split, in a tuple, which no module looks into: a copy of the module made before the
@@ -179,7 +179,7 @@ class LitGPT(lightning.LightningModule):
         tally.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.new_optimizer(parameter_groups(self, self.groups))
+        optimizer = self.new_optimizer(parameter_groups(self, self.param_groups))
         apply_factors(optimizer)
         prefer_fused(optimizer)
         self._settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]

@@ -49,13 +49,13 @@ def parameter_groups(module: nn.Module, table: Groups | None = None) -> list[dic
     kinds = kinds_of(module)
     for pattern, settings in (table or {}).items():
         if unknown := settings.keys() - {"lr", "weight_decay"}:
-            raise UserError(f"groups: {pattern!r} sets {sorted(unknown)[0]!r}; a group sets lr or weight_decay")
+            raise UserError(f"param_groups: {pattern!r} sets {sorted(unknown)[0]!r}; a group sets lr or weight_decay")
         for key, value in settings.items():
             if value < 0:
-                raise UserError(f"groups: {key} of {pattern!r} is {value}; give 0 or more")
+                raise UserError(f"param_groups: {key} of {pattern!r} is {value}; give 0 or more")
         if pattern not in KINDS and not any(fnmatchcase(name, pattern) for name in kinds):
             raise UserError(
-                f"groups: {pattern!r} matches no parameter; give {', '.join(KINDS)} or a glob over names such as "
+                f"param_groups: {pattern!r} matches no parameter; give {', '.join(KINDS)} or a glob over names such as "
                 f"{next(iter(kinds))!r}"
             )
     rules = [*DEFAULT_GROUPS.items(), *(table or {}).items()]

@@ -258,7 +258,7 @@ def train(folder: Path, text: Path, settings: dict[str, Any]) -> float:
 
 
 def test_a_small_net_uses_all_experts(tmp_path: Path, text_file: Path) -> None:
-    small = {"model.net.width": 32, "model.net.depth": 2, "model.net.context": 32, "model.schedule.warmup": 20}
+    small = {"model.net.width": 32, "model.net.depth": 2, "model.net.context": 32, "model.schedule.warmup_steps": 20}
     assert train(tmp_path, text_file, small | {"trainer.max_steps": 100, "trainer.limit_val_batches": 1}) >= 0.25
 
 

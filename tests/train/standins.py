@@ -114,7 +114,7 @@ class TinyData(lightning.LightningDataModule):
 def tiny(dropout: float = 0.0, seed: int = 0, context: int = 16, **options: Any) -> LitGPT:
     """A net of 7,000 parameters and how it learns."""
     net = GPT(VOCABULARY, width=16, depth=2, heads=2, context=context, dropout=dropout, seed=seed)
-    options.setdefault("schedule", lambda optimizer, steps: WarmupLinear(optimizer, steps, warmup=2))
+    options.setdefault("schedule", lambda optimizer, steps: WarmupLinear(optimizer, steps, warmup_steps=2))
     return LitGPT(net, **options)
 
 

@@ -27,7 +27,7 @@ def words(folder: Path, text_file: Path, *more: str) -> list[str]:
             "--data.augment=ReplaceTokens",
             "--data.filters=Length",
             "--data.filters.least=1",
-            "--model.schedule.warmup=3",
+            "--model.schedule.warmup_steps=3",
         ),
         *(f"--trainer.default_root_dir={folder}", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
         *("--trainer.max_steps=6", "--trainer.limit_val_batches=1", "--sample.max_new_tokens=2", *more),
@@ -48,7 +48,7 @@ def test_a_built_module_and_its_data_can_be_copied(run: Run, copied: Any) -> Non
     assert data.train_tokens == run.data.train_tokens
     optimizer = model.new_optimizer(model.parameters())
     assert (type(optimizer), optimizer.defaults["betas"]) == (torch.optim.AdamW, (0.9, 0.95))
-    assert model.new_schedule(optimizer, 10).warmup == 3
+    assert model.new_schedule(optimizer, 10).warmup_steps == 3
     assert model.config == run.model.config
 
 

@@ -134,7 +134,7 @@ def test_a_batch_in_which_nothing_is_scored_teaches_nothing_and_breaks_nothing()
         def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
             return batch._replace(targets=torch.full_like(batch.targets, -100)) if self.trainer.training else batch
 
-    model = tiny(groups={"*": {"weight_decay": 0.0}})
+    model = tiny(param_groups={"*": {"weight_decay": 0.0}})
     trainer(max_steps=3, log_every_n_steps=2, callbacks=[StepMetrics()]).fit(model, datamodule=Nothing())
     assert torch.equal(weights_of(model.net), weights_of(tiny().net))
 

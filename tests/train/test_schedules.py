@@ -49,59 +49,68 @@ def test_cosine_is_nanogpts_to_the_letter() -> None:
         ratio = (it - warmup_iters) / (lr_decay_iters - warmup_iters)
         return min_lr + 0.5 * (1.0 + math.cos(math.pi * ratio)) * (PEAK - min_lr)
 
-    ours = [rate for (rate,) in rates(WarmupCosine, 2000, warmup=100, floor=0.1)]
+    ours = [rate for (rate,) in rates(WarmupCosine, 2000, warmup_steps=100, min_lr_ratio=0.1)]
     assert ours == pytest.approx([get_lr(it) for it in range(2000)], rel=1e-12)
 
 
 def test_closed_forms_after_the_warmup() -> None:
-    steps, warmup = 110, 10
-    x = [(s - warmup) / (steps - warmup) for s in range(warmup, steps)]
+    steps, warmup_steps = 110, 10
+    x = [(s - warmup_steps) / (steps - warmup_steps) for s in range(warmup_steps, steps)]
     expected = {
         WarmupLinear: [1 - 0.8 * v for v in x],
         WarmupStep: [max(0.2, 0.5 ** ((v >= 0.3) + (v >= 0.6) + (v >= 0.9))) for v in x],
         WarmupExponential: [max(0.2, 2 ** (-v / 0.25)) for v in x],
-        WarmupStableDecay: [min(1, 0.2 + 0.8 * (1 - s / steps) / 0.5) for s in range(warmup, steps)],
+        WarmupStableDecay: [min(1, 0.2 + 0.8 * (1 - s / steps) / 0.5) for s in range(warmup_steps, steps)],
     }
     options = {
-        WarmupStep: {"drops": (0.3, 0.6, 0.9), "gamma": 0.5},
-        WarmupExponential: {"halving": 0.25},
-        WarmupStableDecay: {"decay": 0.5},
+        WarmupStep: {"milestones": (0.3, 0.6, 0.9), "gamma": 0.5},
+        WarmupExponential: {"half_life": 0.25},
+        WarmupStableDecay: {"decay_fraction": 0.5},
     }
     for new, fractions in expected.items():
-        ours = [rate for (rate,) in rates(new, steps, warmup=warmup, floor=0.2, **options.get(new, {}))]
-        assert ours[:warmup] == pytest.approx([PEAK * (s + 1) / (warmup + 1) for s in range(warmup)])
+        ours = [
+            rate for (rate,) in rates(new, steps, warmup_steps=warmup_steps, min_lr_ratio=0.2, **options.get(new, {}))
+        ]
+        assert ours[:warmup_steps] == pytest.approx([PEAK * (s + 1) / (warmup_steps + 1) for s in range(warmup_steps)])
         if new is WarmupStableDecay:  # the plateau, then the straight line over the last half
-            fractions = [1.0 if s < steps / 2 else 0.2 + 0.8 * (1 - s / steps) / 0.5 for s in range(warmup, steps)]
-        assert ours[warmup:] == pytest.approx([PEAK * f for f in fractions]), new
+            fractions = [
+                1.0 if s < steps / 2 else 0.2 + 0.8 * (1 - s / steps) / 0.5 for s in range(warmup_steps, steps)
+            ]
+        assert ours[warmup_steps:] == pytest.approx([PEAK * f for f in fractions]), new
 
 
 @given(
     new=st.sampled_from(ALL),
     steps=st.integers(1, 300),
-    warmup=st.integers(0, 400),
-    floor=st.floats(0, 1),
+    warmup_steps=st.integers(0, 400),
+    min_lr_ratio=st.floats(0, 1),
     step=st.integers(0, 700),
 )
 def test_fractions_stay_between_floor_and_peak(
-    new: type[Schedule], steps: int, warmup: int, floor: float, step: int
+    new: type[Schedule], steps: int, warmup_steps: int, min_lr_ratio: float, step: int
 ) -> None:
-    schedule = new(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), steps, warmup=warmup, floor=floor)
-    fraction = schedule.fraction(step)
-    assert 0.0 <= fraction <= 1.0
-    if step >= warmup:
-        assert fraction >= floor - 1e-12
-        assert schedule.fraction(step + 1) <= fraction + 1e-12
+    schedule = new(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]),
+        steps,
+        warmup_steps=warmup_steps,
+        min_lr_ratio=min_lr_ratio,
+    )
+    factor = schedule.lr_factor(step)
+    assert 0.0 <= factor <= 1.0
+    if step >= warmup_steps:
+        assert factor >= min_lr_ratio - 1e-12
+        assert schedule.lr_factor(step + 1) <= factor + 1e-12
 
 
 def test_each_group_keeps_its_own_peak() -> None:
-    for small, large in rates(WarmupCosine, 50, lrs=(1e-3, 1e-2), warmup=5):
+    for small, large in rates(WarmupCosine, 50, lrs=(1e-3, 1e-2), warmup_steps=5):
         assert large == pytest.approx(10 * small)
 
 
 @pytest.mark.parametrize("new", ALL)
 def test_a_longer_run_gets_a_longer_schedule_on_resume(new: type[Schedule]) -> None:
     def fresh(steps: int) -> Schedule:
-        return new(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK), steps, warmup=2)
+        return new(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK), steps, warmup_steps=2)
 
     short, long = fresh(20), fresh(40)
     for _ in range(15):
@@ -109,7 +118,7 @@ def test_a_longer_run_gets_a_longer_schedule_on_resume(new: type[Schedule]) -> N
         short.step()
     long.load_state_dict(short.state_dict())
     long.refresh([PEAK])
-    assert long.optimizer.param_groups[0]["lr"] == pytest.approx(PEAK * fresh(40).fraction(15))
+    assert long.optimizer.param_groups[0]["lr"] == pytest.approx(PEAK * fresh(40).lr_factor(15))
 
 
 def test_one_argument_name_has_one_default_in_all_siblings() -> None:
@@ -123,11 +132,11 @@ def test_one_argument_name_has_one_default_in_all_siblings() -> None:
 @pytest.mark.parametrize(
     ("new", "options", "said"),
     [
-        (WarmupCosine, {"warmup": -1}, "warmup is -1"),
-        (WarmupLinear, {"floor": 1.5}, "floor is 1.5"),
+        (WarmupCosine, {"warmup_steps": -1}, "warmup_steps is -1"),
+        (WarmupLinear, {"min_lr_ratio": 1.5}, "min_lr_ratio is 1.5"),
         (WarmupStep, {"gamma": 0.0}, "gamma is 0.0"),
-        (WarmupExponential, {"halving": 0.0}, "halving is 0.0"),
-        (WarmupStableDecay, {"decay": 2.0}, "decay is 2.0"),
+        (WarmupExponential, {"half_life": 0.0}, "half_life is 0.0"),
+        (WarmupStableDecay, {"decay_fraction": 2.0}, "decay_fraction is 2.0"),
     ],
 )
 def test_impossible_arguments_are_named(new: type[Schedule], options: dict[str, float], said: str) -> None:
