@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lit_gpt import load
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.text_generator import TextGenerator
 
 HEAD = 2  # lines of a poem that are its title and its poet
 LINE = re.compile(r"(?:(\w{5})[，？！](\w{5})|(\w{7})[，？！](\w{7}))[。？！]")
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     net, tokenizer = load(options.run)
     started = time.perf_counter()
-    written = Writer(net, tokenizer).batch(
+    written = TextGenerator(net, tokenizer).generate_batch(
         [""] * options.poems,
         max_new_tokens=options.max_new_tokens,
         temperature=options.temperature,

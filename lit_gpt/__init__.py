@@ -7,7 +7,7 @@ _HOME = {
     "GPT": "lit_gpt.model",
     "LitGPT": "lit_gpt.train.module",
     "TokenData": "lit_gpt.data.module",
-    "Writer": "lit_gpt.generate.writer",
+    "TextGenerator": "lit_gpt.generate.text_generator",
     "build": "lit_gpt.cli",
     "load": "lit_gpt.checkpoint",
 }

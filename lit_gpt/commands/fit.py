@@ -181,10 +181,10 @@ def tell(cli: Any) -> None:
 
 def check_sample(sample: Any, net: Any, tokenizer: Any) -> None:
     """Refuses now, and not at the first validation, a sample that the tokenizer or the net cannot write."""
-    from lit_gpt.generate.writer import Writer
+    from lit_gpt.generate.text_generator import TextGenerator
 
     try:  # checks all arguments; nothing is written until it is iterated
-        Writer(net, tokenizer).stream(
+        TextGenerator(net, tokenizer).stream(
             sample.prompt, max_new_tokens=sample.max_new_tokens, temperature=sample.temperature, top_k=sample.top_k
         )
     except ValueError as error:

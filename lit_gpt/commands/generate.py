@@ -1,6 +1,6 @@
 """Write on from a prompt with a trained run or checkpoint, streaming.
 
-Knows the arguments, where text comes from and goes to; the writing itself is `lit_gpt.generate.writer`.
+Knows the arguments, where text comes from and goes to; the writing itself is `lit_gpt.generate.text_generator`.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     text = "" if asks else read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
     # torch takes a second to import: after the arguments are known to be right
     from lit_gpt.checkpoint import load, load_form
-    from lit_gpt.generate.writer import Writer
+    from lit_gpt.generate.text_generator import TextGenerator
 
     net, tokenizer = load(arguments.run, device=find_device(arguments.device))
     form, prompt = load_form(arguments.run, tokenizer), text
@@ -112,12 +112,12 @@ def main(argv: list[str]) -> int:
         for told in (hint(form), spelled(tokenizer, prompt)):
             if told:
                 print(told, file=sys.stderr)
-    writer = Writer(net, tokenizer, form)
-    ids = writer.question(record) if asks else writer.encode(prompt)
+    generator = TextGenerator(net, tokenizer, form)
+    ids = generator.question(record) if asks else generator.encode(prompt)
     if arguments.tag:
         nothing = not asks and not prompt and not tokenizer.starts_with_bos
         ids = tagged([] if nothing else ids, arguments.tag, tokenizer)
-    steps = writer.stream_batch(
+    steps = generator.stream_batch(
         [ids] * arguments.samples,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
@@ -303,7 +303,7 @@ def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str], cont
     """Print the texts as they come: the first as it is written, the others, written beside it, each in its turn.
 
     Args:
-        steps: of `Writer.stream_batch`: one piece of each text a step, None once it has ended.
+        steps: of `TextGenerator.stream_batch`: one piece of each text a step, None once it has ended.
         prompt: printed ahead of each text.
         samples: how many texts there are.
         context: of the net; what goes past it is told at the end, once.

@@ -95,7 +95,7 @@ class Run(Translator):
     def __init__(self, option: str, path: str, temperature: float, device: Any) -> None:
         from lit_gpt.checkpoint import find, load, load_form
         from lit_gpt.data.forms.records import Seq2Seq
-        from lit_gpt.generate.writer import Writer
+        from lit_gpt.generate.text_generator import TextGenerator
 
         try:
             file = find(path)
@@ -109,7 +109,7 @@ class Run(Translator):
                 " Seq2Seq); give a run that was, or a module:function that asks it"
             )
         self.apart = () if form.separator is None else (form.separator,)
-        self._field, self._writer, self._temperature = form.source, Writer(net, tokenizer, form), temperature
+        self._field, self._generator, self._temperature = form.source, TextGenerator(net, tokenizer, form), temperature
         self._place = f"{option} {path}"
         known = manifest.manifest_path(file).exists()
         self._sha256 = manifest.read_manifest(file)["sha256"] if known else _digest(file)
@@ -126,7 +126,7 @@ class Run(Translator):
             if len(ids) > room:
                 raise UserError(f"{self._place}: its context of {2 * room} tokens is too short for {_short(text)}")
         made, sizes = [""] * len(texts), [0] * len(texts)
-        for step in self._writer.stream_batch(asks, max_new_tokens=room, temperature=self._temperature, seed=seeds):
+        for step in self._generator.stream_batch(asks, max_new_tokens=room, temperature=self._temperature, seed=seeds):
             for row, piece in enumerate(step):
                 made[row] += piece or ""
                 sizes[row] += piece is not None
@@ -136,11 +136,11 @@ class Run(Translator):
         return {"run": self._sha256, "temperature": self._temperature, "device": self._device}
 
     def _room(self) -> int:
-        return self._writer.net.context // 2
+        return self._generator.net.context // 2
 
     def _question(self, text: str) -> list[int]:
         try:
-            return self._writer.question({self._field: text})
+            return self._generator.question({self._field: text})
         except UserError as fault:
             raise UserError(f"{self._place}: {fault}: {_short(text)}") from None
 

@@ -1,1 +1,1 @@
-"""Tokens out of a finished net: `engine` (ids), `rules` (how a token is chosen), `writer` (text)."""
+"""Text generation: `engine` (token ids), `logits_processors` (sampling), `text_generator` (text)."""

@@ -1,6 +1,6 @@
 """Token ids in, an iterator of token ids out: cache, ragged batches, stops, a window that slides.
 
-Knows a net's forward signature and the rules; knows no text and no tokenizer (see `writer`).
+Knows a net's forward signature and the logits processors; knows no text and no tokenizer (see `text_generator`).
 Letters: B rows still being written, T tokens so far, V vocabulary, C width.
 """
 
@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from lit_gpt.errors import UserError
-from lit_gpt.generate.rules import Rule
+from lit_gpt.generate.logits_processors import LogitsProcessor
 from lit_gpt.model import GPT
 from lit_gpt.nn.cache import Cache
 from lit_gpt.nn.loss import cap
 
-PADDING = -1  # fills the left of shorter rows for the rules' eyes; the net is given 0 there, in a segment apart
+PADDING = -1  # left padding of shorter rows, as logits processors see it; the net gets 0 there, in a segment apart
 
 
 def generate(
@@ -29,7 +29,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    rules: Sequence[Rule] = (),
+    logits_processors: Sequence[LogitsProcessor] = (),
     seed: int | Sequence[int] | None = None,
     stop_ids: Set[int] = frozenset(),
     window: int | None = None,
@@ -37,7 +37,7 @@ def generate(
 ) -> Iterator[list[int | None]]:
     """Continue each prompt; yield one list a step with the next id of each row, None for a finished row.
 
-    The likeliest token is taken unless one of the rules samples. A row's draws depend on (seed, row) alone, not on
+    Greedy decoding unless one of the logits processors samples. A row's draws depend on (seed, row) alone, not on
     its neighbors. A stop id is yielded, then its row is finished; the iterator ends when all rows are.
 
     When a row fills its window, it goes on from the last half of it. Nets whose positions go past the context take
@@ -48,7 +48,7 @@ def generate(
     Args:
         prompts: token ids, at least one a row; rows may differ in length.
         max_new_tokens: steps at most.
-        rules: applied in order to the float logits (B, V).
+        logits_processors: applied in order to the float logits (B, V).
         seed: of the draws, or one for each row, whose draws then depend on it alone; None takes a fresh one. The
             global random state is neither read nor changed.
         stop_ids: ids that end a row.
@@ -81,7 +81,9 @@ def generate(
                 f"shorten it to {net.longest} tokens, or use a net with a longer context or with RoPE or ALiBi"
             )
     # Checked here, at the call, and not at the first step as a generator function would.
-    return _steps(net, prompts, max_new_tokens, rules, seed, stop_ids, limit, set() if finished is None else finished)
+    return _steps(
+        net, prompts, max_new_tokens, logits_processors, seed, stop_ids, limit, set() if finished is None else finished
+    )
 
 
 @torch.inference_mode()
@@ -89,14 +91,14 @@ def _steps(
     net: GPT,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    rules: Sequence[Rule],
+    logits_processors: Sequence[LogitsProcessor],
     seed: int | Sequence[int] | None,
     stop_ids: Set[int],
     limit: int,
     finished: set[int],
 ) -> Iterator[list[int | None]]:
     device = next(net.parameters()).device
-    draw = Draw(len(prompts), seed, device) if any(rule.samples for rule in rules) else greedy
+    draw = Draw(len(prompts), seed, device) if any(processor.samples for processor in logits_processors) else greedy
     text = Text(prompts, limit, device)
     was_training = net.training
     net.eval()
@@ -122,11 +124,11 @@ def _steps(
                 logits = net(inputs, cache=cache, segments=segments, reduce=last_logits)  # (B, V)
             if logits.dtype != torch.float64:
                 logits = logits.float()
-            for rule in rules:
-                logits = rule(logits, text.ids)
+            for processor in logits_processors:
+                logits = processor(logits, text.ids)
             chosen = draw(logits, text.rows)  # (B,)
             if not bool(logits.gather(-1, chosen[:, None]).isfinite().all()):
-                raise ValueError("the logits of the next token are not finite, or the rules leave no token to choose")
+                raise ValueError("the logits of the next token are not finite, or no token is left to choose")
             text.append(chosen)
             step: list[int | None] = [None] * len(prompts)
             for row, id in zip(text.rows, chosen.tolist(), strict=True):

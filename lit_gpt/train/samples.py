@@ -1,4 +1,4 @@
-"""Text written by the net as it learns. Knows the Writer and the loggers; does not touch the run's random state."""
+"""Sample text generated during training and logged, without touching the random state of the run."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_gpt import signals
 from lit_gpt.data.corpus.splits import VAL
 from lit_gpt.data.module import TokenData
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.text_generator import TextGenerator
 from lit_gpt.train.hooks import Lean
 
 _TRIED = 100  # records that are looked at for one that the net can read
@@ -56,9 +56,9 @@ class SampleText(Lean):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         form = data.form if isinstance(data, TokenData) else None
         read = [] if self.prompt or form is None else question(data)
-        writer = Writer(pl_module.net, data.tokenizer, form)  # type: ignore[arg-type]
+        generator = TextGenerator(pl_module.net, data.tokenizer, form)  # type: ignore[arg-type]
         text = ""
-        for piece in writer.stream(
+        for piece in generator.stream(
             read or self.prompt,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,

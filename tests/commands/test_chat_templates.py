@@ -17,7 +17,7 @@ from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.commands.generate import asking
 from lit_gpt.data.corpus.corpus import Corpus
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.text_generator import TextGenerator
 
 THINKS, NAMES = unmarked(TEMPLATES["thinks"][0]), TEMPLATES["thinks"][1]
 RECORDS = [
@@ -55,7 +55,7 @@ def refused(capfd: Any, *words: str) -> str:
 def asked(run: str, record: Any, template: str | None = None, **variables: Any) -> list[int]:
     net, tokenizer = checkpoint.load(run)
     form, given = asking(checkpoint.load_form(run, tokenizer), tokenizer, record, run, template)
-    return Writer(net, tokenizer, form.with_variables(variables)).question(given)
+    return TextGenerator(net, tokenizer, form.with_variables(variables)).question(given)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import torch
 from lit_gpt.__main__ import main
 from lit_gpt.commands.generate import Context
 from lit_gpt.data.tokenizers.byte_and_char import Byte
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.text_generator import TextGenerator
 from lit_gpt.model import GPT
 
 SIZES = {"vocab_size": 320, "width": 16, "depth": 2, "heads": 2, "context": 32, "seed": 5}
@@ -55,7 +55,7 @@ def test_prints_the_prompt_and_what_the_writer_writes(run: Path, capfd: pytest.C
     typed = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     assert say(run, "--prompt", "def ", *typed) == 0
     shown = capfd.readouterr()
-    expected = Writer(GPT(**SIZES), Byte()).write("def ", **options)
+    expected = TextGenerator(GPT(**SIZES), Byte()).generate("def ", **options)
     assert shown.out == f"def {expected}\n"
     past, summary = shown.err.splitlines()
     assert past == "the text went past the net's context of 32 tokens, and on from the last 16 of them"
@@ -99,7 +99,7 @@ def test_several_samples_each_under_its_line(run: Path, capfd: pytest.CaptureFix
     arguments = ["--prompt", "ab", "--seed", "4", "--max_new_tokens", "20", "--stop", "e", "--stop", "q"]
     assert say(run, *arguments, "--samples", "5") == 0
     shown = capfd.readouterr()
-    texts = Writer(GPT(**SIZES), Byte()).batch(["ab"] * 5, seed=4, max_new_tokens=20, stop=["e", "q"])
+    texts = TextGenerator(GPT(**SIZES), Byte()).generate_batch(["ab"] * 5, seed=4, max_new_tokens=20, stop=["e", "q"])
     expected = [f"--- sample {number} of 5 ---\nab{text}\n" for number, text in enumerate(texts, start=1)]
     assert shown.out == "".join(expected)
     assert len(set(texts)) == 5

@@ -171,7 +171,7 @@ def main(folder: Path, results: Path, points: list[str]) -> None:
     import lit_gpt.cli
     import lit_gpt.commands.fit
     import lit_gpt.commands.validate
-    import lit_gpt.generate.writer  # noqa: F401
+    import lit_gpt.generate.text_generator  # noqa: F401
 
     text = folder / "words.txt"
     text.write_text("".join(f"the cat {n} sat on mat {n * n % 97} and saw the moon.\n" for n in range(300)))

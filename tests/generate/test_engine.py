@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import Draw, Text, generate, last_logits
-from lit_gpt.generate.rules import Rule, Temperature, TopK
+from lit_gpt.generate.logits_processors import LogitsProcessor, Temperature, TopK
 from lit_gpt.model import GPT
 from lit_gpt.nn.attention import SelfAttention
 from lit_gpt.nn.cache import Cache
@@ -47,8 +47,8 @@ def rows_of(steps) -> list[list[int]]:
     return [[id for id in row if id is not None] for row in zip(*steps, strict=True)]
 
 
-class Watch(Rule):
-    """Notes the logits that rules are shown."""
+class Watch(LogitsProcessor):
+    """Notes the logits that logits_processors are shown."""
 
     samples = False
 
@@ -84,10 +84,10 @@ def test_goes_on_past_tiny_contexts(context: int) -> None:
 def test_a_ragged_batch_is_each_row_alone(position, attention) -> None:
     net = small(position, attention=attention)
     together = Watch()
-    batch = rows_of([*generate(net, PROMPTS, max_new_tokens=40, rules=[together])])
+    batch = rows_of([*generate(net, PROMPTS, max_new_tokens=40, logits_processors=[together])])
     for row, prompt in enumerate(PROMPTS):
         alone = Watch()
-        assert rows_of([*generate(net, [prompt], max_new_tokens=40, rules=[alone])]) == [batch[row]]
+        assert rows_of([*generate(net, [prompt], max_new_tokens=40, logits_processors=[alone])]) == [batch[row]]
         for ours, reference in zip(together.seen, alone.seen, strict=True):
             assert_only_rounded(ours[row], reference[0], depth=2, width=32)
 
@@ -95,9 +95,11 @@ def test_a_ragged_batch_is_each_row_alone(position, attention) -> None:
 @pytest.mark.parametrize("position", POSITIONS)
 def test_sampled_rows_stay_the_same_when_neighbors_finish(position) -> None:
     net = small(position)
-    free = rows_of([*generate(net, PROMPTS, max_new_tokens=50, rules=[Temperature(2.0)], seed=3)])
+    free = rows_of([*generate(net, PROMPTS, max_new_tokens=50, logits_processors=[Temperature(2.0)], seed=3)])
     stop = free[2][6]
-    stopped = [*generate(net, PROMPTS, max_new_tokens=50, rules=[Temperature(2.0)], seed=3, stop_ids={stop})]
+    stopped = [
+        *generate(net, PROMPTS, max_new_tokens=50, logits_processors=[Temperature(2.0)], seed=3, stop_ids={stop})
+    ]
     for row, ids in enumerate(rows_of(stopped)):
         end = free[row].index(stop) + 1 if stop in free[row] else 50
         assert ids == free[row][:end]
@@ -141,7 +143,7 @@ def test_same_seed_same_text_and_another_seed_another() -> None:
     net = small()
 
     def write(seed: int | None, prompts=PROMPTS) -> list[list[int]]:
-        return rows_of([*generate(net, prompts, max_new_tokens=12, rules=[Temperature(3.0)], seed=seed)])
+        return rows_of([*generate(net, prompts, max_new_tokens=12, logits_processors=[Temperature(3.0)], seed=seed)])
 
     assert write(1) == write(1) != write(2)
     assert write(None) != write(None)
@@ -152,7 +154,7 @@ def test_same_seed_same_text_and_another_seed_another() -> None:
 
 def test_the_global_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
-    [*generate(small(), [[1]], max_new_tokens=3, rules=[Temperature(1.0)])]
+    [*generate(small(), [[1]], max_new_tokens=3, logits_processors=[Temperature(1.0)])]
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -176,7 +178,10 @@ def test_the_ends_of_the_uniform_number_draw_no_impossible_token(monkeypatch: py
 
 def test_top_k_alone_samples() -> None:
     net = small()
-    texts = {tuple(rows_of([*generate(net, [[5]], max_new_tokens=8, rules=[TopK(20)], seed=s)])[0]) for s in range(5)}
+    texts = {
+        tuple(rows_of([*generate(net, [[5]], max_new_tokens=8, logits_processors=[TopK(20)], seed=s)])[0])
+        for s in range(5)
+    }
     assert len(texts) > 1
 
 
@@ -229,14 +234,14 @@ def test_steps_end_where_they_should() -> None:
 
 def test_the_soft_cap_is_applied() -> None:
     net, watch = small(softcap=0.5), Watch()
-    next(generate(net, [[5, 1]], max_new_tokens=1, rules=[watch]))
+    next(generate(net, [[5, 1]], max_new_tokens=1, logits_processors=[watch]))
     torch.testing.assert_close(watch.seen[0], net(torch.tensor([[5, 1]]))[:, -1].detach())
     assert watch.seen[0].abs().max() <= 0.5
 
 
 def test_double_nets_stay_double() -> None:
     watch = Watch()
-    next(generate(small().double(), [[5, 1]], max_new_tokens=1, rules=[watch]))
+    next(generate(small().double(), [[5, 1]], max_new_tokens=1, logits_processors=[watch]))
     assert watch.seen[0].dtype == torch.float64
 
 
@@ -263,9 +268,9 @@ def test_logits_that_are_not_numbers_are_refused() -> None:
     net = small()
     with torch.no_grad():
         net.embedding.weight[5].fill_(torch.nan)
-    for rules in ([], [Temperature(1.0)]):
+    for logits_processors in ([], [Temperature(1.0)]):
         with pytest.raises(ValueError, match="not finite"):
-            [*generate(net, [[5]], max_new_tokens=2, rules=rules)]
+            [*generate(net, [[5]], max_new_tokens=2, logits_processors=logits_processors)]
     assert net.training
 
 

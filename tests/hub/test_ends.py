@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.data.tokenizers.from_checkpoint import Saved
-from lit_gpt.generate.rules import Forbid
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.logits_processors import SuppressTokens
+from lit_gpt.generate.text_generator import TextGenerator
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +48,12 @@ def test_all_ends_stop_and_are_exported(generation: Any, config: Any, ends: list
         change(folder / "generation_config.json", eos_token_id=generation or None, top_k=7)
     assert main(["import", "theirs", "--out", "runs/taken"]) == 0
     net, tokenizer = checkpoint.load("runs/taken")
-    assert sorted(Writer(net, tokenizer).stop_ids) == sorted(tokenizer.end_ids) == ends
+    assert sorted(TextGenerator(net, tokenizer).stop_ids) == sorted(tokenizer.end_ids) == ends
     assert sorted(Saved("theirs").stop_ids) == ends
-    writer = Writer(net, tokenizer)
+    generator = TextGenerator(net, tokenizer)
     for end in ends:  # whichever of them is drawn, nothing follows it
-        writer.forbid = Forbid(set(range(net.vocab_size)) - {end})
-        assert writer.write("a", max_new_tokens=9) == ""
+        generator.suppress = SuppressTokens(set(range(net.vocab_size)) - {end})
+        assert generator.generate("a", max_new_tokens=9) == ""
     assert main(["export", "runs/taken", "--out", "back"]) == 0
     theirs = AutoModelForCausalLM.from_pretrained("back").generation_config
     said = theirs.eos_token_id if isinstance(theirs.eos_token_id, list) else [theirs.eos_token_id]

@@ -13,7 +13,7 @@ from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.cli import build
 from lit_gpt.data.progress import Progress
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.text_generator import TextGenerator
 
 TINY = [
     *("--model.net.width=32", "--model.net.depth=2", "--model.net.heads=4", "--model.net.context=32"),
@@ -90,12 +90,12 @@ def test_a_conversation_is_laid_out_by_transformers_as_it_was_learned(
     run, out = trained(words, tmp_path, records), tmp_path / "out"
     assert main(["export", str(run), "--out", str(out)]) == 0
     ours = checkpoint.load(run)[1]
-    writer = Writer(*checkpoint.load(run), checkpoint.load_form(run, ours))
+    generator = TextGenerator(*checkpoint.load(run), checkpoint.load_form(run, ours))
     theirs = AutoTokenizer.from_pretrained(out)
     ids = theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
-    assert ids == writer.question({"messages": asked})
+    assert ids == generator.question({"messages": asked})
     ends = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
-    assert writer.form.stops and {ours.special_id(name) for name in writer.form.stops} <= set(ends)
+    assert generator.form.stops and {ours.special_id(name) for name in generator.form.stops} <= set(ends)
     with pytest.raises(Exception, match=f"{template} knows the roles"):
         theirs.apply_chat_template([{"role": "judge", "content": "no"}])
 

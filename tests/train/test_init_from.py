@@ -13,7 +13,7 @@ from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.cli import build
 from lit_gpt.data import Pretrained
-from lit_gpt.generate.writer import Writer
+from lit_gpt.generate.text_generator import TextGenerator
 from lit_gpt.model import GPT
 
 MARKS = ["<|user|>", "<|end|>"]
@@ -154,7 +154,7 @@ def test_new_tokens_of_a_run_from_scratch(chats: str) -> None:
     fit(*TINY, chats, "--data.tokenizer=BPE", "--data.tokenizer.vocab_size=300", ADD, "--name=scratch")
     net, tokenizer = checkpoint.load("runs/scratch")
     assert tokenizer.vocab_size == 302 and tokenizer.encode(f"a{MARKS[0]}b")[1] == 300
-    assert net.vocab_size == 320 and Writer(net, tokenizer).write("a", max_new_tokens=2, seed=1) is not None
+    assert net.vocab_size == 320 and TextGenerator(net, tokenizer).generate("a", max_new_tokens=2, seed=1) is not None
     fit("--name=scratch", "--resume", "--trainer.max_steps=3")
 
 

@@ -18,7 +18,7 @@ def files(inner: str, roles: dict[str, str], starts_with_bos: bool) -> dict[str,
     Args:
         inner: The tokenizer's JSON.
         roles: Texts of the special tokens by role: bos, eos, pad, unk.
-        starts_with_bos: Whether `bos` is put ahead of texts, as `Writer` puts it ahead of prompts.
+        starts_with_bos: Whether `bos` is put ahead of texts, as `TextGenerator` puts it ahead of prompts.
     """
     content = parse_json(inner)
     content["truncation"] = content["padding"] = None

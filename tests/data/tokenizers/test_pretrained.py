@@ -236,7 +236,7 @@ def test_parts_of_a_long_text_are_encoded_as_the_whole(
 def test_ids_without_a_token_are_never_drawn(tmp_path: Path) -> None:
     import torch
 
-    from lit_gpt.generate.writer import Writer
+    from lit_gpt.generate.text_generator import TextGenerator
     from lit_gpt.model import GPT
 
     vocabulary = {"a": 0, "b": 1, "<end>": 2, "c": 5}
@@ -249,7 +249,7 @@ def test_ids_without_a_token_are_never_drawn(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="past the tokenizer's vocabulary of 6"):
         tokenizer.decode([6])
     net = GPT(vocab_size=8, width=8, depth=1, heads=1, context=8)
-    logits = Writer(net, tokenizer).forbid(torch.zeros(1, 8), torch.zeros(1, 1, dtype=torch.int64))
+    logits = TextGenerator(net, tokenizer).suppress(torch.zeros(1, 8), torch.zeros(1, 1, dtype=torch.int64))
     assert torch.isinf(logits[0]).nonzero().flatten().tolist() == [3, 4, 6, 7]
 
 

@@ -1,4 +1,4 @@
-"""How the next token is chosen from the logits: small rules that are applied one after the other.
+"""How the next token is chosen from the logits: logits processors that are applied one after the other.
 
 Knows logits and the ids so far; knows no net, no tokenizer and draws nothing itself (the engine draws).
 Letters: B rows, V vocabulary, T tokens so far.
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 
-class Rule:
+class LogitsProcessor:
     """Changes the logits of the next token; `-inf` rules a token out."""
 
-    samples: bool = True  # False: says nothing about chance, so that a list of such rules alone stays greedy
+    samples: bool = True  # False: says nothing about chance, so that a list of such processors alone stays greedy
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         """Return new logits.
@@ -26,7 +26,7 @@ class Rule:
         raise NotImplementedError
 
 
-class Temperature(Rule):
+class Temperature(LogitsProcessor):
     """Divides the logits: below 1 is bolder, above 1 more varied, 0 leaves the likeliest token alone.
 
     Ackley, Hinton & Sejnowski, "A Learning Algorithm for Boltzmann Machines", 1985.
@@ -46,7 +46,7 @@ class Temperature(Rule):
         return logits / self.temperature
 
 
-class TopK(Rule):
+class TopK(LogitsProcessor):
     """Keeps the k likeliest tokens, exactly k also where logits tie.
 
     Fan, Lewis & Dauphin, "Hierarchical Neural Story Generation", 2018 (arXiv:1805.04833).
@@ -66,7 +66,7 @@ class TopK(Rule):
         return keep(logits, logits.topk(self.top_k, sorted=False).indices)
 
 
-class TopP(Rule):
+class TopP(LogitsProcessor):
     """Keeps the nucleus: the fewest likeliest tokens whose probabilities reach p together.
 
     Holtzman et al., "The Curious Case of Neural Text Degeneration", 2019 (arXiv:1904.09751).
@@ -99,7 +99,7 @@ class TopP(Rule):
         return torch.full_like(logits, -math.inf).scatter(-1, indices, best.masked_fill(enough, -math.inf))
 
 
-class MinP(Rule):
+class MinP(LogitsProcessor):
     """Keeps tokens at least `min_p` times as likely as the likeliest.
 
     Nguyen et al., "Turning Up the Heat: Min-p Sampling", 2024 (arXiv:2407.01082).
@@ -120,7 +120,7 @@ class MinP(Rule):
         return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(self.min_p), -math.inf)
 
 
-class RepetitionPenalty(Rule):
+class RepetitionPenalty(LogitsProcessor):
     """Makes tokens that occurred already less likely: their positive logits are divided, negative ones multiplied.
 
     Keskar et al., "CTRL: A Conditional Transformer Language Model", 2019 (arXiv:1909.05858), section 4.1.
@@ -147,7 +147,7 @@ class RepetitionPenalty(Rule):
         return logits.scatter(-1, seen, score)
 
 
-class Forbid(Rule):
+class SuppressTokens(LogitsProcessor):
     """Rules tokens out by id, such as the rows that only fill the embedding up to a round size.
 
     Args:
@@ -174,25 +174,25 @@ def keep(logits: Tensor, indices: Tensor) -> Tensor:
     return torch.full_like(logits, -math.inf).scatter(-1, indices, logits.gather(-1, indices))
 
 
-def generation_rules(
+def build_logits_processors(
     temperature: float = 0.8,
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
-) -> list[Rule]:
-    """Return the usual rules in their usual order: penalty, temperature, top-k, top-p, min-p.
+) -> list[LogitsProcessor]:
+    """Return the usual logits processors in their usual order: penalty, temperature, top-k, top-p, min-p.
 
     With temperature 0 only the penalty is left, which the engine reads as greedy; the other values are checked
     all the same.
     """
     penalty = RepetitionPenalty(repetition_penalty)
-    sampling: list[Rule] = [Temperature(temperature)]
+    sampling: list[LogitsProcessor] = [Temperature(temperature)]
     if top_k is not None:
         sampling.append(TopK(top_k))
     if top_p is not None:
         sampling.append(TopP(top_p))
     if min_p is not None:
         sampling.append(MinP(min_p))
-    rules: list[Rule] = [penalty] if repetition_penalty != 1 else []
-    return rules + sampling if temperature > 0 else rules
+    penalties: list[LogitsProcessor] = [penalty] if repetition_penalty != 1 else []
+    return penalties + sampling if temperature > 0 else penalties

@@ -1,4 +1,4 @@
-"""The rules against transformers' logits processors, an independent reference, and against their own definitions."""
+"""Logits processors against those of transformers, an independent reference, and against their own definitions."""
 
 import math
 
@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lit_gpt.generate.rules import (
-    Forbid,
+from lit_gpt.generate.logits_processors import (
+    LogitsProcessor,
     MinP,
     RepetitionPenalty,
-    Rule,
+    SuppressTokens,
     Temperature,
     TopK,
     TopP,
-    generation_rules,
+    build_logits_processors,
 )
 
 
@@ -47,13 +47,13 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "reference"), REFERENCES, ids=lambda rule: type(rule).__name__)
-def test_each_rule_equals_transformers(rule: Rule, reference: transformers.LogitsProcessor) -> None:
+@pytest.mark.parametrize(("processor", "reference"), REFERENCES, ids=lambda processor: type(processor).__name__)
+def test_each_rule_equals_transformers(processor: LogitsProcessor, reference: transformers.LogitsProcessor) -> None:
     for seed in range(5):
         logits, ids = examples(seed)
         before = logits.clone()
-        ours = rule(logits, ids)
-        assert torch.equal(logits, before), "the rule wrote into its argument"
+        ours = processor(logits, ids)
+        assert torch.equal(logits, before), "the processor wrote into its argument"
         torch.testing.assert_close(ours, reference(ids, logits.clone()), rtol=1e-6, atol=1e-6)
 
 
@@ -66,8 +66,8 @@ def test_the_usual_rules_together_equal_transformers_own_order() -> None:
     for seed in range(5):
         logits, ids = examples(seed)
         ours = logits
-        for rule in generation_rules(**settings_):
-            ours = rule(ours, ids)
+        for processor in build_logits_processors(**settings_):
+            ours = processor(ours, ids)
         torch.testing.assert_close(ours, theirs(ids, logits.clone()), rtol=1e-6, atol=1e-6)
 
 
@@ -110,18 +110,18 @@ def test_temperature_zero_leaves_the_likeliest() -> None:
 
 def test_forbid_rules_out_and_nothing_else() -> None:
     logits, ids = examples(3)
-    left = Forbid([3, 3, 1499])(logits, ids)
+    left = SuppressTokens([3, 3, 1499])(logits, ids)
     assert left[:, [3, 1499]].eq(-math.inf).all() and left.isfinite().sum() == 3 * 1498
-    assert Forbid()(logits, ids) is logits
+    assert SuppressTokens()(logits, ids) is logits
     with pytest.raises(ValueError, match="ids holds 1500; the vocabulary ends at 1499"):
-        Forbid([1500])(logits, ids)
+        SuppressTokens([1500])(logits, ids)
 
 
 def test_temperature_zero_means_no_rule_samples() -> None:
-    assert generation_rules(temperature=0, top_k=5, top_p=0.5, min_p=0.1) == []
-    (rule,) = generation_rules(temperature=0, repetition_penalty=1.3)
-    assert isinstance(rule, RepetitionPenalty) and not rule.samples
-    assert [type(rule) for rule in generation_rules()] == [Temperature]
+    assert build_logits_processors(temperature=0, top_k=5, top_p=0.5, min_p=0.1) == []
+    (processor,) = build_logits_processors(temperature=0, repetition_penalty=1.3)
+    assert isinstance(processor, RepetitionPenalty) and not processor.samples
+    assert [type(processor) for processor in build_logits_processors()] == [Temperature]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_temperature_zero_means_no_rule_samples() -> None:
 )  # fmt: skip
 def test_bad_values_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} is {value}; give "):
-        generation_rules(**{name: value})
+        build_logits_processors(**{name: value})
     if name != "temperature":  # also where greedy would not use them
         with pytest.raises(ValueError, match=f"^{name} is {value}; give "):
-            generation_rules(**{"temperature": 0, name: value})
+            build_logits_processors(**{"temperature": 0, name: value})

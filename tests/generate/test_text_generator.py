@@ -11,8 +11,8 @@ from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.byte_and_char import Byte, Char
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-from lit_gpt.generate import writer as module
-from lit_gpt.generate.writer import StopStrings, Writer
+from lit_gpt.generate import text_generator as module
+from lit_gpt.generate.text_generator import StopStrings, TextGenerator
 from lit_gpt.model import GPT
 
 TEXT = "the cat sat on the mat; the rat sat on the cat. naïve café — 日本語 🙂🙂\n"
@@ -30,9 +30,9 @@ def char(**options) -> Char:
     return tokenizer
 
 
-def writer(tokenizer: Tokenizer, context: int = 32, vocab_size: int | None = None) -> Writer:
+def generator(tokenizer: Tokenizer, context: int = 32, vocab_size: int | None = None) -> TextGenerator:
     net = GPT(vocab_size or -(-tokenizer.vocab_size // 64) * 64, width=16, depth=1, heads=2, context=context, seed=0)
-    return Writer(net, tokenizer)
+    return TextGenerator(net, tokenizer)
 
 
 class Script:
@@ -66,20 +66,20 @@ def test_characters_of_several_tokens_come_whole(monkeypatch: pytest.MonkeyPatch
     text = "aé日🙂!"
     ids = tokenizer.encode(text)
     scripted(monkeypatch, ids)
-    assert [*writer(tokenizer).stream("x", max_new_tokens=len(ids))] == [*text]
+    assert [*generator(tokenizer).stream("x", max_new_tokens=len(ids))] == [*text]
 
 
 def test_a_character_cut_off_by_the_limit_shows_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Byte()
     scripted(monkeypatch, tokenizer.encode("a🙂"))
-    assert [*writer(tokenizer).stream("x", max_new_tokens=3)] == ["a", "\N{REPLACEMENT CHARACTER}"]
+    assert [*generator(tokenizer).stream("x", max_new_tokens=3)] == ["a", "\N{REPLACEMENT CHARACTER}"]
 
 
 @pytest.mark.parametrize("tokenizer", [bpe(), char(), Byte()], ids=["BPE", "Char", "Byte"])
 def test_the_pieces_make_what_decoding_at_once_makes(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tokenizer.encode(TEXT)
     scripted(monkeypatch, ids)
-    assert writer(tokenizer).write("", max_new_tokens=len(ids)) == TEXT
+    assert generator(tokenizer).generate("", max_new_tokens=len(ids)) == TEXT
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_stop_strings_cut_exactly(
 ) -> None:
     ids = tokenizer.encode(TEXT)
     scripted(monkeypatch, ids)
-    pieces = [*writer(tokenizer).stream("", max_new_tokens=len(ids), stop=stop)]
+    pieces = [*generator(tokenizer).stream("", max_new_tokens=len(ids), stop=stop)]
     assert "".join(pieces) == expected
 
 
@@ -114,7 +114,11 @@ def test_each_row_of_a_batch_stops_for_itself(monkeypatch: pytest.MonkeyPatch) -
         tokenizer.encode("onward march"),
     ]
     scripted(monkeypatch, *rows)
-    assert writer(tokenizer).batch(["", "", ""], max_new_tokens=12, stop=["stop"]) == ["one ", "all", "onward march"]
+    assert generator(tokenizer).generate_batch(["", "", ""], max_new_tokens=12, stop=["stop"]) == [
+        "one ",
+        "all",
+        "onward march",
+    ]
 
 
 @settings(deadline=None)
@@ -144,10 +148,10 @@ def test_the_stop_string_that_is_complete_first_cuts() -> None:
 def test_nothing_is_written_after_a_stop_string(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Byte()
     scripted(monkeypatch, b"ab.cd", b"abcd.")
-    steps = [*writer(tokenizer).stream_batch(["", ""], max_new_tokens=5, stop=["."])]
+    steps = [*generator(tokenizer).stream_batch(["", ""], max_new_tokens=5, stop=["."])]
     assert steps == [["a", "a"], ["b", "b"], ["", "c"], [None, "d"], [None, ""]]
     scripted(monkeypatch, b"ab.cd")
-    assert len([*writer(tokenizer).stream_batch([""], max_new_tokens=5, stop=["."])]) == 3
+    assert len([*generator(tokenizer).stream_batch([""], max_new_tokens=5, stop=["."])]) == 3
 
 
 @given(st.text("ab", max_size=20), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
@@ -172,75 +176,75 @@ def test_no_more_is_held_back_than_could_become_a_stop_string(text: str, stop: l
     ],
 )
 def test_what_the_net_is_given(tokenizer: Tokenizer, prompt: str, expected: list[int]) -> None:
-    assert writer(tokenizer).encode(prompt) == expected
+    assert generator(tokenizer).encode(prompt) == expected
 
 
 def test_an_empty_prompt_without_newline_in_the_alphabet_starts_from_the_first_character() -> None:
     tokenizer = Char()
     tokenizer.train(["abc"])
-    assert writer(tokenizer).encode("") == [0]
-    assert len(writer(tokenizer).write("", max_new_tokens=5)) == 5
+    assert generator(tokenizer).encode("") == [0]
+    assert len(generator(tokenizer).generate("", max_new_tokens=5)) == 5
 
 
 def test_bpe_gets_its_separator_ahead() -> None:
     tokenizer = bpe()
-    assert writer(tokenizer).encode("the") == [tokenizer.bos, *tokenizer.encode("the")]
+    assert generator(tokenizer).encode("the") == [tokenizer.bos, *tokenizer.encode("the")]
 
 
 @pytest.mark.parametrize("role", ["bos", "eos"])
 def test_bos_and_eos_end_a_text(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Byte(**{role: "<|>"})
     script = scripted(monkeypatch, [97, 98, 256, 99])
-    assert writer(tokenizer).write("x", max_new_tokens=4) == "ab"
+    assert generator(tokenizer).generate("x", max_new_tokens=4) == "ab"
     assert script.asked["stop_ids"] == {256}
 
 
 def test_ids_that_stand_for_nothing_are_never_drawn() -> None:
     tokenizer = char(pad="<pad>", unk="<unk>")
-    text_writer = writer(tokenizer, vocab_size=128)
+    text_generator = generator(tokenizer, vocab_size=128)
     with torch.no_grad():  # what fills the embedding up is made by far the likeliest
-        text_writer.net.head.weight[len(set(TEXT)) :] *= 1000
-    texts = text_writer.batch(["t"] * 20, max_new_tokens=20, temperature=1.5, seed=0)
+        text_generator.net.head.weight[len(set(TEXT)) :] *= 1000
+    texts = text_generator.generate_batch(["t"] * 20, max_new_tokens=20, temperature=1.5, seed=0)
     assert all(len(text) == 20 and set(text) <= set(TEXT) for text in texts)
 
 
 def test_an_unknown_character_is_named_or_becomes_unknown() -> None:
     with pytest.raises(UserError, match=r"character 'Ω' \(U\+03A9\) at position 4") as caught:
-        writer(char()).write("the Ω")
+        generator(char()).generate("the Ω")
     assert "\n" not in str(caught.value)
     tokenizer = char(unk="<unk>")
-    assert writer(tokenizer).encode("Ω") == [tokenizer.unk]
+    assert generator(tokenizer).encode("Ω") == [tokenizer.unk]
 
 
 def test_half_a_character_is_refused() -> None:
     for tokenizer in (Byte(), bpe(), char()):
         with pytest.raises(UserError, match=r"U\+DC80 at position 2, which is no character"):
-            writer(tokenizer).write("ab\udc80")
+            generator(tokenizer).generate("ab\udc80")
 
 
 def test_a_prompt_longer_than_the_context_is_refused_at_the_call() -> None:
     with pytest.raises(UserError, match="prompt has 33 tokens.*end at 32"):
-        writer(Byte()).stream("x" * 33)
+        generator(Byte()).stream("x" * 33)
 
 
 def test_a_tokenizer_of_another_net_is_refused() -> None:
     with pytest.raises(UserError, match="256 ids, the net 64: they do not belong together"):
-        writer(Byte(), vocab_size=64)
+        generator(Byte(), vocab_size=64)
 
 
 def test_seeds_and_batches() -> None:
-    text_writer = writer(bpe())
-    first = text_writer.write("the", max_new_tokens=30, seed=1)
+    text_generator = generator(bpe())
+    first = text_generator.generate("the", max_new_tokens=30, seed=1)
     assert (
         first
-        == text_writer.write("the", max_new_tokens=30, seed=1)
-        != text_writer.write("the", max_new_tokens=30, seed=2)
+        == text_generator.generate("the", max_new_tokens=30, seed=1)
+        != text_generator.generate("the", max_new_tokens=30, seed=2)
     )
-    batch = text_writer.batch(["the", "the", "a cat"], max_new_tokens=30, seed=1)
+    batch = text_generator.generate_batch(["the", "the", "a cat"], max_new_tokens=30, seed=1)
     assert batch[0] == first != batch[1]
-    assert text_writer.batch([]) == []
-    greedy = text_writer.batch(["the", "sat on the mat"], max_new_tokens=50, temperature=0)
-    assert greedy == [text_writer.write(p, max_new_tokens=50, temperature=0) for p in ("the", "sat on the mat")]
+    assert text_generator.generate_batch([]) == []
+    greedy = text_generator.generate_batch(["the", "sat on the mat"], max_new_tokens=50, temperature=0)
+    assert greedy == [text_generator.generate(p, max_new_tokens=50, temperature=0) for p in ("the", "sat on the mat")]
 
 
 @pytest.mark.parametrize(
@@ -254,4 +258,4 @@ def test_seeds_and_batches() -> None:
 )
 def test_bad_options_are_refused_at_the_call(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        writer(Byte()).stream("a", **options)
+        generator(Byte()).stream("a", **options)

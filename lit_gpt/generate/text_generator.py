@@ -11,14 +11,14 @@ from lit_gpt.data.forms.form import Form
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate
-from lit_gpt.generate.rules import Forbid, generation_rules
+from lit_gpt.generate.logits_processors import SuppressTokens, build_logits_processors
 from lit_gpt.model import GPT
 
 Prompt = str | Sequence[int]  # a text, or ids as they are
 
 
 class Options(TypedDict, total=False):
-    """What `Writer.stream_batch` takes beside the prompts, and the others hand on to it."""
+    """What `TextGenerator.stream_batch` takes beside the prompts, and the others hand on to it."""
 
     max_new_tokens: int
     temperature: float
@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
     stop: Sequence[str]
 
 
-class Writer:
+class TextGenerator:
     """Writes on from prompts with a net and its tokenizer.
 
     BOS stands ahead of each prompt where the tokenizer was made for it, since its nets were trained so. An empty
@@ -56,18 +56,18 @@ class Writer:
         self.stop_ids = tokenizer.stop_ids | {tokenizer.special_id(name) for name in (form.stops if form else ())}
         self.stop_texts = form.stop_texts if form else []
         never = {id for id in (tokenizer.pad, tokenizer.unk) if id is not None} - self.stop_ids
-        self.forbid = Forbid(never | tokenizer.unused_ids | set(range(tokenizer.vocab_size, net.vocab_size)))
+        self.suppress = SuppressTokens(never | tokenizer.unused_ids | set(range(tokenizer.vocab_size, net.vocab_size)))
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
         """Yield the text that follows the prompt, piece by piece, as soon as each is certain; options as below."""
         steps = self.stream_batch([prompt], **options)
         return (piece for (piece,) in steps if piece)
 
-    def write(self, prompt: Prompt, **options: Unpack[Options]) -> str:
+    def generate(self, prompt: Prompt, **options: Unpack[Options]) -> str:
         """Return the whole text that follows the prompt; options as of `stream_batch`."""
         return "".join(self.stream(prompt, **options))
 
-    def batch(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[str]:
+    def generate_batch(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[str]:
         """Return the texts that follow many prompts, written side by side; options as of `stream_batch`."""
         texts = [""] * len(prompts)
         for step in self.stream_batch(prompts, **options) if prompts else ():
@@ -95,10 +95,10 @@ class Writer:
             prompts: texts, which may be empty, or ids, as `question` makes them.
             max_new_tokens: at most; a text that outgrows the net's context goes on from the last half of it.
             temperature: 0 takes the likeliest token each time.
-            top_k: see `rules.TopK`; None leaves it out, as for the two below.
-            top_p: see `rules.TopP`.
-            min_p: see `rules.MinP`.
-            repetition_penalty: see `rules.RepetitionPenalty`; 1 leaves it out.
+            top_k: see `logits_processors.TopK`; None leaves it out, as for the two below.
+            top_p: see `logits_processors.TopP`.
+            min_p: see `logits_processors.MinP`.
+            repetition_penalty: see `logits_processors.RepetitionPenalty`; 1 leaves it out.
             seed: same seed, same text; one for each prompt may be given; None takes a fresh one.
             stop: strings that end a text; neither they nor what follows them is yielded.
 
@@ -114,7 +114,10 @@ class Writer:
             self.net,
             [self.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts],
             max_new_tokens=max_new_tokens,
-            rules=[self.forbid, *generation_rules(temperature, top_k, top_p, min_p, repetition_penalty)],
+            logits_processors=[
+                self.suppress,
+                *build_logits_processors(temperature, top_k, top_p, min_p, repetition_penalty),
+            ],
             seed=seed,
             stop_ids=self.stop_ids,
             finished=finished,
