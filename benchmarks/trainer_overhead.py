@@ -94,9 +94,9 @@ def with_trainer(data: Any, sizes: dict[str, int], steps: int, folder: Path) -> 
     from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
     from lit_gpt.train.exact_resume import ExactResume
     from lit_gpt.train.loggers import CSVLog
-    from lit_gpt.train.metering import StepMetrics
     from lit_gpt.train.module import LitGPT
-    from lit_gpt.train.progress import Progress
+    from lit_gpt.train.progress_bar import TrainingProgressBar
+    from lit_gpt.train.step_metrics import StepMetrics
     from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
     from lit_gpt.train.summary import RunSummary
 
@@ -111,7 +111,7 @@ def with_trainer(data: Any, sizes: dict[str, int], steps: int, folder: Path) -> 
             self.seconds.append(now - self.begun)
             self.begun = now
 
-    times, bar = Times(), Progress()
+    times, bar = Times(), TrainingProgressBar()
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=1,

@@ -38,13 +38,13 @@ from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.init_from import describe_growth, start_rows
 from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.loss_watch import LossWatch
-from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
-from lit_gpt.train.noise import EmbeddingNoise as EmbeddingNoise  # found by its short name
-from lit_gpt.train.progress import Progress
+from lit_gpt.train.neftune import NEFTune as NEFTune  # found by its short name
+from lit_gpt.train.progress_bar import TrainingProgressBar
 from lit_gpt.train.ranks import PROCESSES, is_first, settle_rank
 from lit_gpt.train.run_record import RunRecord
 from lit_gpt.train.samples import SampleText
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 from lit_gpt.train.summary import RunSummary
 from lit_gpt.typed_values import dump_yaml, parse_words
@@ -310,7 +310,7 @@ class CLI(LightningCLI):
             options["plugins"] = [*_listed(options["plugins"]), VerifiedIO()]
             options["callbacks"] = [StopOnSignal(), *_listed(options["callbacks"])]
             if options["enable_progress_bar"] is not False:
-                options["callbacks"].append(Progress())
+                options["callbacks"].append(TrainingProgressBar())
             return Trainer(**options)
         self.datamodule.skip = SkippedBatches(self.config.get("skip_batches"))
         self._claim()
@@ -345,7 +345,7 @@ class CLI(LightningCLI):
         own: list[Callback] = [ExactResume(), ValidateAtEnd(), StepMetrics(), StopOnSignal(), RunSummary()]
         own += [LossWatch(folder), self.config_init["sample"]]
         if options["enable_progress_bar"] is not False:
-            own.append(Progress())
+            own.append(TrainingProgressBar())
         if options["enable_checkpointing"] is not False:
             checkpoints = folder / rundir.CHECKPOINTS
             own.append(BestCheckpoint(dirpath=checkpoints, **self.config_init["best"]))

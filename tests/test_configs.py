@@ -82,4 +82,4 @@ def test_the_rate_that_is_logged_is_the_one_that_was_typed(tmp_path: Path, text_
     run.trainer.fit(run.model, run.data)
     peaks = [group["initial_lr"] for group in run.trainer.optimizers[0].param_groups]
     assert peaks[0] == pytest.approx(10 * peaks[1])
-    assert 0 < run.model.tally.lr <= peaks[1]
+    assert 0 < run.model.accumulators.lr <= peaks[1]

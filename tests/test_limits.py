@@ -60,7 +60,7 @@ NEEDS = {
     "BestCheckpoint": {"dirpath": "there"},
     "LastCheckpoint": {"dirpath": "there"},
     "CSVLog": None,  # fit makes them by itself
-    "Progress": None,
+    "TrainingProgressBar": None,
     "Mixture": None,  # its weights are a dict, and are checked with its sources
     "Download": None,
 }

@@ -20,8 +20,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_gpt import disk, manifest, signals
 from lit_gpt.errors import UserError
-from lit_gpt.train import readable
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train import weights_only
+from lit_gpt.train.lean_callback import LeanCallback
 from lit_gpt.train.stopping import NonFiniteStop, stop
 
 _NAME = re.compile(r"(best|last)-[\w.=-]+\.ckpt")
@@ -90,10 +90,10 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
             hashing = _Hashing(file)
             try:
                 torch.save(checkpoint, hashing)  # type: ignore[arg-type]  # it needs no more than write and flush
-            except readable.NOT_PICKLED:
-                raise readable.refusal(checkpoint) from None
+            except weights_only.PICKLING_ERRORS:
+                raise weights_only.not_picklable(checkpoint) from None
             file.flush()
-            readable.check_file(path, checkpoint)
+            weights_only.check_loadable(path, checkpoint)
             os.fsync(file.fileno())
     except Exception as error:
         if hashing is not None and hashing.fault is not None and error is not hashing.fault:
@@ -147,7 +147,7 @@ class _Hashing:
         return self._sha.hexdigest()
 
 
-class _Checkpoints(Lean, ModelCheckpoint):
+class _Checkpoints(LeanCallback, ModelCheckpoint):
     """What both kinds share. Lightning's own triggers are replaced: one class cannot serve both kinds well."""
 
     link: str
@@ -191,13 +191,13 @@ class _Checkpoints(Lean, ModelCheckpoint):
 
     def _write(self, trainer: Trainer, path: str) -> None:
         """Save on all ranks; refuses to commit weights while a step since the last look was not finite."""
-        tally = getattr(trainer.lightning_module, "tally", None)
-        if tally is not None and tally.unhealthy:
+        accumulators = getattr(trainer.lightning_module, "accumulators", None)
+        if accumulators is not None and accumulators.unhealthy:
             raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
-        if tally is None:
+        if accumulators is None:
             trainer.save_checkpoint(path, weights_only=False)
         else:
-            with tally.paused():
+            with accumulators.paused():
                 trainer.save_checkpoint(path, weights_only=False)
         self._saved_at = trainer.global_step
         if trainer.is_global_zero:

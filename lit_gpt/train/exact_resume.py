@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from lit_gpt.train.accumulators import Accumulators
 from lit_gpt.train.boundaries import StepLoop, Window, at_last_step, install
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train.lean_callback import LeanCallback
 from lit_gpt.train.rng_state import plain_states, random_state, raw_states, restore_random_state
-from lit_gpt.train.tally import Tally
 
 
-class ExactResume(Lean):
+class ExactResume(LeanCallback):
     """Saves the random states of every rank and restores them when training starts; saves at optimizer steps alone.
 
     A second `trainer.fit` of the same module, after the first was interrupted or has ended, continues it: optimizer,
@@ -46,12 +46,12 @@ class ExactResume(Lean):
     def _state_of_last_fit(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         with at_last_step(trainer, self.open_window()):
             loops = copy.deepcopy(trainer.fit_loop.state_dict())
-        precision = trainer.precision_plugin
+        precision, accumulators = trainer.precision_plugin, pl_module.accumulators
         state = {
             "loops": {"fit_loop": loops},
             "optimizer_states": [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers],
             "lr_schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
-            "tally": pl_module.tally.state() if isinstance(pl_module.tally, Tally) else None,
+            "accumulators": accumulators.state() if isinstance(accumulators, Accumulators) else None,
         }
         if scaling := precision.state_dict():
             state[type(precision).__qualname__] = scaling
@@ -63,7 +63,7 @@ class ExactResume(Lean):
             return
         # Lightning restores from it what setting up has made anew. Weights, data and callbacks are still there.
         trainer._checkpoint_connector._loaded_checkpoint = previous
-        pl_module.continue_from(previous["tally"])  # type: ignore[operator]
+        pl_module.continue_from(previous["accumulators"])  # type: ignore[operator]
         self._restored = self._left or None
         if trainer.is_global_zero:
             print(f"fit continues after step {trainer.global_step}; build() again for a new run", flush=True)

@@ -12,15 +12,15 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lit_gpt import rundir
 from lit_gpt.data.module import TokenData
-from lit_gpt.train.hooks import Lean
-from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.lean_callback import LeanCallback
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import NonFiniteStop
 
 JUMP = 1000.0  # one step of so many times the lowest loss so far is said
 _LEAST = 1e-3  # nats; a lower loss counts as this: nothing is learned between 1e-6 and 1e-3
 
 
-class LossWatch(Lean):
+class LossWatch(LeanCallback):
     """Tells of a loss that jumps a thousandfold, of NaN in validation alone, and a way out of a NaN that comes back.
 
     Args:
@@ -80,8 +80,8 @@ class LossWatch(Lean):
             return
         losses = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val_loss")}
         bad = {name for name, value in losses.items() if not math.isfinite(value)}
-        tally = getattr(pl_module, "tally", None)
-        if bad - self._said and trainer.is_global_zero and not (tally is not None and tally.unhealthy):
+        accumulators = getattr(pl_module, "accumulators", None)
+        if bad - self._said and trainer.is_global_zero and not (accumulators is not None and accumulators.unhealthy):
             train = "" if self._seen is None else f" (train_loss {self._seen:.4g})"
             said = ", ".join(f"{name} is {losses[name]}" for name in sorted(bad))
             print(
@@ -102,7 +102,7 @@ class LossWatch(Lean):
             # A CPU looks at each step, a GPU at each reading: the cause lies somewhere before it.
             on_cpu = pl_module.device.type == "cpu"
             first = max(self._first_batch, _next_batch(trainer) - trainer.accumulate_grad_batches if on_cpu else 1)
-            lr = getattr(getattr(pl_module, "tally", None), "lr", 0.0)
+            lr = getattr(getattr(pl_module, "accumulators", None), "lr", 0.0)
             exception.args = (
                 f"{exception}. It was not finite at this step in an earlier attempt either. Try --resume with "
                 f"--skip_batches '{_ranges(trainer, first)}', which leaves these batches out, or with a lower "

@@ -29,13 +29,13 @@ from lit_gpt.errors import UserError
 from lit_gpt.factories import plain
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
+from lit_gpt.train.accumulators import Accumulators, widest_float
 from lit_gpt.train.gradients import finish_gradients, takes_scale
 from lit_gpt.train.init_from import start_from
 from lit_gpt.train.metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
 from lit_gpt.train.objectives import NextToken, Objective
 from lit_gpt.train.optimizers import apply_factors, parameter_groups, prefer_fused
 from lit_gpt.train.schedules import Schedule, WarmupCosine
-from lit_gpt.train.tally import Tally, widest_float
 
 
 class LitGPT(lightning.LightningModule):
@@ -73,7 +73,7 @@ class LitGPT(lightning.LightningModule):
         self.new_optimizer, self.new_schedule = plain(optimizer), plain(schedule)
         self.param_groups, self.compile_net = param_groups, compile
         self.config: dict[str, Any] | None = None
-        self.tally: Tally | None = None
+        self.accumulators: Accumulators | None = None
         # Metrics of each validation split, in a tuple, which no module looks into: a copy of the module made before the
         # first validation (an average of its weights) has the same buffers as the module after it.
         self._scores: tuple[nn.ModuleDict, ...] = ()
@@ -107,23 +107,23 @@ class LitGPT(lightning.LightningModule):
         if self.device.type == "cpu" and asked in ("16-mixed", "16", 16):
             raise UserError("precision 16-mixed needs a GPU; on a CPU give 32-true, or bf16-mixed where it is fast")
         reduce = self._sum_over_ranks if self.trainer.world_size > 1 else None
-        self.tally = Tally(self.device, reduce)
+        self.accumulators = Accumulators(self.device, reduce)
         if self._restored is not None:
-            self.tally.restore(self._restored, self.trainer.is_global_zero)
+            self.accumulators.restore(self._restored, self.trainer.is_global_zero)
         self._nominal = 0.0
         if self.compile_net and self.net._compiled_call_impl is None:
             self.net.compile()
 
     def on_train_start(self) -> None:
         self._apply_own_settings()
-        assert self.tally is not None
-        self.tally.begin()  # Lightning calls this hook last, after the callbacks'
+        assert self.accumulators is not None
+        self.accumulators.begin()  # Lightning calls this hook last, after the callbacks'
 
     def training_step(self, batch: Any) -> Tensor:
         (total, count), parts = self.objective(self.net, batch)
-        assert self.tally is not None
+        assert self.accumulators is not None
         self._window_trains |= not self._skips_batch
-        self.tally.add(total - parts["aux"] if "aux" in parts else total, count)
+        self.accumulators.add(total - parts["aux"] if "aux" in parts else total, count)
         if not self._nominal:
             self._nominal = self._nominal_count(batch)
         return total / self._nominal
@@ -141,9 +141,9 @@ class LitGPT(lightning.LightningModule):
         if self._window_trains or not self._skips_batch:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         else:
-            assert optimizer_closure is not None and self.tally is not None
+            assert optimizer_closure is not None and self.accumulators is not None
             optimizer_closure()
-            self.tally.close_window()
+            self.accumulators.close_window()
         self._window_trains = False
 
     def _nominal_count(self, batch: Any) -> float:
@@ -163,20 +163,20 @@ class LitGPT(lightning.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Called once per optimizer step. Lightning's own refuses bf16-mixed with a fused optimizer."""
-        trainer, tally = self.trainer, self.tally
-        assert tally is not None
+        trainer, accumulators = self.trainer, self.accumulators
+        assert accumulators is not None
         # Lightning has divided by the planned number of micro-batches, DDP by the ranks: undone here, so that the last,
         # shorter window of an epoch and unequal counts weigh what they should.
         planned = self._nominal * trainer.accumulate_grad_batches * trainer.world_size
-        divisor = tally.close_window() / planned
+        divisor = accumulators.close_window() / planned
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         loss_scale = scaler._get_scale_async() if scaler is not None and takes_scale(optimizer) else None
         by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
         norm, skip = finish_gradients(optimizer, divisor, gradient_clip_val, by_value, loss_scale)
         # An overflow under a GradScaler is its daily business: it skips the step and lowers its factor.
         first = optimizer.param_groups[0]
-        tally.lr = first["lr"] / (first.get("lr_factor") or 1.0)  # the rate that was typed, whatever group comes first
-        tally.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
+        accumulators.lr = first["lr"] / (first.get("lr_factor") or 1.0)  # before the factor of its parameter group
+        accumulators.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.new_optimizer(parameter_groups(self, self.param_groups))
@@ -299,9 +299,9 @@ class LitGPT(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
-        if self.tally is not None:
-            checkpoint["tally"] = self.tally.state()
-            checkpoint["tokens"] = self.tally.total_tokens()
+        if self.accumulators is not None:
+            checkpoint["accumulators"] = self.accumulators.state()
+            checkpoint["tokens"] = self.accumulators.total_tokens()
         if self.origin is not None:
             checkpoint["origin"] = self.origin
         checkpoint["config"] = None if self.config is None else _without_base(self.config)
@@ -315,14 +315,14 @@ class LitGPT(lightning.LightningModule):
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.continue_from(checkpoint.get("tally"))
+        self.continue_from(checkpoint.get("accumulators"))
         if self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision):
             self.double()  # Lightning does it after loading, and the weights would go through float32
         self.origin = checkpoint.get("origin")
 
-    def continue_from(self, tally: dict[str, float] | None) -> None:
-        """Has the next fit continue the sums of an earlier one: a `Tally.state`, None to begin at zero."""
-        self._restored = tally
+    def continue_from(self, accumulators: dict[str, float] | None) -> None:
+        """Has the next fit continue the sums of an earlier one: a `Accumulators.state`, None to begin at zero."""
+        self._restored = accumulators
 
     # -- cheaper than Lightning's own ----------------------------------------------------------------------------
 

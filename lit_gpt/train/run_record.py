@@ -14,11 +14,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lit_gpt import disk, manifest, rundir
 from lit_gpt.rundir import Place
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train.lean_callback import LeanCallback
 from lit_gpt.typed_values import dump_yaml
 
 
-class RunRecord(Lean):
+class RunRecord(LeanCallback):
     """Keeps config.yaml and run.json of a run directory true, and its lock while the run writes.
 
     Args:
@@ -70,9 +70,9 @@ class RunRecord(Lean):
     def _end(self, state: str, trainer: Trainer) -> None:
         facts = rundir.read_facts(self.folder)
         facts |= {"ended": rundir.now(), "steps": trainer.global_step}
-        tally: Any = trainer.lightning_module.tally  # None where training never began
-        if tally is not None and trainer.world_size == 1:  # others' tokens since the last log are not known here
-            facts["tokens"] = tally.total_tokens()
+        accumulators: Any = trainer.lightning_module.accumulators  # None where training never began
+        if accumulators is not None and trainer.world_size == 1:  # others' tokens since the last log are not known here
+            facts["tokens"] = accumulators.total_tokens()
         try:
             self._write(facts, state)
         finally:

@@ -10,12 +10,12 @@ from lit_gpt import signals
 from lit_gpt.data.corpus.splits import VAL
 from lit_gpt.data.module import TokenData
 from lit_gpt.generate.text_generator import TextGenerator
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train.lean_callback import LeanCallback
 
 _TRIED = 100  # records that are looked at for one that the net can read
 
 
-class SampleText(Lean):
+class SampleText(LeanCallback):
     """Writes a sample into TensorBoard at each validation.
 
     Args:
@@ -41,7 +41,7 @@ class SampleText(Lean):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        with pl_module.tally.paused():  # type: ignore[operator,union-attr]
+        with pl_module.accumulators.paused():  # type: ignore[operator,union-attr]
             text = self.write(trainer, pl_module)
         if signals.waiting() is not None:
             return  # it was cut short

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from lit_gpt import signals
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train.lean_callback import LeanCallback
 
 
 class StopRun(Exception):
@@ -61,7 +61,7 @@ class Validation(Enum):
     BEGUN = auto()
 
 
-class ValidateAtEnd(Lean):
+class ValidateAtEnd(LeanCallback):
     """Has the last step of a run validated, whatever the interval: what a run reached is always known."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -71,7 +71,7 @@ class ValidateAtEnd(Lean):
             trainer.should_stop = True  # Lightning validates before an early stop
 
 
-class StopOnSignal(Lean):
+class StopOnSignal(LeanCallback):
     """Turn SIGINT and SIGTERM into a checkpoint at the end of an optimizer step; stands behind what logs the step.
 
     In training a signal waits for the end of the step, in a validation for the end of its batch; what is saved is the

@@ -17,14 +17,14 @@ from lit_gpt.cost import size
 from lit_gpt.data.module import TokenData
 from lit_gpt.data.training import batches_done
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint
-from lit_gpt.train.hooks import Lean
-from lit_gpt.train.metering import StepMetrics
-from lit_gpt.train.progress import clock
+from lit_gpt.train.lean_callback import LeanCallback
+from lit_gpt.train.progress_bar import clock
+from lit_gpt.train.step_metrics import StepMetrics
 
 LAST_LINE = ("val_loss", "val_perplexity", "val_bpb")
 
 
-class RunSummary(Lean):
+class RunSummary(LeanCallback):
     """Shows what a run will take before it starts, and what it reached when it ends."""
 
     def __init__(self) -> None:
@@ -100,10 +100,10 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
 
 
 def _tokens(trainer: Trainer, pl_module: LightningModule, more: int, left: int, a_step: int, parameters: int) -> str:
-    tally = getattr(pl_module, "tally", None)
-    if not trainer.global_step or tally is None:
+    accumulators = getattr(pl_module, "accumulators", None)
+    if not trainer.global_step or accumulators is None:
         return f"{more:,} in {left:,} steps of {a_step:,}: {more / parameters:.3g} per parameter"
-    done = tally.total_tokens()
+    done = accumulators.total_tokens()
     return f"{done:,} so far, {more:,} in {left:,} steps of {a_step:,}: {(done + more) / parameters:.3g} per parameter"
 
 

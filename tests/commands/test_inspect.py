@@ -20,7 +20,7 @@ from lit_gpt.commands.anatomy import Part, anatomy, options, spans
 from lit_gpt.commands.inspect import NOTES
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.model import GPT
-from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.summary import rows
 
 SIZES: dict[str, Any] = {"vocab_size": 320, "width": 32, "depth": 4, "heads": 4, "context": 48}

@@ -122,8 +122,8 @@ def test_a_step_whose_batches_are_all_skipped_changes_nothing(text: Path, optimi
     assert all(torch.equal(watch.weights[k], whole.weights[k]) for k in (0, 1))
     assert torch.equal(watch.weights[1], watch.weights[3]) and not torch.equal(watch.weights[3], watch.weights[4])
     assert watch.losses[:2] == whole.losses[:2] and watch.losses[2:4] == [0.0, 0.0]
-    assert model.trainer.global_step == 8 and model.tally is not None and unbroken.tally is not None
-    assert model.tally.total_tokens() == unbroken.tally.total_tokens() - 2 * 4 * 8
+    assert model.trainer.global_step == 8 and model.accumulators is not None and unbroken.accumulators is not None
+    assert model.accumulators.total_tokens() == unbroken.accumulators.total_tokens() - 2 * 4 * 8
 
 
 def test_a_window_trains_on_what_of_it_is_left(text: Path) -> None:

@@ -110,8 +110,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 def state(run: Path) -> dict[str, Any]:
     """All that a run ended with, but for clocks."""
     values = checkpoint.read(run / "checkpoints" / "last.ckpt")
-    values["tally"].pop("seconds")
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "tally", "tokens", "global_step", "TokenData")
+    values["accumulators"].pop("seconds")
+    kept = ("state_dict", "optimizer_states", "lr_schedulers", "accumulators", "tokens", "global_step", "TokenData")
     return {key: values[key] for key in kept} | {"random": values["callbacks"]["ExactResume"]}
 
 

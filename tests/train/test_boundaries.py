@@ -15,7 +15,7 @@ from standins import TinyData, tiny, trainer
 from lit_gpt.train.checkpointing import VerifiedIO
 from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.loggers import CSVLog
-from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import ValidateAtEnd
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(dataloader is not resumable|callbacks used to create)")
@@ -220,5 +220,5 @@ def test_a_second_fit_of_another_module_begins_anew(tmp_path: Path) -> None:
     fit.fit_loop.epoch_loop.max_steps = 5
     other = tiny()
     fit.fit(other, datamodule=TinyData())
-    assert other.tally is not None
-    assert other.tally.total_tokens() == 2 * 4 * 16
+    assert other.accumulators is not None
+    assert other.accumulators.total_tokens() == 2 * 4 * 16

@@ -56,8 +56,8 @@ def test_a_trained_module_can_be_copied_and_goes_on_training(run: Run) -> None:
     run.trainer.fit(run.model, run.data)
     twin, data = copy.deepcopy(run.model), copy.deepcopy(run.data)
     assert data.trainer is None and data.val_tokens == run.data.val_tokens
-    assert twin.tally is not None and run.model.tally is not None
-    assert twin.tally.total_tokens() == run.model.tally.total_tokens()
+    assert twin.accumulators is not None and run.model.accumulators is not None
+    assert twin.accumulators.total_tokens() == run.model.accumulators.total_tokens()
     assert pickle.loads(pickle.dumps(run.model)).net.vocab_size == run.model.net.vocab_size
 
 

@@ -18,7 +18,7 @@ def main(processes: int, batch_size: int, accumulate: int, out: str) -> None:
     from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
     from lit_gpt.train.exact_resume import ExactResume
     from lit_gpt.train.loggers import CSVLog
-    from lit_gpt.train.metering import StepMetrics
+    from lit_gpt.train.step_metrics import StepMetrics
     from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 
     folder = Path(out)

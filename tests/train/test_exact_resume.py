@@ -12,8 +12,8 @@ from standins import TinyData, tiny, trainer
 
 from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
 from lit_gpt.train.exact_resume import ExactResume
-from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.rng_state import random_state, restore_random_state
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import ValidateAtEnd
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader is not resumable")  # the stand-in resumes by itself

@@ -10,7 +10,7 @@ from standins import TinyData, tiny, trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_gpt.train.loggers import CSVLog
-from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.step_metrics import StepMetrics
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -12,8 +12,8 @@ from standins import TinyData, tiny, trainer
 from lit_gpt import rundir
 from lit_gpt.__main__ import main
 from lit_gpt.train.loss_watch import LossWatch
-from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.objectives import NextToken
+from lit_gpt.train.step_metrics import StepMetrics
 
 
 def fit(folder: Path, factors: dict[int, float], every: int = 1, **options: Any) -> None:

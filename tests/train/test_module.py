@@ -15,9 +15,9 @@ from torch.nn import functional
 from lit_gpt import checkpoint
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
-from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.objectives import NextToken
 from lit_gpt.train.schedules import WarmupLinear
+from lit_gpt.train.step_metrics import StepMetrics
 
 
 def weights_of(net: GPT) -> torch.Tensor:

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from lit_gpt.model import GPT
 from lit_gpt.nn import MoE
-from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.module import LitGPT
 from lit_gpt.train.objectives import NextToken
+from lit_gpt.train.step_metrics import StepMetrics
 
 
 def experts(**options: Any) -> GPT:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lit_gpt import manifest, signals
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
-from lit_gpt.train.metering import StepMetrics
 from lit_gpt.train.objectives import NextToken
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import NonFiniteStop, StopOnSignal, StoppedBySignal, ValidateAtEnd
 
 

@@ -14,7 +14,7 @@ EACH_STEP = (
 )
 
 
-class Lean(Callback):
+class LeanCallback(Callback):
     """A callback whose unused hooks are None, which Lightning skips.
 
     Six hooks a step, in each of eight callbacks, are fifty empty calls: 150 us, a hundredth of a step of a small net.

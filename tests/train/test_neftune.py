@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from lit_gpt.errors import UserError
 from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
 from lit_gpt.train.exact_resume import ExactResume
-from lit_gpt.train.noise import EmbeddingNoise, text_lengths
+from lit_gpt.train.neftune import NEFTune, text_lengths
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*dataloader is not resumable")
 
@@ -39,7 +39,7 @@ class Listener(Callback):
 def run(
     folder: Path, steps: int, alpha: float | None = 5.0, resume: bool = False, compile: bool = False
 ) -> tuple[dict[str, torch.Tensor], Listener]:
-    noise = [] if alpha is None else [EmbeddingNoise(alpha)]
+    noise = [] if alpha is None else [NEFTune(alpha)]
     listener = Listener()
     fit = trainer(
         max_steps=steps,
@@ -104,5 +104,5 @@ def test_lengths_are_those_of_segments_or_of_what_is_learned() -> None:
 
 
 def test_no_noise_is_no_noise() -> None:
-    with pytest.raises(UserError, match="alpha 0 of EmbeddingNoise"):
-        EmbeddingNoise(0)
+    with pytest.raises(UserError, match="alpha 0 of NEFTune"):
+        NEFTune(0)

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from lit_gpt.train.hooks import Lean
-from lit_gpt.train.metering import StepMetrics
+from lit_gpt.train.lean_callback import LeanCallback
+from lit_gpt.train.step_metrics import StepMetrics
 
 
-class Progress(Lean, ProgressBar):
+class TrainingProgressBar(LeanCallback, ProgressBar):
     """Step, loss, tokens per second and time left.
 
     Args:

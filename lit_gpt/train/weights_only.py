@@ -18,10 +18,10 @@ _OWNERS = {
     "loops": "the trainer's loops",
 }
 #: What pickle raises of an object that it cannot write; torch.save passes it on.
-NOT_PICKLED = (pickle.PicklingError, AttributeError, TypeError)
+PICKLING_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
 
 
-def check_file(path: Path, checkpoint: dict[str, Any]) -> None:
+def check_loadable(path: Path, checkpoint: dict[str, Any]) -> None:
     """Reads back the file of a checkpoint; its tensors are mapped only, so that the size does not matter.
 
     Raises:
@@ -30,10 +30,10 @@ def check_file(path: Path, checkpoint: dict[str, Any]) -> None:
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise refusal(checkpoint) from None
+        raise not_picklable(checkpoint) from None
 
 
-def refusal(checkpoint: dict[str, Any]) -> UserError:
+def not_picklable(checkpoint: dict[str, Any]) -> UserError:
     """The error for a checkpoint that cannot be written and read back, which names the first such value in it."""
     found = _first(checkpoint, ())
     if found is None:
@@ -75,6 +75,6 @@ def _comes_back(value: Any) -> bool:
         torch.save(value, buffer)
         buffer.seek(0)
         torch.load(buffer, weights_only=True)
-    except (*NOT_PICKLED, pickle.UnpicklingError):
+    except (*PICKLING_ERRORS, pickle.UnpicklingError):
         return False
     return True

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lit_gpt.errors import UserError
 from lit_gpt.nn.loss import IGNORE
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train.lean_callback import LeanCallback
 
 
-class EmbeddingNoise(Lean):
+class NEFTune(LeanCallback):
     """Adds noise to the token embeddings in training, for fine-tuning on instructions: NEFTune.
 
     Jain et al. 2023 (arXiv:2310.05914): uniform from -1 to 1, times alpha / sqrt(L C), where L is the length of the
@@ -27,7 +27,7 @@ class EmbeddingNoise(Lean):
 
     def __init__(self, alpha: float = 5.0) -> None:
         if alpha <= 0:
-            raise UserError(f"alpha {alpha} of EmbeddingNoise is not positive; leave the callback out for no noise")
+            raise UserError(f"alpha {alpha} of NEFTune is not positive; leave the callback out for no noise")
         self.alpha = alpha
         self._scale: Tensor | None = None  # (B, T, 1) or (B, 1, 1), of the batch that is trained on
         self._hook: Any = None

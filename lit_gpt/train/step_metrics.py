@@ -1,6 +1,6 @@
 """The one place where numbers leave the device: every N steps they are read, logged and shown.
 
-Knows the tally, the loggers and the cost of the net; draws no bar (see `progress`) and prints nothing.
+Knows the accumulators, the loggers and the cost of the net; draws no bar (see `progress`) and prints nothing.
 """
 
 import math
@@ -13,10 +13,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from lit_gpt import cost
-from lit_gpt.train.hooks import Lean
+from lit_gpt.train.accumulators import Accumulators
+from lit_gpt.train.lean_callback import LeanCallback
 from lit_gpt.train.loggers import CSVLog
 from lit_gpt.train.stopping import NonFiniteStop
-from lit_gpt.train.tally import Tally
 
 
 class _NoProfiler(PassThroughProfiler):
@@ -28,7 +28,7 @@ class _NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-class StepMetrics(Lean):
+class StepMetrics(LeanCallback):
     """Reads the loss every `trainer.log_every_n_steps` optimizer steps and writes all step metrics to the loggers.
 
     `train_loss` is the mean over all tokens since the last read. A step that was skipped on the device because its
@@ -59,7 +59,7 @@ class StepMetrics(Lean):
         self._step = step
         if self._is_due(trainer, step):
             self._read(trainer, pl_module, step)
-        elif pl_module.device.type == "cpu" and pl_module.tally.unhealthy:  # type: ignore[union-attr]
+        elif pl_module.device.type == "cpu" and pl_module.accumulators.unhealthy:  # type: ignore[union-attr]
             self._read(trainer, pl_module, step)  # a value at hand: no need to wait for the N-th step
 
     @staticmethod
@@ -68,8 +68,8 @@ class StepMetrics(Lean):
         return step == trainer.max_steps or (every > 0 and step % every == 0)
 
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        tally: Tally = pl_module.tally  # type: ignore[assignment]
-        reading = tally.read()
+        accumulators: Accumulators = pl_module.accumulators  # type: ignore[assignment]
+        reading = accumulators.read()
         if not reading.new_tokens and not reading.skipped:
             return  # nothing was scored: there is no mean
         if reading.skipped or not math.isfinite(reading.loss):
@@ -81,7 +81,7 @@ class StepMetrics(Lean):
         per_second = reading.new_tokens / reading.seconds if reading.seconds > 0 else 0.0
         self.latest |= {
             "train_loss": reading.loss,
-            "lr": tally.lr,
+            "lr": accumulators.lr,
             "grad_norm": reading.grad_norm,
             "tokens": reading.tokens,
             "tokens_per_second": per_second,
@@ -91,9 +91,9 @@ class StepMetrics(Lean):
         _log(trainer, {name: self.latest[name] for name in _STEP_NAMES}, step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        tally = getattr(pl_module, "tally", None)
-        if tally is not None and trainer.state.fn == "fit":
-            self._validating = tally.paused()
+        accumulators = getattr(pl_module, "accumulators", None)
+        if accumulators is not None and trainer.state.fn == "fit":
+            self._validating = accumulators.paused()
             self._validating.__enter__()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,17 +104,17 @@ class StepMetrics(Lean):
             return
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
         self.latest |= values
-        tally = getattr(pl_module, "tally", None)
-        if values and tally is not None:
-            _log(trainer, values | {"tokens": tally.total_tokens()}, trainer.global_step)
+        accumulators = getattr(pl_module, "accumulators", None)
+        if values and accumulators is not None:
+            _log(trainer, values | {"tokens": accumulators.total_tokens()}, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._is_due(trainer, self._step):
             self._read(trainer, pl_module, self._step)  # what remains of a run that ended by epochs
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        tally = getattr(pl_module, "tally", None)
-        if tally is not None and tally.unhealthy:
+        accumulators = getattr(pl_module, "accumulators", None)
+        if accumulators is not None and accumulators.unhealthy:
             raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
         # What is logged before a checkpoint is on the disk before it: a resumed run writes only what comes after.
         for logger in trainer.loggers:

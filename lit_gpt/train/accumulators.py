@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass
 class Reading:
-    """What a read-back of the tally brings to the host."""
+    """What a read-back of the accumulators brings to the host."""
 
     loss: float  # mean over the tokens since the last read, nats; nan if there were none
     grad_norm: float
@@ -29,7 +29,7 @@ def widest_float(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-class Tally:
+class Accumulators:
     """Loss, tokens, gradient norm and skipped steps of a run.
 
     Args:

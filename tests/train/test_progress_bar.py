@@ -8,8 +8,8 @@ import pytest
 from lightning.pytorch.callbacks import EarlyStopping
 from standins import TinyData, tiny, trainer
 
-from lit_gpt.train.metering import StepMetrics
-from lit_gpt.train.progress import Progress, clock
+from lit_gpt.train.progress_bar import TrainingProgressBar, clock
+from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import ValidateAtEnd
 from lit_gpt.train.summary import RunSummary, last_line
 
@@ -28,7 +28,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
         enable_progress_bar=True,
         val_check_interval=10,
         check_val_every_n_epoch=None,
-        callbacks=[ValidateAtEnd(), StepMetrics(), summary, Progress(refresh=0.0)],
+        callbacks=[ValidateAtEnd(), StepMetrics(), summary, TrainingProgressBar(refresh=0.0)],
     )
     fit.fit(tiny(), datamodule=TinyData())
     print(summary.final_line())
@@ -78,7 +78,7 @@ def test_an_early_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         enable_progress_bar=True,
         val_check_interval=5,
         check_val_every_n_epoch=None,
-        callbacks=[EarlyStopping("val_loss", min_delta=100.0, patience=1), StepMetrics(), Progress()],
+        callbacks=[EarlyStopping("val_loss", min_delta=100.0, patience=1), StepMetrics(), TrainingProgressBar()],
     )
     fit.fit(tiny(), datamodule=TinyData())
     assert re.search(r"^stopped at step 10 of 30: .*val_loss", stream.getvalue(), re.MULTILINE)
