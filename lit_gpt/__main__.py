@@ -90,7 +90,7 @@ def _was_raised(error: BaseException) -> bool:
 
 
 def _unwritten(error: BaseException) -> str | None:
-    """What a class lacks that was named where a whole one is wanted: the base of a seat, or a half of the user's."""
+    """What a class lacks that was named where a whole one is wanted: a component's base, or a half of the user's."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     owner = frame.f_locals.get("self")
     if owner is None or error.args or not str(frame.f_globals.get("__name__")).startswith("lit_gpt."):

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lit_gpt import manifest
-from lit_gpt.class_paths import import_class
+from lit_gpt.config.class_paths import import_class
+from lit_gpt.config.safe_parsing import check_plain
+from lit_gpt.config.trust import check_untrusted
 from lit_gpt.errors import UserError
-from lit_gpt.file_settings import vouch
 from lit_gpt.model import GPT
-from lit_gpt.plain import check_plain
 
 if TYPE_CHECKING:
     from lit_gpt.data.forms.form import Form
@@ -71,7 +71,7 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
     config = checkpoint.get("form")
     if config is None:  # imported, or trained on text alone
         return PlainText()
-    vouch(config, Form, file, "form", trust)
+    check_untrusted(config, Form, file, "form", trust)
     kinds = (Form, Template)
     made = _built(lambda: _make(config, kinds, trust, file)(), "form", file)
     if not isinstance(made, Form):
@@ -189,7 +189,7 @@ def build_net(config: dict[str, Any], file: Path, trust: Sequence[str] = (), dev
         trust: Packages of yours that it may name.
         device: ``meta``, or where to fill the weights.
     """
-    vouch(config, GPT, file, "model.net", trust)
+    check_untrusted(config, GPT, file, "model.net", trust)
     with torch.device(device):
         net = _built(lambda: _make(config, (object,), trust, file)(), "net", file)
     if not isinstance(net, GPT):

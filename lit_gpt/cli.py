@@ -21,18 +21,20 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from lit_gpt import limits, rundir
-from lit_gpt.class_paths import only_trusted
-from lit_gpt.command_help import HELP
+from lit_gpt import rundir
+from lit_gpt.config import limits
+from lit_gpt.config.base_checkpoint import BaseCheckpoint, Vocabulary
+from lit_gpt.config.class_paths import only_trusted
+from lit_gpt.config.command_line import CommandLine, with_text_files
+from lit_gpt.config.errors import explain, refuse_word_for_list, where_typed
+from lit_gpt.config.help_text import HELP
+from lit_gpt.config.yaml_values import dump_yaml, parse_words
 from lit_gpt.data.fingerprints import refuse_changes
 from lit_gpt.data.module import TokenData
 from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, Vocabulary
-from lit_gpt.mistakes import explain, refuse_word_for_list, where_typed
 from lit_gpt.model import GPT
 from lit_gpt.rundir import Place
-from lit_gpt.settings import Typed, with_text_files
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
 from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.init_from import describe_growth, start_rows
@@ -47,7 +49,6 @@ from lit_gpt.train.samples import SampleText
 from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import StopOnSignal, ValidateAtEnd
 from lit_gpt.train.summary import RunSummary
-from lit_gpt.typed_values import dump_yaml, parse_words
 
 ROOT = "runs"
 # Tells the processes that a launcher starts which directory rank 0 has claimed.
@@ -63,7 +64,7 @@ _TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data's own order shards itself; a second sharding would drop data silently
     "default_root_dir": ROOT,
 }
-_SEATS = ("attention", "feedforward", "norm", "position", "block", "init")
+_COMPONENTS = ("attention", "feedforward", "norm", "position", "block", "init")
 _SECTIONS = {
     "model": LitGPT, "data": TokenData, "trainer": Trainer,
     "sample": SampleText, "best": BestCheckpoint, "last": LastCheckpoint,
@@ -96,7 +97,7 @@ def build(
     files = [f"--config={config}"] if isinstance(config, str | Path) else []
     values = copy.deepcopy(dict(config)) if isinstance(config, Mapping) else None
     quiet()
-    cli = CLI("fit", Typed([*files, *overrides], values))
+    cli = CLI("fit", CommandLine([*files, *overrides], values))
     return Run(cli.trainer, cli.model, cli.datamodule)
 
 
@@ -114,25 +115,29 @@ class CLI(LightningCLI):
 
     Args:
         command: fit, validate or test.
-        typed: What the user typed.
+        command_line: What the user typed.
         place: Where a resumed run goes on; None for a new one.
-        ancestor: The checkpoint that is resumed or measured; that of `init_from` is found here.
+        base_checkpoint: The checkpoint that is resumed or measured; that of `init_from` is found here.
     """
 
     model: LitGPT
     datamodule: TokenData
 
     def __init__(
-        self, command: str, typed: Typed, place: Place | None = None, ancestor: Ancestor | None = None
+        self,
+        command: str,
+        command_line: CommandLine,
+        place: Place | None = None,
+        base_checkpoint: BaseCheckpoint | None = None,
     ) -> None:
-        self.command, self.typed, self.ancestor = command, typed, ancestor
+        self.command, self.command_line, self.base_checkpoint = command, command_line, base_checkpoint
         self.place = place or Place()
         self.resuming = self.place.checkpoint is not None
-        self.vocab: Vocabulary | None = None  # that of the ancestor's net, with new tokens
-        init_from = typed.get("model.init_from")
+        self.vocab: Vocabulary | None = None  # that of the base_checkpoint's net, with new tokens
+        init_from = command_line.get("model.init_from")
         if command == "fit" and init_from and not self.resuming:
-            self.ancestor = Ancestor.read(str(init_from), typed.trust)
-        with only_trusted(typed.trust, self.ancestor and self.ancestor.path):
+            self.base_checkpoint = BaseCheckpoint.read(str(init_from), command_line.trust)
+        with only_trusted(command_line.trust, self.base_checkpoint and self.base_checkpoint.path):
             super().__init__(
                 LitGPT, TokenData, save_config_callback=None,
                 trainer_defaults=_TRAINER_DEFAULTS,
@@ -173,8 +178,8 @@ class CLI(LightningCLI):
         defaults = {action.dest: action.default for action in parser._actions if inspect.isclass(action.default)}
         parser.set_defaults({key: _by_name(default) for key, default in defaults.items()})
         arguments = inspect.signature(GPT).parameters
-        seats = {name: _by_name(arguments[name].default) for name in _SEATS}
-        parser.set_defaults({"model.net": {"class_path": "lit_gpt.model.GPT", "init_args": seats}})
+        components = {name: _by_name(arguments[name].default) for name in _COMPONENTS}
+        parser.set_defaults({"model.net": {"class_path": "lit_gpt.model.GPT", "init_args": components}})
         adamw = {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1}
         parser.set_defaults({"model.optimizer": {"class_path": "torch.optim.AdamW", "init_args": adamw}})
         parser.link_arguments(
@@ -186,34 +191,40 @@ class CLI(LightningCLI):
 
     def vocabulary(self, data: TokenData) -> int:
         """Ids that the net gets: the checkpoint's where there is one, else the tokenizer's, padded. Prepares data."""
-        if self.ancestor is None:
+        if self.base_checkpoint is None:
             return data.vocab_size
-        self.vocab = self.ancestor.hand_over(data, self.command == "fit" and not self.resuming)
+        self.vocab = self.base_checkpoint.hand_over(data, self.command == "fit" and not self.resuming)
         if self.resuming:
-            refuse_changes(data, self.ancestor.fingerprints, speak=False)
+            refuse_changes(data, self.base_checkpoint.fingerprints, speak=False)
         return self.vocab.size
 
     # -- parsing -------------------------------------------------------------------------------------------------------
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         below: list[dict[str, Any]] = []
-        if self.ancestor is not None and not self.resuming:
-            below = [self.ancestor.start() if self.command == "fit" else self.ancestor.whole(self.typed)]
+        if self.base_checkpoint is not None and not self.resuming:
+            below = [
+                self.base_checkpoint.start() if self.command == "fit" else self.base_checkpoint.whole(self.command_line)
+            ]
         words = [word for values in below for word in ("--config", dump_yaml(values))]
-        words += with_text_files(self.typed, *below)
+        words += with_text_files(self.command_line, *below)
         self.config = self._parse(parser, words)
-        if self.typed.has("model.net.vocab_size"):
+        if self.command_line.has("model.net.vocab_size"):
             raise UserError("model.net.vocab_size is given by the data; type data.vocab_size to set it")
-        refuse_word_for_list(self.config.model.net.init_args, _SEATS, self.typed.argv)
+        refuse_word_for_list(self.config.model.net.init_args, _COMPONENTS, self.command_line.argv)
         if self.resuming:
             self._take_over_net(parser, words)
-        elif self.ancestor is not None:
+        elif self.base_checkpoint is not None:
             plain, own = self._plain(parser), self._inherited(parser)
-            self.place.notes += self.ancestor.refuse_conflicts(plain["model"]["net"], plain["data"], own)
+            self.place.notes += self.base_checkpoint.refuse_conflicts(plain["model"]["net"], plain["data"], own)
             if self.command != "fit":
-                self.ancestor.refuse_another_split(plain["data"])
+                self.base_checkpoint.refuse_another_split(plain["data"])
         self._settle_numbers()
-        limits.check(self._plain(parser), _SECTIONS, lambda key: where_typed(key, self.typed.argv, self.typed.layers))
+        limits.check(
+            self._plain(parser),
+            _SECTIONS,
+            lambda key: where_typed(key, self.command_line.argv, self.command_line.layers),
+        )
 
     def _parse(self, parser: LightningArgumentParser, words: list[str]) -> Namespace:
         try:
@@ -221,12 +232,12 @@ class CLI(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, UserError) or os.environ.get("LIT_GPT_DEBUG"):
                 raise
-            raise UserError(explain(str(error), parser, self.typed.argv, self.typed.layers)) from None
+            raise UserError(explain(str(error), parser, self.command_line.argv, self.command_line.layers)) from None
 
     def _inherited(self, parser: LightningArgumentParser) -> dict[str, Any]:
-        """The ancestor's net and tokenizer as the parser reads them: with all defaults, each class by one name."""
-        assert self.ancestor is not None
-        return self._plain(parser, self._parse(parser, ["--config", dump_yaml(self.ancestor.start())]))
+        """The checkpoint's net and tokenizer as the parser reads them: with all defaults, each class by one name."""
+        assert self.base_checkpoint is not None
+        return self._plain(parser, self._parse(parser, ["--config", dump_yaml(self.base_checkpoint.start())]))
 
     def _plain(self, parser: LightningArgumentParser, config: Namespace | None = None) -> dict[str, Any]:
         """The parsed settings as plain data, null included, as it is a choice; not what belongs to this one start."""
@@ -235,14 +246,14 @@ class CLI(LightningCLI):
 
     def _take_over_net(self, parser: LightningArgumentParser, words: list[str]) -> None:
         """A resumed run keeps its net and tokenizer; all else is as typed, and what differs is said."""
-        assert self.ancestor is not None
+        assert self.base_checkpoint is not None
         self._settle_numbers()  # as the checkpoint's are: what was left out is no difference
         asked = self._plain(parser)
-        own: dict[str, Any] = self.ancestor.start()
+        own: dict[str, Any] = self.base_checkpoint.start()
         own["model"]["init_from"] = None
         self.config = self._parse(parser, [*words, "--config", dump_yaml(own)])
         self._settle_numbers()
-        self.place.notes += self.ancestor.notes_on_resume(asked, self._plain(parser), self._inherited(parser))
+        self.place.notes += self.base_checkpoint.notes_on_resume(asked, self._plain(parser), self._inherited(parser))
 
     def _settle_numbers(self) -> None:
         """Fills what one number says about another."""
@@ -251,9 +262,12 @@ class CLI(LightningCLI):
             data.context = net.context
         if trainer.default_root_dir is None:
             trainer.default_root_dir = ROOT
-        if self.typed.has("trainer.max_epochs") and not self.typed.has("trainer.max_steps"):
+        typed = self.command_line.has
+        if typed("trainer.max_epochs") and not typed("trainer.max_steps"):
             trainer.max_steps = -1
-        if self.typed.has("trainer.check_val_every_n_epoch") and not self.typed.has("trainer.val_check_interval"):
+        if self.command_line.has("trainer.check_val_every_n_epoch") and not self.command_line.has(
+            "trainer.val_check_interval"
+        ):
             trainer.val_check_interval = 1.0
 
     # -- building ------------------------------------------------------------------------------------------------------
@@ -263,7 +277,7 @@ class CLI(LightningCLI):
         trainer = self.config.trainer
         if self.command == "fit" and not self.resuming and not self.config.get("show_batch"):
             rundir.writable(Path(trainer.default_root_dir))
-            run_name(self.typed)
+            run_name(self.command_line)
             SkippedBatches(self.config.skip_batches)
         settle_rank({key: trainer.get(key) for key in PROCESSES})
         longest = self._net_without_memory().longest
@@ -297,9 +311,9 @@ class CLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        if self.vocab is not None and self.vocab.new and self.ancestor is not None:
+        if self.vocab is not None and self.vocab.new and self.base_checkpoint is not None:
             start_rows(self.model.net, list(self.vocab.new.values()), self.vocab.known)
-            self.place.notes.append(describe_growth(self.vocab.new, self.ancestor.vocab_size, self.vocab.size))
+            self.place.notes.append(describe_growth(self.vocab.new, self.base_checkpoint.vocab_size, self.vocab.size))
         plain = self._plain(self.parser)
         plain["data"]["allow_changed_text"] = False  # one start's consent, not the next one's
         self.model.config = copy.deepcopy(plain)
@@ -326,7 +340,7 @@ class CLI(LightningCLI):
     def _claim(self) -> None:
         if self.place.folder is not None:
             return
-        root, name = Path(self.config.trainer.default_root_dir), run_name(self.typed)
+        root, name = Path(self.config.trainer.default_root_dir), run_name(self.command_line)
         if not is_first():  # writes nothing; rank 0 has claimed the directory
             self.place.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
             return
@@ -350,13 +364,13 @@ class CLI(LightningCLI):
             checkpoints = folder / rundir.CHECKPOINTS
             own.append(BestCheckpoint(dirpath=checkpoints, **self.config_init["best"]))
             own.append(LastCheckpoint(dirpath=checkpoints, **self.config_init["last"]))
-        own.append(RunRecord(self.place, plain, self.typed.argv))
+        own.append(RunRecord(self.place, plain, self.command_line.argv))
         loggers: list[Logger] = []
         if options["logger"] is not False:
             if not (self.resuming or self.place.claimed) and is_first():
                 rundir.start_over(folder)
             # A resumed run logs what came after its checkpoint again: readers drop it (StepMetrics sees to the rows).
-            purge = self.ancestor.step + 1 if self.ancestor is not None and self.resuming else None
+            purge = self.base_checkpoint.step + 1 if self.base_checkpoint is not None and self.resuming else None
             loggers = [TensorBoardLogger(save_dir=folder, name="", version="", purge_step=purge), CSVLog(folder=folder)]
             loggers += [one for one in _listed(options["logger"]) if isinstance(one, Logger)]
         return {
@@ -378,9 +392,9 @@ def _by_name(part: type) -> dict[str, str]:
     return {"class_path": f"{part.__module__}.{part.__qualname__}"}
 
 
-def run_name(typed: Typed) -> str:
+def run_name(command_line: CommandLine) -> str:
     """The run directory's name: typed, else that of the first settings file, else `run`."""
-    name = str(typed.get("name") or typed.name or "run")
+    name = str(command_line.get("name") or command_line.name or "run")
     if "/" in name or name in (".", ".."):
         raise UserError(f"--name {name!r} must be one folder name; say where it goes with --trainer.default_root_dir")
     return name

@@ -65,12 +65,17 @@ def parts(net: GPT) -> dict[str, Count]:
     embedding. Parts without any are left out, and the sums are those of `count`.
     """
     names = (("positions", Position), ("attention", Attention), ("feed-forward", FeedForward), ("norms", Norm))
-    seats: dict[int, str] = {id(net.embedding): "embedding", id(net.head): "head"}
+    components: dict[int, str] = {id(net.embedding): "embedding", id(net.head): "head"}
     for name, base in names:  # norms last: those of queries and keys stand within an attention
-        seats |= {id(inner): name for seat in net.modules() if isinstance(seat, base) for inner in seat.modules()}
+        components |= {
+            id(inner): name
+            for component in net.modules()
+            if isinstance(component, base)
+            for inner in component.modules()
+        }
     found: dict[str, list[tuple[nn.Module, nn.Parameter]]] = {}
     for module, parameter in _owned(net):
-        found.setdefault(seats.get(id(module), "other"), []).append((module, parameter))
+        found.setdefault(components.get(id(module), "other"), []).append((module, parameter))
     order = ("embedding", "positions", "attention", "feed-forward", "norms", "head", "other")
     return {name: _count(found[name]) for name in order if name in found}
 

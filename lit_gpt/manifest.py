@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import disk, signals
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 SUFFIX = ".json"
 

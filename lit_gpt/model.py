@@ -1,4 +1,4 @@
-"""GPT: fills the seats and runs them. Knows neither text nor training; the loss comes in as `reduce`.
+"""GPT: fills the components and runs them. Knows neither text nor training; the loss comes in as `reduce`.
 
 Letters: B batch, T tokens, C width, V vocabulary.
 """
@@ -248,23 +248,23 @@ def _continue(cache: Cache, at: Tensor, segments: Tensor) -> tuple[Tensor, Tenso
     return at, cache.segments
 
 
-def _tiled(seat: list[Part] | Part, layer: int) -> Part:
+def _tiled(component: list[Part] | Part, layer: int) -> Part:
     """The part of a layer: a list is repeated over the depth."""
-    return seat[layer % len(seat)] if isinstance(seat, list) else seat
+    return component[layer % len(component)] if isinstance(component, list) else component
 
 
 def _share_positions(
-    seat: list[NewPosition] | NewPosition, sizes: Sizes, head_sizes: list[int]
+    component: list[NewPosition] | NewPosition, sizes: Sizes, head_sizes: list[int]
 ) -> tuple[list[Position], list[int]]:
-    """The distinct positions of all layers, each made once for a place in the seat and a head size, and which one each
-    layer has. What is not shared is added to the embeddings once more."""
+    """The distinct positions of all layers, each made once for an entry of the component and a head size, and which one
+    each layer has. What is not shared is added to the embeddings once more."""
     made: dict[tuple[int, int], Position] = {}
     distinct: dict[Any, Position] = {}
     keys = []
     for layer, head_size in enumerate(head_sizes):
-        place = (layer % len(seat) if isinstance(seat, list) else 0, head_size)
+        place = (layer % len(component) if isinstance(component, list) else 0, head_size)
         if place not in made:
-            made[place] = _tiled(seat, layer)(sizes.replace(head_size=head_size))
+            made[place] = _tiled(component, layer)(sizes.replace(head_size=head_size))
         key = made[place].shared_key()
         key = id(made[place]) if key is None else key
         distinct.setdefault(key, made[place])
@@ -273,13 +273,13 @@ def _share_positions(
     return list(distinct.values()), [order.index(key) for key in keys]
 
 
-def _check_lists(depth: int, **seats: Any) -> None:
+def _check_lists(depth: int, **components: Any) -> None:
     """Refuses lists of nothing, and those of which something would be left out, by name."""
-    for name, seat in seats.items():
-        if seat == []:
+    for name, component in components.items():
+        if component == []:
             raise ValueError(f"{name} is an empty list; give at least one class, or leave it out")
-        if isinstance(seat, list) and len(seat) > depth:
-            raise ValueError(f"{name} lists {len(seat)} classes for {depth} layers; give at most one a layer")
+        if isinstance(component, list) and len(component) > depth:
+            raise ValueError(f"{name} lists {len(component)} classes for {depth} layers; give at most one a layer")
 
 
 def _check_numbers(

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lit_gpt import manifest
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.yaml", "run.json", "metrics.csv", "checkpoints"
 _LOCK = ".lock"

@@ -20,10 +20,10 @@ from lit_gpt import rundir
 from lit_gpt.__main__ import commands, main
 from lit_gpt.cli import CLI, build
 from lit_gpt.commands.fit import next_commands
+from lit_gpt.config.base_checkpoint import BaseCheckpoint, differences
+from lit_gpt.config.command_line import CommandLine
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, differences
 from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
-from lit_gpt.settings import Typed
 from lit_gpt.train.stopping import StopOnSignal
 
 TINY = [
@@ -72,7 +72,7 @@ def test_help_of_a_fresh_process_imports_nothing_heavy() -> None:
         ["--model.net.norm.class_path=lit_gpt.nn.RMSNorm", "--model.net.norm.init_args.eps=1e-3"],
     ],
 )
-def test_a_seat_is_filled_by_name(words: list[str], tiny: list[str]) -> None:
+def test_a_component_is_filled_by_name(words: list[str], tiny: list[str]) -> None:
     net = net_of(*words, tiny=tiny)
     assert isinstance(net.norm, RMSNorm) and net.norm.eps == 1e-3
 
@@ -82,8 +82,8 @@ def test_an_argument_of_a_default_class_needs_no_class(tiny: list[str]) -> None:
 
 
 def test_a_list_is_tiled_over_the_layers(tiny: list[str]) -> None:
-    seat = "[SelfAttention, {class_path: SelfAttention, init_args: {window: 8}}]"
-    net = net_of(f"--model.net.attention={seat}", tiny=tiny)
+    component = "[SelfAttention, {class_path: SelfAttention, init_args: {window: 8}}]"
+    net = net_of(f"--model.net.attention={component}", tiny=tiny)
     assert [block.attention.window for block in net.blocks] == [None, 8]
 
 
@@ -319,11 +319,11 @@ def test_what_only_training_reads_may_differ_from_the_checkpoint() -> None:
         }
 
     before = config(top_k=2, balance=0.01, z_loss=0.001, pooled=False, dropout=0.0) | {"data": {}}
-    ancestor = Ancestor(Path("a.ckpt"), before, {}, 1)
+    base_checkpoint = BaseCheckpoint(Path("a.ckpt"), before, {}, 1)
     after = config(top_k=2, balance=0.1, z_loss=0.0, pooled=True, dropout=0.5)
-    ancestor.refuse_conflicts(after["model"]["net"], {}, before)
+    base_checkpoint.refuse_conflicts(after["model"]["net"], {}, before)
     with pytest.raises(UserError, match="model.net.feedforward.0.top_k is 1, but a.ckpt was trained with 2"):
-        ancestor.refuse_conflicts(config(top_k=1, balance=0.1)["model"]["net"], {}, before)
+        base_checkpoint.refuse_conflicts(config(top_k=1, balance=0.1)["model"]["net"], {}, before)
 
 
 def test_show_batch_trains_nothing(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,15 +335,19 @@ def test_what_was_typed_is_found_again(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "name: from_file\nmodel: {init_from: x, net: {class_path: GPT, init_args: {width: 3}}}\n"
     )
-    typed = Typed(["--config", str(tmp_path / "a.yaml"), "--resume", "--trainer.max_steps", "5"])
-    assert typed.get("name") == "from_file" and typed.get("resume") is True and typed.get("trainer.max_steps") == "5"
-    assert typed.get("model.net.width") == 3 and typed.has("model.net") and not typed.has("data")
-    assert typed.name == "a"
+    command_line = CommandLine(["--config", str(tmp_path / "a.yaml"), "--resume", "--trainer.max_steps", "5"])
+    assert (
+        command_line.get("name") == "from_file"
+        and command_line.get("resume") is True
+        and command_line.get("trainer.max_steps") == "5"
+    )
+    assert command_line.get("model.net.width") == 3 and command_line.has("model.net") and not command_line.has("data")
+    assert command_line.name == "a"
 
 
 def test_the_parsers_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        CLI("fit", Typed(["--help"]))
+        CLI("fit", CommandLine(["--help"]))
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "configs/quickstart.yaml" in shown and "--resume" in shown and "--data.val_fraction" in shown

@@ -52,7 +52,7 @@ def subclasses(base: type) -> list[type]:
     return found
 
 
-SEATS = {
+COMPONENTS = {
     "attention": nn.Attention,
     "feedforward": nn.FeedForward,
     "norm": nn.Norm,
@@ -62,11 +62,12 @@ SEATS = {
 
 
 @pytest.mark.parametrize(
-    ("seat", "part"), [(seat, part) for seat, base in SEATS.items() for part in dict.fromkeys(subclasses(base))]
+    ("component", "part"),
+    [(component, part) for component, base in COMPONENTS.items() for part in dict.fromkeys(subclasses(base))],
 )
-def test_flops_of_every_class_of_a_seat(seat: str, part: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flops_of_every_class_of_a_component(component: str, part: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixtures, "mix_experts", plainly)
-    choice: dict[str, Any] = {seat: part}
+    choice: dict[str, Any] = {component: part}
     net = GPT(48, width=16, depth=2, heads=2, context=16, **choice)
     assert counted(net) == cost.flops_per_token(net, training=False)
 

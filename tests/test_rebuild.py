@@ -1,4 +1,4 @@
-"""Every class of every seat, and (with -m slow) every pair, trains from words and comes back from its checkpoint."""
+"""Every class of every component, and (with -m slow) every pair, trains and comes back from its checkpoint."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def names(base: type) -> list[str]:
     return found
 
 
-SINGLES = [[f"--{seat}={name}"] for seat, base in OTHERS.items() for name in names(base)]
-SINGLES += [[f"--model.net.{seat}={name}"] for seat, base in NET.items() for name in names(base)]
+SINGLES = [[f"--{component}={name}"] for component, base in OTHERS.items() for name in names(base)]
+SINGLES += [[f"--model.net.{component}={name}"] for component, base in NET.items() for name in names(base)]
 PAIRS = [
     [f"--model.net.{one}={a}", f"--model.net.{two}={b}"]
     for one, two in itertools.combinations(NET, 2)

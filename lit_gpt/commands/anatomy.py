@@ -1,6 +1,6 @@
-"""A net as a tree of its seats: what fills each, with which options, in which layers. No command itself.
+"""A net as a tree of its components: what fills each, with which options, in which layers. No command itself.
 
-Knows the seats' base classes and that a part keeps its arguments under their names; prints nothing.
+Knows the components' base classes and that a part keeps its arguments under their names; prints nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lit_gpt.nn.stream import PlainStream, Scale
 
 # Told even where they are what they would be anyway.
 _ALWAYS = {"kv_heads", "head_size", "hidden", "activation", "base", "experts", "top_k"}
-# Arguments that are seats or say how a part is made, and so nothing of what it is.
+# Arguments that are components or say how a part is made, and so nothing of what it is.
 _LEFT_OUT = {"self", "sizes", "attention", "feedforward", "norm", "position", "block", "init", "seed", "ratio"}
 
 

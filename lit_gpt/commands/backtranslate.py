@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.commands.parser import Parser
+from lit_gpt.config.command_line import CommandLine, with_text_files
+from lit_gpt.config.yaml_values import parse_words, part_of
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Typed, with_text_files
-from lit_gpt.typed_values import parse_words, part_of
 
 KEYS = ("source", "filters")  # of the data
 _DEFAULTS: dict[str, Any] = {"temperature": 0.8, "seed": 1, "device": "auto"}  # what a function has no use for
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
             parser().error(f"unrecognized arguments: {word}")
     out = Path(options.out)
     check(options, out)
-    recipe, section = texts(Typed(words))
+    recipe, section = texts(CommandLine(words))
     from lit_gpt.data.augment.backtranslation import BackTranslation
     from lit_gpt.data.corpus.survey import survey
 
@@ -132,7 +132,7 @@ def translators(options: Any) -> Iterator[Any]:
             yield Run(f"--{way}", name, settings["temperature"], find_device(settings["device"]))
 
 
-def texts(typed: Typed) -> tuple[Any, Any]:
+def texts(command_line: CommandLine) -> tuple[Any, Any]:
     """The recipe of a text with its source and filters alone, and the source as plain settings.
 
     Raises:
@@ -143,21 +143,21 @@ def texts(typed: Typed) -> tuple[Any, Any]:
     import yaml
     from jsonargparse import ArgumentError, ArgumentParser
 
+    from lit_gpt.config.errors import explain
     from lit_gpt.data.module import TokenData
-    from lit_gpt.mistakes import explain
 
-    if not typed.has("data.source"):
+    if not command_line.has("data.source"):
         raise UserError("which documents? give --data.source.paths my_text/, or a --config with a data.source")
     made = ArgumentParser(prog="lit-gpt backtranslate", exit_on_error=False)
     made.add_argument("--config", action="config")
     others = {name for name in inspect.signature(TokenData.__init__).parameters if name not in ("self", *KEYS)}
     made.add_class_arguments(TokenData, "data", skip=others)
     try:
-        config = parse_words(made, list(_words(with_text_files(typed))))
+        config = parse_words(made, list(_words(with_text_files(command_line))))
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(explain(str(error), made, typed.argv, typed.layers)) from None
+        raise UserError(explain(str(error), made, command_line.argv, command_line.layers)) from None
     plain = yaml.safe_load(made.dump(config, skip_validation=True))["data"]["source"]
     recipe = made.instantiate(config).data.recipe()
     if tags := recipe.source.special_tokens:

@@ -15,8 +15,8 @@ from typing import Any
 
 from lit_gpt import disk, rundir
 from lit_gpt.commands.parser import Parser
+from lit_gpt.config.trust import check_untrusted
 from lit_gpt.errors import UserError
-from lit_gpt.file_settings import vouch
 
 EXAMPLE = """examples:
   lit-gpt export runs/smol --format hf --out exported/
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     net = checkpoint.net_config(values, file)
     if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
-    vouch(net, GPT, file, "model.net")
+    check_untrusted(net, GPT, file, "model.net")
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {}, file=file)
     files, form = tokenizer.hub_files(), checkpoint.load_form(file, tokenizer)
     if isinstance(form, Chat):

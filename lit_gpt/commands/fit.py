@@ -10,50 +10,51 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import disk, manifest, rundir, signals
-from lit_gpt.class_paths import needed_trust
+from lit_gpt.commands.import_cli import import_cli
+from lit_gpt.config.base_checkpoint import BaseCheckpoint, check_run_folder
+from lit_gpt.config.class_paths import needed_trust
+from lit_gpt.config.command_line import CommandLine
+from lit_gpt.config.yaml_files import flat, load_yaml, read, short
 from lit_gpt.errors import UserError
-from lit_gpt.lineage import Ancestor, vouch_run_folder
 from lit_gpt.rundir import Place
-from lit_gpt.settings import Typed, flat, load_yaml, read, short
-from lit_gpt.startup import import_cli
 
 
 def main(argv: list[str]) -> int:
     """Runs `lit-gpt fit`."""
-    typed = Typed(argv)
-    if str(typed.get("trainer.max_steps")) == "0":
+    command_line = CommandLine(argv)
+    if str(command_line.get("trainer.max_steps")) == "0":
         raise UserError("trainer.max_steps is 0, so nothing would be trained; `lit-gpt validate RUN` measures a run")
-    place, ancestor = resumed(typed)
+    place, base_checkpoint = resumed(command_line)
     try:
         front = import_cli()
         front.quiet()
-        cli = front.CLI("fit", typed, place, ancestor)
+        cli = front.CLI("fit", command_line, place, base_checkpoint)
         if cli.config.get("show_batch"):
             print(cli.datamodule.describe_batch())
-        elif place.checkpoint is None or ancestor is None or not is_finished(cli, place, ancestor):
+        elif place.checkpoint is None or base_checkpoint is None or not is_finished(cli, place, base_checkpoint):
             train(cli)
     finally:
         place.release()  # also where a mistake ended it before there was a run
     return 0
 
 
-def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
+def resumed(command_line: CommandLine) -> tuple[Place, BaseCheckpoint | None]:
     """What `--resume` goes on with: the newest run of the name with a valid checkpoint, locked; nothing without it.
 
     A directory is locked before its checkpoint is chosen: whoever held it may save one more at any instant.
     """
-    resume = typed.get("resume")
+    resume = command_line.get("resume")
     if resume in (None, False, "false", "False"):
         return Place(), None
     if resume not in (True, "auto", "true", "True"):
         raise UserError(f"--resume takes nothing or `auto`, got {resume!r}; name the run with --name")
     front = import_cli()
     front.quiet()
-    if not typed.get("name") and not typed.name:
+    if not command_line.get("name") and not command_line.name:
         raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
-    root, name = Path(typed.get("trainer.default_root_dir") or front.ROOT), front.run_name(typed)
+    root, name = Path(command_line.get("trainer.default_root_dir") or front.ROOT), front.run_name(command_line)
     folders = rundir.of_name(root, name) if resume == "auto" else rundir.to_resume(root, name)
-    _settle_rank(typed, folders)
+    _settle_rank(command_line, folders)
     if front.is_first():
         rundir.sweep(root)
     skipped: list[str] = []
@@ -71,15 +72,15 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
         skipped += why
         if place.checkpoint is not None:
             place.notes += [*skipped, f"resume goes on with {place.checkpoint}"]
-            if not typed.files:
-                check = functools.partial(vouch_run_folder, folder=folder, trust=typed.trust)
+            if not command_line.files:
+                check = functools.partial(check_run_folder, folder=folder, trust=command_line.trust)
                 try:
-                    typed.add_file(folder / rundir.CONFIG, check)
+                    command_line.add_file(folder / rundir.CONFIG, check)
                 except UserError:
                     place.release()
                     raise
             try:
-                return place, Ancestor.read(place.checkpoint, typed.trust)
+                return place, BaseCheckpoint.read(place.checkpoint, command_line.trust)
             except UserError:
                 place.release()
                 raise
@@ -95,27 +96,27 @@ def resumed(typed: Typed) -> tuple[Place, Ancestor | None]:
     )
 
 
-def _settle_rank(typed: Typed, folders: list[Path]) -> None:
+def _settle_rank(command_line: CommandLine, folders: list[Path]) -> None:
     """Finds out which process of a run this is, from what was typed or, without settings, from those of the run."""
     own: dict[str, Any] = {}
-    if folders and not typed.files and (folders[0] / rundir.CONFIG).is_file():
+    if folders and not command_line.files and (folders[0] / rundir.CONFIG).is_file():
         own = {short(key): value for one in read(folders[0] / rundir.CONFIG) for key, value in flat(one.values).items()}
     values: dict[str, Any] = {}
     front = import_cli()
     for key in front.PROCESSES:
-        value = typed.get(f"trainer.{key}")
+        value = command_line.get(f"trainer.{key}")
         value = own.get(f"trainer.{key}") if value is None else value
         values[key] = load_yaml(value) if isinstance(value, str) else value
     front.settle_rank(values)
 
 
-def is_finished(cli: Any, place: Place, ancestor: Ancestor) -> bool:
+def is_finished(cli: Any, place: Place, base_checkpoint: BaseCheckpoint) -> bool:
     """Says so if the run that is resumed has done all its steps."""
     steps = cli.config.trainer.max_steps
-    if not (0 < steps <= ancestor.step):
+    if not (0 < steps <= base_checkpoint.step):
         return False
     place.release()
-    print(f"{place.folder} is finished: step {ancestor.step} of {steps}; a larger --trainer.max_steps goes on")
+    print(f"{place.folder} is finished: step {base_checkpoint.step} of {steps}; a larger --trainer.max_steps goes on")
     return True
 
 

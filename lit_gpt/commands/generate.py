@@ -13,8 +13,8 @@ from typing import IO, Any, NamedTuple
 
 from lit_gpt import signals
 from lit_gpt.commands.parser import Parser
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 _VARIABLES = "'{enable_thinking: false}'"
 _LIKE = """'{"source": "..."}'"""

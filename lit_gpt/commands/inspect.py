@@ -1,4 +1,4 @@
-"""Show what a run or checkpoint is made of and what it costs: seats, parameters, FLOPs, memory.
+"""Show what a run or checkpoint is made of and what it costs: components, parameters, FLOPs, memory.
 
 Knows what is shown and how; every number comes from `lit_gpt.cost`. No weight is read.
 """
@@ -28,7 +28,7 @@ NOTES = """example:
 keys of --json; numbers of memory are bytes:
   path step dtype file_bytes  which checkpoint it is
   tokenizer                   kind, vocab_size; null where there is none
-  net                         the seats: name, kind, options, parameters of one, copies, layers, parts (a list of such)
+  net                         components: name, kind, options, parameters of one, copies, layers, parts (a list of such)
   parameters                  parameters, trainable, matrices, embeddings, active (those that one token meets)
   parts                       the same for embedding, positions, attention, feed-forward, norms, head, other
   context batch_size precision  what the rest is counted at: the run's, else the net's, 1, that of the weights
@@ -59,7 +59,7 @@ def net_of(path: str) -> Subject:
         UserError: there is none, or it is not readable.
     """
     from lit_gpt import checkpoint
-    from lit_gpt.class_paths import needed_trust
+    from lit_gpt.config.class_paths import needed_trust
 
     if (Path(path) / "config.json").is_file():
         return _of_folder(path)
@@ -187,7 +187,7 @@ def numbers(subject: Subject, context: int, batch_size: int) -> dict[str, Any]:
 
 
 def show(subject: Subject, tree: "Part", found: dict[str, Any]) -> None:
-    """Prints the title, the tree of seats and the two tables."""
+    """Prints the title, the tree of components and the two tables."""
     facts = about(subject)
     words = [f"step {facts['step']:,}"] if facts["step"] is not None else []
     if facts["tokenizer"]:

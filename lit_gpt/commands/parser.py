@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from lit_gpt import user_paths
+from lit_gpt.config import user_paths
+from lit_gpt.config.yaml_files import nearest
 from lit_gpt.errors import UserError
-from lit_gpt.settings import nearest
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lit_gpt import limits, signals, user_paths
+from lit_gpt import signals
+from lit_gpt.config import limits, user_paths
+from lit_gpt.config.command_line import CommandLine, with_text_files
+from lit_gpt.config.yaml_files import load_yaml
+from lit_gpt.config.yaml_values import parse_words, part_of
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Typed, load_yaml, with_text_files
-from lit_gpt.typed_values import parse_words, part_of
 
 ENGINES = ("processes", "ray")
 _HELP = """Tokenize text and keep the ids, as fit does by itself where they are not there yet. Example: `lit-gpt prepare
@@ -28,8 +30,8 @@ def main(argv: list[str]) -> int:
     words, own = _own_options(user_paths.in_words(argv))
     if isinstance(own["verify"], str):
         return _verify(own["verify"])
-    typed = Typed(words)
-    data = data_of(typed)
+    command_line = CommandLine(words)
+    data = data_of(command_line)
     data.engine = _engine(own["engine"], own["workers"])
     with signals.doing("preparing text", "the same command goes on where it was"):
         data.setup()
@@ -121,14 +123,14 @@ def _own_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     return words, own
 
 
-def data_of(typed: Typed) -> Any:
+def data_of(command_line: CommandLine) -> Any:
     """The TokenData that the words of a command line describe, with the context and the tokenizer of the net."""
     from jsonargparse import ArgumentError, ArgumentParser
 
+    from lit_gpt.config.base_checkpoint import BaseCheckpoint
+    from lit_gpt.config.class_paths import class_path
+    from lit_gpt.config.errors import explain, where_typed
     from lit_gpt.data.module import TokenData
-    from lit_gpt.data.names import class_path
-    from lit_gpt.lineage import Ancestor
-    from lit_gpt.mistakes import explain, where_typed
     from lit_gpt.model import GPT
 
     parser = ArgumentParser(prog="lit-gpt prepare", description=_HELP, exit_on_error=False)
@@ -146,25 +148,29 @@ def data_of(typed: Typed) -> Any:
     classes = {name: cls for name, cls in classes.items() if cls is not inspect.Parameter.empty}
     parser.set_defaults({f"data.{n}": {"class_path": class_path(c)} for n, c in classes.items()})
     try:
-        config = parse_words(parser, _words_of_data(with_text_files(typed)))
+        config = parse_words(parser, _words_of_data(with_text_files(command_line)))
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(explain(str(error), parser, typed.argv, typed.layers)) from None
+        raise UserError(explain(str(error), parser, command_line.argv, command_line.layers)) from None
     plain = load_yaml(parser.dump(config, skip_validation=True, skip_unset=False))
-    limits.check({"data": plain["data"]}, {"data": TokenData}, lambda key: where_typed(key, typed.argv, typed.layers))
-    init_from, context = typed.get("model.init_from"), typed.get("model.net.context")
-    ancestor = Ancestor.read(str(init_from), typed.trust) if init_from else None
+    limits.check(
+        {"data": plain["data"]},
+        {"data": TokenData},
+        lambda key: where_typed(key, command_line.argv, command_line.layers),
+    )
+    init_from, context = command_line.get("model.init_from"), command_line.get("model.net.context")
+    base_checkpoint = BaseCheckpoint.read(str(init_from), command_line.trust) if init_from else None
     if config.data.context is None:
         if context is None:
-            trained = ancestor.net["init_args"] if ancestor else {}
+            trained = base_checkpoint.net["init_args"] if base_checkpoint else {}
             context = trained.get("context") or inspect.signature(GPT).parameters["context"].default
         if not str(context).isdecimal():
             raise UserError(f"model.net.context: expected a whole number, got {context!r}")
         config.data.context = int(context)
     data = parser.instantiate(config).data
-    if ancestor:
-        data.adopt(ancestor.tokenizer_object())
+    if base_checkpoint:
+        data.adopt(base_checkpoint.tokenizer_object())
     return data
 
 

@@ -110,11 +110,11 @@ def prepared_of(path: str) -> "Prepared":
     folder = Path(path)
     if (folder / "config.yaml").is_file() and (folder / "run.json").is_file():
         from lit_gpt.commands.prepare import data_of
-        from lit_gpt.lineage import vouch_run_folder
-        from lit_gpt.settings import Typed
+        from lit_gpt.config.base_checkpoint import check_run_folder
+        from lit_gpt.config.command_line import CommandLine
 
-        settings = Typed([])
-        settings.add_file(folder / "config.yaml", functools.partial(vouch_run_folder, folder=folder, trust=()))
+        settings = CommandLine([])
+        settings.add_file(folder / "config.yaml", functools.partial(check_run_folder, folder=folder, trust=()))
         prepared: Prepared = data_of(settings).prepared
         return prepared
     if not folder.is_dir():

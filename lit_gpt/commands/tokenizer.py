@@ -12,10 +12,11 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt import disk, signals, user_paths
+from lit_gpt import disk, signals
 from lit_gpt.commands.parser import Parser
+from lit_gpt.config import user_paths
+from lit_gpt.config.yaml_files import nearest
 from lit_gpt.errors import UserError
-from lit_gpt.settings import nearest
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.fertility import Counts
@@ -121,10 +122,10 @@ def train(argv: list[str]) -> int:
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     from lit_gpt.commands.prepare import data_of
+    from lit_gpt.config.command_line import CommandLine
     from lit_gpt.data.corpus.learning import train_tokenizer
-    from lit_gpt.settings import Typed
 
-    recipe = data_of(Typed(words)).recipe()
+    recipe = data_of(CommandLine(words)).recipe()
     tokenizer = recipe.tokenizer
     learns = not tokenizer.trained
     if learns:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import manifest
+from lit_gpt.config.yaml_files import nearest
 from lit_gpt.data.augment.backtranslation import Translator
 from lit_gpt.errors import UserError
-from lit_gpt.settings import nearest
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 

@@ -1,4 +1,4 @@
-"""All classes that fill a seat of the data, brought in so that the command line finds them by their short names.
+"""All classes that fill a component of the data, brought in so that the command line finds them by their short names.
 
 Knows their names alone.
 """

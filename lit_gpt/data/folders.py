@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import disk
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 
 class StagedFolder:

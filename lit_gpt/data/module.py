@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
+from lit_gpt.config.factories import as_list, unwrap
 from lit_gpt.data import choices as choices
 from lit_gpt.data.augment.augment import Augment, check_turns
 from lit_gpt.data.corpus.corpus import Corpus
@@ -36,7 +37,6 @@ from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.data.training import limited_batches, ranks, set_batches_done, trained_batches
 from lit_gpt.errors import UserError
-from lit_gpt.factories import listed, plain
 
 __all__ = ["Batch", "TokenData"]
 
@@ -108,8 +108,8 @@ class TokenData(LightningDataModule):
         allow_changed_text: bool = False,
     ) -> None:
         super().__init__()
-        source, tokenizer, form, rows, order = plain([source, tokenizer, form, rows, order])
-        val_source, test_source, extra_val, filters = plain([val_source, test_source, extra_val, filters])
+        source, tokenizer, form, rows, order = unwrap([source, tokenizer, form, rows, order])
+        val_source, test_source, extra_val, filters = unwrap([val_source, test_source, extra_val, filters])
         check_sizes(context=context, batch_size=batch_size, val_batch_size=val_batch_size, vocab_size=vocab_size)
         check_workers(num_workers)
         Fractions(val_fraction, test_fraction).check()
@@ -119,8 +119,8 @@ class TokenData(LightningDataModule):
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
         self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
-        self._form, self._filters = form, listed(filters)
-        self._new_rows, self._augment = rows, [new() for new in listed(plain(augment))]
+        self._form, self._filters = form, as_list(filters)
+        self._new_rows, self._augment = rows, [new() for new in as_list(unwrap(augment))]
         check_turns(self._augment)
         self._rows: dict[str, Rows] = {}
         self._drawn: Rows | None = None

@@ -1,6 +1,6 @@
 """A net's settings as plain data: parts by name, completed with their defaults, and layer by layer for comparison.
 
-Knows the seats of GPT and their arguments; knows no family and no file.
+Knows the components of GPT and their arguments; knows no family and no file.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from lit_gpt import nn
-from lit_gpt.free import FREE, FREE_OF_PARTS
+from lit_gpt.config.registry import FREE_ARGUMENTS, FREE_COMPONENT_ARGUMENTS
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
 
 Part = dict[str, Any]  # {"class_path": ..., "init_args": {...}}, as in a run's config
-SEATS = ("attention", "feedforward", "position", "block")  # may be lists, tiled over the layers
+COMPONENTS = ("attention", "feedforward", "position", "block")  # may be lists, tiled over the layers
 _FILLED_IN = ("self", "sizes", "attention", "feedforward", "norm")  # by the net, when it makes its parts
 
 
@@ -50,7 +50,7 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 
 def tiled(parts: list[Part]) -> Part | list[Part]:
-    """One part for each layer as a seat holds them: the shortest list that gives them again when it is tiled."""
+    """One part for each layer as a component holds them: the shortest list that gives them again when it is tiled."""
     for period in range(1, len(parts)):
         if all(one == parts[i % period] for i, one in enumerate(parts)):
             return parts[0] if period == 1 else parts[:period]
@@ -98,20 +98,22 @@ def layers(arguments: dict[str, Any]) -> Settings:
         arguments: GPT's, as in a config.
 
     Returns:
-        The numbers and switches by name, ``norm``, and under each other seat's name a list with one dict for each
+        The numbers and switches by name, ``norm``, and under each other component's name a list with one dict for each
         layer: `Settings` of its ``class`` and its arguments.
     """
     arguments = complete(arguments)
     sizes = Sizes(*(arguments[name] for name in ("width", "heads", "depth", "context", "vocab_size")))
     sizes = sizes.replace(head_size=sizes.width // sizes.heads)
-    found = Settings({name: value for name, value in arguments.items() if name not in (*SEATS, *FREE, "norm")})
+    found = Settings(
+        {name: value for name, value in arguments.items() if name not in (*COMPONENTS, *FREE_ARGUMENTS, "norm")}
+    )
     if "DynamicNTK" in str(arguments["position"]):
         del found["context"]  # the scaling goes on as far as is asked, and counts from a length of its own
     found["norm"] = settled(arguments["norm"], sizes)
-    for seat in SEATS:
-        given = arguments[seat]
+    for component in COMPONENTS:
+        given = arguments[component]
         given = given if isinstance(given, list) else [given]
-        found[seat] = [settled(given[layer % len(given)], sizes) for layer in range(sizes.depth)]
+        found[component] = [settled(given[layer % len(given)], sizes) for layer in range(sizes.depth)]
     return found
 
 
@@ -123,7 +125,7 @@ def settled(given: Part, sizes: Sizes) -> Settings:
         return Settings({"class": given["class_path"], **(given.get("init_args") or {})})
     own = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN}
     own |= given.get("init_args") or {}
-    own = {name: _inner(value, sizes) for name, value in own.items() if name not in FREE_OF_PARTS}
+    own = {name: _inner(value, sizes) for name, value in own.items() if name not in FREE_COMPONENT_ARGUMENTS}
     if cls is nn.SelfAttention:
         own["kv_heads"] = own["kv_heads"] or sizes.heads
         own["head_size"] = own["head_size"] or sizes.width // sizes.heads

@@ -23,7 +23,7 @@ Mask = Tensor | Band | Recent | None
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a part may need to know of the whole net; the one argument that every seat's factory is called with."""
+    """What a part may need to know of the whole net; the one argument that every component's factory is called with."""
 
     width: int
     heads: int

@@ -1,7 +1,7 @@
 """What a net's weights are before training, each drawn from a generator of its own that is seeded by its name.
 
 So a weight does not depend on the order of construction, on the layout over devices, or on what other parts a
-variant has: nets that differ in one seat start from equal weights everywhere else.
+variant has: nets that differ in one component start from equal weights everywhere else.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from lit_gpt.config.factories import unwrap
 from lit_gpt.data.fingerprints import fingerprints
 from lit_gpt.data.module import TokenData
 from lit_gpt.data.training import batches_done
 from lit_gpt.errors import UserError
-from lit_gpt.factories import plain
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
 from lit_gpt.train.accumulators import Accumulators, widest_float
@@ -69,8 +69,8 @@ class LitGPT(lightning.LightningModule):
             # would copy and pickle the net itself. Not for the loggers: the run's config.yaml shows it better.
             self.save_hyperparameters(logger=False)
         self.net = net
-        self.objective = plain(objective)(net.sizes)
-        self.new_optimizer, self.new_schedule = plain(optimizer), plain(schedule)
+        self.objective = unwrap(objective)(net.sizes)
+        self.new_optimizer, self.new_schedule = unwrap(optimizer), unwrap(schedule)
         self.param_groups, self.compile_net = param_groups, compile
         self.config: dict[str, Any] | None = None
         self.accumulators: Accumulators | None = None

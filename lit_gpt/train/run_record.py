@@ -13,9 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lit_gpt import disk, manifest, rundir
+from lit_gpt.config.yaml_values import dump_yaml
 from lit_gpt.rundir import Place
 from lit_gpt.train.lean_callback import LeanCallback
-from lit_gpt.typed_values import dump_yaml
 
 
 class RunRecord(LeanCallback):

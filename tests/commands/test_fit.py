@@ -16,9 +16,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lit_gpt import manifest, rundir
 from lit_gpt.__main__ import main
 from lit_gpt.commands.fit import resume_command, resumed
+from lit_gpt.config.command_line import CommandLine
 from lit_gpt.data.fingerprints import changes
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Typed
 from lit_gpt.train.ranks import is_first, settle_rank
 
 TINY = [
@@ -67,7 +67,7 @@ def called(folder: str, name: str, started: str = "2026-01-01T00:00:00+0000", li
 
 
 def chosen(*words: str) -> Path | None:
-    place, _ = resumed(Typed(["--resume", *words]))
+    place, _ = resumed(CommandLine(["--resume", *words]))
     if place.lock is not None:
         place.lock.close()
     return place.checkpoint
@@ -98,8 +98,8 @@ def test_a_directory_is_resumed_by_its_own_name_too(root: Path) -> None:
     assert str(chosen("--name=gpt-3")).startswith("runs/gpt-3/")
     assert resume_command(folder) == "lit-gpt fit --name gpt-3 --resume"
     # Not by `auto`, which a script types that means a run of its own.
-    place, ancestor = resumed(Typed(["--resume=auto", "--name=gpt-3"]))
-    assert place.folder is None and ancestor is None
+    place, base_checkpoint = resumed(CommandLine(["--resume=auto", "--name=gpt-3"]))
+    assert place.folder is None and base_checkpoint is None
     # Once a run asks for that very name it is the one that is meant.
     called("gpt-3-2", "gpt-3", "2026-01-05T00:00:00+0000")
     assert str(chosen("--name=gpt-3")).startswith("runs/gpt-3-2/")
@@ -150,7 +150,7 @@ def test_auto_keeps_a_run_that_was_never_meant_to_save(root: Path) -> None:
     assert place.folder is not None and place.lock is not None
     place.lock.close()
     rundir.write_facts(place.folder, rundir.read_facts(place.folder) | {"state": "done"})
-    place, _ = resumed(Typed(["--resume=auto", "--name=dry"]))
+    place, _ = resumed(CommandLine(["--resume=auto", "--name=dry"]))
     assert place.folder is None
 
 

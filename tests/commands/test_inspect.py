@@ -27,7 +27,7 @@ SIZES: dict[str, Any] = {"vocab_size": 320, "width": 32, "depth": 4, "heads": 4,
 Save = Callable[..., tuple[Path, GPT]]
 
 
-def seat(name: str, **arguments: Any) -> dict[str, Any]:
+def component(name: str, **arguments: Any) -> dict[str, Any]:
     """A class as a checkpoint names it."""
     return {"class_path": f"lit_gpt.nn.{name}", "init_args": arguments}
 
@@ -92,7 +92,7 @@ def test_a_run_as_people_read_it(save: Save, said: Callable[..., str]) -> None:
 
 def test_the_numbers_are_those_of_the_table_before_a_run_and_of_the_logs(save: Save, said: Callable[..., str]) -> None:
     settings = {"data": {"batch_size": 8, "context": 40}, "trainer": {"precision": "bf16-mixed"}}
-    folder, net = save(settings, position=seat("RoPE"))
+    folder, net = save(settings, position=component("RoPE"))
     found = json.loads(said(folder, "--json"))
     assert (found["batch_size"], found["context"], found["precision"]) == (8, 40, "bf16-mixed")
     trainer = SimpleNamespace(
@@ -112,7 +112,7 @@ def test_the_numbers_are_those_of_the_table_before_a_run_and_of_the_logs(save: S
 
 
 def test_context_and_batch_size_are_taken(save: Save, said: Callable[..., str]) -> None:
-    folder, net = save(position=seat("RoPE"))
+    folder, net = save(position=component("RoPE"))
     found = json.loads(said(folder, "--json", "--context", "100", "--batch_size", "3"))
     memory, writing = cost.training_memory(net, 3, 100), cost.generation_memory(net, 1, 100)
     assert found["training_memory"]["activations"] == memory.activations
@@ -124,7 +124,7 @@ def test_context_and_batch_size_are_taken(save: Save, said: Callable[..., str]) 
 
 
 def test_json_has_the_keys_that_help_names(save: Save, said: Callable[..., str]) -> None:
-    folder, _ = save(feedforward=[seat("SwiGLU"), seat("MoE")])
+    folder, _ = save(feedforward=[component("SwiGLU"), component("MoE")])
     found = json.loads(said(folder, "--json"))
     _, *lines = NOTES.partition("keys of --json")[2].splitlines()
     named = [re.split("  +", line.strip()) for line in lines]
@@ -140,11 +140,16 @@ def entries(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def test_local_and_global_layers_are_told_apart(save: Save, said: Callable[..., str]) -> None:
-    local = seat("SelfAttention", window=8, kv_heads=2, qk_norm=seat("RMSNorm"))
-    attention = [local, local, seat("SelfAttention", kv_heads=1, head_size=12)]
-    position = [seat("RoPE"), seat("RoPE"), seat("RoPE", base=1e6)]
+    local = component("SelfAttention", window=8, kv_heads=2, qk_norm=component("RMSNorm"))
+    attention = [local, local, component("SelfAttention", kv_heads=1, head_size=12)]
+    position = [component("RoPE"), component("RoPE"), component("RoPE", base=1e6)]
     folder, net = save(
-        depth=8, attention=attention, position=position, norm=seat("RMSNorm"), feedforward=seat("GeGLU"), tie=False
+        depth=8,
+        attention=attention,
+        position=position,
+        norm=component("RMSNorm"),
+        feedforward=component("GeGLU"),
+        tie=False,
     )
     found = json.loads(said(folder, "--json"))
     near, far = entries(found, "blocks")
@@ -166,7 +171,7 @@ def test_local_and_global_layers_are_told_apart(save: Save, said: Callable[..., 
 
 
 def test_experts_are_named_and_counted_as_one_token_meets_them(save: Save, said: Callable[..., str]) -> None:
-    folder, net = save(feedforward=[seat("SwiGLU"), seat("MoE", experts=6, top_k=2, shared=2, hidden=16)])
+    folder, net = save(feedforward=[component("SwiGLU"), component("MoE", experts=6, top_k=2, shared=2, hidden=16)])
     found = json.loads(said(folder, "--json"))
     dense, mixed = entries(found, "blocks")
     assert dense["layers"] == [0, 2] and mixed["layers"] == [1, 3]

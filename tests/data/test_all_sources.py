@@ -1,4 +1,4 @@
-"""The contract of the seat `data.source`: what every source keeps, whatever it reads."""
+"""The contract of the component `data.source`: what every source keeps, whatever it reads."""
 
 import csv
 import inspect

@@ -15,10 +15,10 @@ from text_server import TextServer
 
 import lit_gpt.data
 from lit_gpt.__main__ import main
+from lit_gpt.config.yaml_files import load_yaml
 from lit_gpt.data.sources.archives import is_archive
 from lit_gpt.data.sources.download import Download
 from lit_gpt.data.sources.remote_file import RemoteFile
-from lit_gpt.settings import load_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CORPORA = sorted(CONFIGS.glob("corpora/*.yaml"))

@@ -9,8 +9,8 @@ from test_download import zipped
 from text_server import TextServer
 
 from lit_gpt.__main__ import main
+from lit_gpt.config.yaml_files import load_yaml
 from lit_gpt.data.sources import transfer
-from lit_gpt.settings import load_yaml
 
 SETTINGS = """
 data:

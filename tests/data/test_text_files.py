@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt import settings as settings_module
+from lit_gpt.config import command_line as settings_module
 from lit_gpt.data import Csv, JsonLines, Parquet, TextFiles
 from lit_gpt.data.sources import opening as opening_module
 from lit_gpt.data.sources import text_files as text_files_module

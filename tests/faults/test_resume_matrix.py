@@ -20,7 +20,7 @@ from lightning.pytorch import Callback
 from lit_gpt import checkpoint, signals
 from lit_gpt.cli import CLI, quiet
 from lit_gpt.commands.fit import resumed, train
-from lit_gpt.settings import Typed
+from lit_gpt.config.command_line import CommandLine
 
 BATCHES = 40  # of each run, in two epochs, the first of which ends with a short window
 MEASURED = ("tokens_per_second", "mfu")  # the columns of metrics.csv that tell times
@@ -63,8 +63,8 @@ def fit(words: list[str], kill: int | None = None) -> None:
     torch.set_num_threads(1)
     quiet()
     with signals.handled():  # as the command does
-        typed = Typed(words)
-        cli = CLI("fit", typed, *resumed(typed))
+        command_line = CommandLine(words)
+        cli = CLI("fit", command_line, *resumed(command_line))
         if kill is not None:
             cli.trainer.callbacks.append(KillAt(kill))
         train(cli)

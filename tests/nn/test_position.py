@@ -44,8 +44,8 @@ def test_alibi_slopes_are_the_papers() -> None:
     torch.testing.assert_close(twelve[:8], eight)
     torch.testing.assert_close(twelve[8:], torch.tensor([2.0 ** (-(2 * i + 1) / 2) for i in range(4)]))
     torch.testing.assert_close(ALiBi(sizes(heads=4), max_bias=4.0).slopes, torch.tensor([2.0**-i for i in range(1, 5)]))
-    seat = [ALiBi, partial(ALiBi, max_bias=8.0), partial(ALiBi, max_bias=4.0)]
-    assert GPT(50, depth=3, position=seat).position_of == [0, 0, 1]
+    component = [ALiBi, partial(ALiBi, max_bias=8.0), partial(ALiBi, max_bias=4.0)]
+    assert GPT(50, depth=3, position=component).position_of == [0, 0, 1]
     with pytest.raises(ValueError, match="max_bias must be above 0, got 0"):
         ALiBi(sizes(), max_bias=0.0)
 

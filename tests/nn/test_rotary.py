@@ -173,12 +173,12 @@ class Louder(RoPE):
 
 def test_tables_are_shared_where_all_settings_are_equal() -> None:
     linear, more = partial(LinearScaling, factor=2.0), partial(LinearScaling, factor=3.0)
-    seat = [
+    component = [
         RoPE, partial(RoPE, fraction=1.0), partial(RoPE, fraction=0.5), partial(RoPE, scaling=linear),
         partial(RoPE, scaling=more), partial(RoPE, scaling=partial(LinearScaling, factor=2.0)), Louder,
         partial(Louder, loudness=2.0), partial(Louder, base=10_000.0),
     ]  # fmt: skip
-    assert GPT(50, depth=9, position=seat).position_of == [0, 0, 1, 2, 3, 2, 4, 5, 4]
+    assert GPT(50, depth=9, position=component).position_of == [0, 0, 1, 2, 3, 2, 4, 5, 4]
 
 
 @pytest.mark.parametrize(

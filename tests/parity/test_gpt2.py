@@ -1,4 +1,4 @@
-"""Our GPT in GPT-2's seats against transformers' GPT-2 with random weights."""
+"""Our GPT in GPT-2's components against transformers' GPT-2 with random weights."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Our GPT in Llama's seats against transformers' Llama with random weights."""
+"""Our GPT in Llama's components against transformers' Llama with random weights."""
 
 from functools import partial
 from typing import Any

@@ -14,7 +14,7 @@ from torch.nn import Linear
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lit_gpt.cli import Run, build
-from lit_gpt.factories import plain
+from lit_gpt.config.factories import unwrap
 from lit_gpt.train.module import LitGPT
 
 NET = ["--model.net.width=16", "--model.net.depth=2", "--model.net.heads=2", "--model.net.context=8"]
@@ -79,7 +79,7 @@ def test_factories_lose_the_parser_however_deep_they_are() -> None:
             raise AssertionError("the parser was asked")
 
     inner = partial(through_parser, Instantiator(), Linear, out_features=3)
-    made = plain({"one": [inner], "two": partial(dict, norm=inner), "three": 3})
+    made = unwrap({"one": [inner], "two": partial(dict, norm=inner), "three": 3})
     assert made["one"][0](4).out_features == 3
     assert made["two"]()["norm"](4).out_features == 3
     assert made["three"] == 3

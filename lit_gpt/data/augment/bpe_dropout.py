@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.augment.augment import Augment, learned_lengths
 from lit_gpt.data.rows.datasets import IGNORED, Batch
 from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 _SAMPLE = 0x5EED
 _LONG = 200  # merges: time grows with their square

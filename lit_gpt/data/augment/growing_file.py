@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.folders import sync_folder, write_json
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 _VERSION = 1
 _SAVE_EVERY = 2.0  # seconds of work that may be lost

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.documents import Passage, bytes_of, text_of, whole
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.folders import cache_folder, disk_faults, make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 _VERSION = 3
 _EMPTY = "empty"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import signals
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.folders import make_folder, one_at_a_time, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 
 class Stopped(UserError):

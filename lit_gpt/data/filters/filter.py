@@ -5,8 +5,8 @@ Knows: texts, one after the other. Does not know: tokens, splits, files of ids.
 
 from typing import Any
 
+from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Content
-from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 

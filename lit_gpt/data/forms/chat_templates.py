@@ -13,9 +13,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms.messages import Message, trained_on
-from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ Knows: texts, records, their fields. Does not know: ids, splits, windows.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.names import class_path
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:

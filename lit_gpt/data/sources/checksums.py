@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.folders import make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 _DIGITS = {"sha256": 64, "md5": 32, "git": 40}
 _BLOCK = 1 << 20

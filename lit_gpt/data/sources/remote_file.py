@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, one_at_a_time, sync_folder, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.checksums import LockFile, digest, parse
 from lit_gpt.data.sources.transfer import note_of, transfer
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 _ON_HUB = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([^/]+))?/(.+)")
 

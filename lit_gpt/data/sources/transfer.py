@@ -17,10 +17,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.folders import disk_faults, write_json
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 TRIES = 4  # in a row without a byte more than before
 FIRST_WAIT = 1.0  # seconds, doubled each time

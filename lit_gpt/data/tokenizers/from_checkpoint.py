@@ -6,9 +6,9 @@ Knows: files, checkpoints, runs, folders of the hub. Does not know: any one toke
 import pickle
 from pathlib import Path
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 
 class Saved(Tokenizer):

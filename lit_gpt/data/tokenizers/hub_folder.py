@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.progress import say
 from lit_gpt.data.tokenizers.tokenizer_json import as_json, bos_ahead
 from lit_gpt.data.tokenizers.transformers_classes import effective_class, rebuilt, text_of
 from lit_gpt.errors import UserError
-from lit_gpt.plain import parse_json
 
 MAIN, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.class_paths import import_class
+from lit_gpt.config.class_paths import class_path as path_of
+from lit_gpt.config.class_paths import import_class
+from lit_gpt.config.safe_parsing import parse_json
+from lit_gpt.config.trust import check_untrusted_arguments
 from lit_gpt.data.documents import Span
-from lit_gpt.data.names import class_path as path_of
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.data.tokenizers.segments import Encoded, encode_between_special
 from lit_gpt.errors import UserError
-from lit_gpt.file_settings import vouch_arguments
-from lit_gpt.plain import parse_json
 
 
 class Tokenizer:
@@ -237,7 +237,7 @@ class Tokenizer:
         if cls.__module__.startswith("lit_gpt."):
             # All that is learned is in the state: nothing is read from the places that it names.
             arguments |= {name: None for name in ("path", "encoding") if name in arguments}
-        vouch_arguments(arguments, cls, file, "tokenizer", trusted)
+        check_untrusted_arguments(arguments, cls, file, "tokenizer", trusted)
         try:
             tokenizer: Tokenizer = cls(**arguments)
             tokenizer._restore(learned)

@@ -6,8 +6,8 @@ Knows that library and the names of its files. Does not know: how ids are made h
 import json
 from typing import Any
 
+from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
-from lit_gpt.plain import parse_json
 
 GENERIC = "PreTrainedTokenizerFast"  # the class that takes tokenizer.json as it is, in every version of transformers
 

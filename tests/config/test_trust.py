@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from lit_gpt.class_paths import needed_trust
+from lit_gpt.config.class_paths import needed_trust
+from lit_gpt.config.command_line import CommandLine
+from lit_gpt.config.trust import check_untrusted, check_untrusted_arguments
 from lit_gpt.data.module import TokenData
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-from lit_gpt.file_settings import vouch, vouch_arguments
 from lit_gpt.model import GPT
 from lit_gpt.nn import Norm
-from lit_gpt.settings import Typed
 from lit_gpt.train.module import LitGPT
 
 
@@ -53,26 +53,26 @@ BAD: dict[str, tuple[type, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", GOOD)
 def test_components_of_the_right_type_may_be_named(name: str) -> None:
     owner, values = GOOD[name]
-    vouch_arguments(values, owner, "a file", "at")
+    check_untrusted_arguments(values, owner, "a file", "at")
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_anything_else_is_refused(name: str) -> None:
     owner, values, says = BAD[name]
     with pytest.raises(UserError, match=says) as told:
-        vouch_arguments(values, owner, "a file", "at")
+        check_untrusted_arguments(values, owner, "a file", "at")
     assert str(told.value).startswith("a file: at.")
 
 
 def test_callables_and_types_are_never_functions_of_a_file() -> None:
     for annotation in (collections.abc.Callable, collections.abc.Callable[[str], str], type, "Unknown | None"):
         with pytest.raises(UserError):
-            vouch(named("os.system"), annotation, "a file", "at")
+            check_untrusted(named("os.system"), annotation, "a file", "at")
     for annotation in (collections.abc.Callable, collections.abc.Callable[[str], str], type[Tokenizer], Norm | None):
         with pytest.raises(UserError):
-            vouch("os.getcwd", annotation, "a file", "at")
-    vouch("a.b.C", str, "a file", "at")
-    vouch("ddp", str | Norm, "a file", "at")
+            check_untrusted("os.getcwd", annotation, "a file", "at")
+    check_untrusted("a.b.C", str, "a file", "at")
+    check_untrusted("ddp", str | Norm, "a file", "at")
 
 
 def test_loggers_of_a_file_are_refused_and_named_for_trust(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,16 +80,18 @@ def test_loggers_of_a_file_are_refused_and_named_for_trust(monkeypatch: pytest.M
 
     values = {"logger": named("lightning.pytorch.loggers.CSVLogger", save_dir="x"), "callbacks": []}
     with pytest.raises(UserError, match="CSVLogger"):
-        vouch_arguments(values, Trainer, "a file", "trainer")
+        check_untrusted_arguments(values, Trainer, "a file", "trainer")
     assert needed_trust({"trainer": values, "model": named("my_lab.Louder")}) == ["lightning", "my_lab"]
     monkeypatch.setenv("LIT_GPT_TRUST", "lightning")
-    vouch_arguments(values, Trainer, "a file", "trainer")
-    vouch_arguments({"callbacks": [named("lightning.pytorch.callbacks.EarlyStopping", monitor="x")]}, Trainer, "f", "t")
+    check_untrusted_arguments(values, Trainer, "a file", "trainer")
+    check_untrusted_arguments(
+        {"callbacks": [named("lightning.pytorch.callbacks.EarlyStopping", monitor="x")]}, Trainer, "f", "t"
+    )
 
 
 def test_a_settings_file_that_was_not_typed_adds_no_trust(tmp_path: Any) -> None:
     (tmp_path / "config.yaml").write_text("model: {net: {class_path: my_lab.Net}}\n")
-    typed = Typed(["--model.optimizer=their_lab.Adam"])
-    typed.add_file(tmp_path / "config.yaml", lambda values: {})
-    assert typed.trust == {"their_lab"}
-    assert Typed(["--config", str(tmp_path / "config.yaml")]).trust == {"my_lab"}
+    command_line = CommandLine(["--model.optimizer=their_lab.Adam"])
+    command_line.add_file(tmp_path / "config.yaml", lambda values: {})
+    assert command_line.trust == {"their_lab"}
+    assert CommandLine(["--config", str(tmp_path / "config.yaml")]).trust == {"my_lab"}

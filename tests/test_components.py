@@ -1,4 +1,4 @@
-"""The contract of every seat: what any class that fills one must keep, alone and beside any class of another seat."""
+"""The contract of every component: what each of its classes must keep, alone and beside any class of another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def subclasses(base: type) -> list[type]:
     return found
 
 
-SEATS: dict[str, list[type]] = {seat: subclasses(base) for seat, base in BASES.items()}
+COMPONENTS: dict[str, list[type]] = {component: subclasses(base) for component, base in BASES.items()}
 
 # Options that change how a class computes, beside its defaults.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -87,12 +87,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embedding_scale_norm": {"embedding_scale": 5.5, "embedding_norm": True, "position": nn.Sinusoidal},
     "residual_scalars": {"residual_scalars": True},
 }
-SINGLES = {f"{seat}={cls.__name__}": {seat: cls} for seat, classes in SEATS.items() for cls in classes}
+SINGLES = {
+    f"{component}={cls.__name__}": {component: cls} for component, classes in COMPONENTS.items() for cls in classes
+}
 PAIRS = {
     f"{one}={a.__name__},{two}={b.__name__}": {one: a, two: b}
-    for one, two in itertools.combinations(SEATS, 2)
-    for a in SEATS[one]
-    for b in SEATS[two]
+    for one, two in itertools.combinations(COMPONENTS, 2)
+    for a in COMPONENTS[one]
+    for b in COMPONENTS[two]
 }
 COMBINATIONS = {**SINGLES, **VARIANTS, **PAIRS}
 
@@ -105,13 +107,15 @@ def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=COMBINATIONS, ids=list(COMBINATIONS))
-def seats(request: pytest.FixtureRequest) -> dict[str, Any]:
+def components(request: pytest.FixtureRequest) -> dict[str, Any]:
     return COMBINATIONS[request.param]
 
 
-def make(seats: dict[str, Any], **numbers: Any) -> GPT:
+def make(components: dict[str, Any], **numbers: Any) -> GPT:
     """A small net in float64 whose weights are all moved away from zero, so that nothing hides behind a zero."""
-    net = GPT(**({"vocab_size": 50, "width": 32, "depth": 2, "heads": 4, "context": 16, "seed": 1} | numbers | seats))
+    net = GPT(
+        **({"vocab_size": 50, "width": 32, "depth": 2, "heads": 4, "context": 16, "seed": 1} | numbers | components)
+    )
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -130,12 +134,12 @@ def gradients(net: GPT, ids: Tensor) -> dict[str, Tensor]:
 
 
 def test_every_seat_has_classes() -> None:
-    assert all(SEATS.values()), SEATS
+    assert all(COMPONENTS.values()), COMPONENTS
 
 
 @torch.no_grad()
-def test_no_leak_from_the_future(seats: dict[str, Any]) -> None:
-    net = make(seats).eval()
+def test_no_leak_from_the_future(components: dict[str, Any]) -> None:
+    net = make(components).eval()
     ids = tokens()
     changed = ids.clone()
     changed[:, 9:] = 7
@@ -148,8 +152,8 @@ def test_no_leak_from_the_future(seats: dict[str, Any]) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("cuts", [(0, 16), (0, 5, 6, 16), (0, 1, 2, 3, 4, 15, 16)], ids=str)
-def test_cache_equals_one_pass(seats: dict[str, Any], cuts: tuple[int, ...]) -> None:
-    net = make(seats).eval()
+def test_cache_equals_one_pass(components: dict[str, Any], cuts: tuple[int, ...]) -> None:
+    net = make(components).eval()
     ids = tokens()
     cache = Cache(net.sizes.depth)
     pieces = [net(ids[:, a:b], cache=cache) for a, b in itertools.pairwise(cuts)]
@@ -158,8 +162,8 @@ def test_cache_equals_one_pass(seats: dict[str, Any], cuts: tuple[int, ...]) -> 
 
 
 @torch.no_grad()
-def test_segments_stand_alone_and_pads_are_not_seen(seats: dict[str, Any]) -> None:
-    net = make(seats).eval()
+def test_segments_stand_alone_and_pads_are_not_seen(components: dict[str, Any]) -> None:
+    net = make(components).eval()
     ids = tokens(1, 16)
     segments = torch.tensor([[0] * 3 + [1] * 6 + [2] * 7])
     together = net(ids, segments=segments)
@@ -171,8 +175,8 @@ def test_segments_stand_alone_and_pads_are_not_seen(seats: dict[str, Any]) -> No
     torch.testing.assert_close(torch.cat((first, rest), 1), alone, rtol=0, atol=1e-12)
 
 
-def test_gradients_equal_under_recompute(seats: dict[str, Any]) -> None:
-    plain, again = make(seats, recompute=False).train(), make(seats, recompute=True).train()
+def test_gradients_equal_under_recompute(components: dict[str, Any]) -> None:
+    plain, again = make(components, recompute=False).train(), make(components, recompute=True).train()
     ids = tokens()
     one, two = gradients(plain, ids), gradients(again, ids)
     assert one.keys() == two.keys()
@@ -182,13 +186,13 @@ def test_gradients_equal_under_recompute(seats: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "seats",
+    "components",
     [pytest.param(name, marks=pytest.mark.slow if name in PAIRS else ()) for name in COMBINATIONS],
     indirect=True,
 )
-def test_compiles_in_one_graph(seats: dict[str, Any]) -> None:
+def test_compiles_in_one_graph(components: dict[str, Any]) -> None:
     torch._dynamo.reset()
-    net = make(seats).float().train()
+    net = make(components).float().train()
     ids = tokens()
     expected = gradients(net, ids)
     logits = net(ids)
@@ -208,16 +212,16 @@ def test_one_compiled_net_takes_several_lengths(position: type) -> None:
         torch.testing.assert_close(net(tokens(2, length)), logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("seat", SEATS)
-def test_siblings_agree_on_shared_arguments(seat: str) -> None:
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_siblings_agree_on_shared_arguments(component: str) -> None:
     """Changing the class keeps same-named arguments, so a name must mean the same and default to the same."""
-    for a, b in itertools.combinations([BASES[seat], *SEATS[seat]], 2):
+    for a, b in itertools.combinations([BASES[component], *COMPONENTS[component]], 2):
         one, two = (inspect.signature(cls.__init__).parameters for cls in (a, b))
         for name in (one.keys() & two.keys()) - {"self"}:
             assert (one[name].default, one[name].annotation) == (two[name].default, two[name].annotation), (a, b, name)
 
 
-@pytest.mark.parametrize("cls", [c for classes in SEATS.values() for c in classes], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", [c for classes in COMPONENTS.values() for c in classes], ids=lambda c: c.__name__)
 def test_help_says_what_every_argument_does(cls: type) -> None:
     documented = cls.__doc__ or ""
     for name in inspect.signature(cls.__init__).parameters:
@@ -226,7 +230,7 @@ def test_help_says_what_every_argument_does(cls: type) -> None:
 
 
 def test_weights_are_paired_across_variants() -> None:
-    """A net that differs in one seat starts from equal weights everywhere else, whatever was drawn before it."""
+    """A net that differs in one component starts from equal weights everywhere else, whatever was drawn before it."""
     torch.manual_seed(5)
     one = GPT(50, seed=1)
     torch.rand(7)
@@ -239,7 +243,7 @@ def test_weights_are_paired_across_variants() -> None:
 
 
 @pytest.mark.parametrize("tie", [True, False])
-@pytest.mark.parametrize("position", SEATS["position"], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("position", COMPONENTS["position"], ids=lambda c: c.__name__)
 def test_meta_net_becomes_the_same_net(tie: bool, position: type) -> None:
     with torch.device("meta"):
         net = GPT(50, position=position, seed=3, tie=tie)

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from lit_gpt import class_lookup
+from lit_gpt.config import schema
+from lit_gpt.config.yaml_files import ConfigFile, load_yaml, nearest, origin, short
 from lit_gpt.errors import UserError
-from lit_gpt.settings import Settings, load_yaml, nearest, origin, short
 
 _KEY = re.compile(r'Parser key "([^"]+)":')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
@@ -32,7 +32,7 @@ _NESTED = re.compile(r"NestedArg\(key='([^']+)', val='?(.+?)'?\)$", re.M)
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list"}
 
 
-def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Settings]) -> str:
+def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[ConfigFile]) -> str:
     """One line for a parser's error message.
 
     Args:
@@ -43,15 +43,15 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     """
     trusted = "is not allowed, denied by" not in message  # else it is told of what is not, by `class_paths`
     if trusted and (misnamed := next(_misnamed(argv, layers, parser), None)):
-        key, name, seat = misnamed
-        return f"{where_typed(key, argv, layers)}: {_no_class(name, seat, parser)}"
+        key, name, component = misnamed
+        return f"{where_typed(key, argv, layers)}: {_no_class(name, component, parser)}"
     if _ONE.search(message):  # a list was typed where one class would do too: what is said of its entries counts
         message = _WHOLE.sub("", _ONE.sub("", message))
     keys = _KEY.findall(message)
     classes = _CLASS.findall(message)
     path = ".".join(key.replace(".init_args.", ".") for key in keys)
     nested = _NESTED.search(message)
-    if nested:  # typed as --seat.argument: the parser's inner name for the pair
+    if nested:  # typed as --component.argument: the parser's inner name for the pair
         if f"--{path}" not in [word.partition("=")[0] for word in argv]:
             path = path.removesuffix(f".{nested[1]}")
         message = _NESTED.sub(r"\2", message)
@@ -67,13 +67,13 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
         first = option.partition(".")[0]
         told = re.findall(rf"Problem with given class_path '([^']+)':\s+Option '{re.escape(option)}'", message)
         owner = _holder(message, first) or (told or _SPEC.findall(message) or classes or [None])[-1]
-        names = class_lookup.parameters(owner) if owner else []
-        others = {one.__name__: class_lookup.arguments(one) for one in class_lookup.fitting(path, parser)}
+        names = schema.parameters(owner) if owner else []
+        others = {one.__name__: schema.arguments(one) for one in schema.fitting(path, parser)}
         return _unknown(f"{path}.{first}", [f"{path}.{name}" for name in names], argv, layers, owner, others)
     inner = _INNER.search(message)
-    if inner and classes:  # typed as --model.net.seat.argument: the net's own parser knows no such seat
+    if inner and classes:  # typed as --model.net.component.argument: the net's own parser knows no such component
         first = re.split(r"[.=]", inner[1])[0]
-        known = [f"{path}.{name}" for name in class_lookup.parameters(classes[-1])]
+        known = [f"{path}.{name}" for name in schema.parameters(classes[-1])]
         return _unknown(f"{path}.{first}", known, argv, layers, classes[-1])
     if ambiguous := _AMBIGUOUS.match(message):
         return _unknown(ambiguous[1], _known(parser), argv, layers)
@@ -98,21 +98,21 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Set
     return _last_line(message) if message.count("\n") else " ".join(message.split())
 
 
-def refuse_word_for_list(net: Any, seats: Sequence[str], argv: Sequence[str]) -> None:
-    """Refuses an argument typed for a seat that holds several classes: the parser would give it to the last one.
+def refuse_word_for_list(net: Any, components: Sequence[str], argv: Sequence[str]) -> None:
+    """Refuses an argument typed for a component that holds several classes: the parser would give it to the last one.
 
     Args:
         net: The net's parsed arguments.
-        seats: Those that may be lists.
+        components: Those that may be lists.
         argv: The command line.
     """
-    for seat in seats:
-        if isinstance(net.get(seat), list) and len(net[seat]) > 1:
+    for component in components:
+        if isinstance(net.get(component), list) and len(net[component]) > 1:
             for word in argv:
-                if word.startswith(f"--model.net.{seat}."):
+                if word.startswith(f"--model.net.{component}."):
                     raise UserError(
-                        f"{word.partition('=')[0]}: model.net.{seat} is a list of {len(net[seat])}, so it is not clear "
-                        "which entry is meant; write the whole list"
+                        f"{word.partition('=')[0]}: model.net.{component} is a list of {len(net[component])}, so it is "
+                        "not clear which entry is meant; write the whole list"
                     )
 
 
@@ -134,7 +134,7 @@ def _unknown(
     key: str,
     known: Sequence[str],
     argv: Sequence[str],
-    layers: Sequence[Settings],
+    layers: Sequence[ConfigFile],
     owner: str | None = None,
     others: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
@@ -183,7 +183,7 @@ def _on_command_line(key: str, argv: Sequence[str]) -> bool:
     return any(f"{word.partition('=')[0]}.".startswith(f"--{key}.") for word in argv)
 
 
-def where_typed(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> str:
+def where_typed(key: str, argv: Sequence[str], layers: Sequence[ConfigFile]) -> str:
     """Where a key was typed: `--key` on the command line, or `file:line`."""
     if _on_command_line(key, argv):
         return f"--{key}"
@@ -192,7 +192,7 @@ def where_typed(key: str, argv: Sequence[str], layers: Sequence[Settings]) -> st
 
 
 def _reason(message: str, path: str, parser: Any) -> str:
-    choices = class_lookup.choices(path, parser)
+    choices = schema.choices(path, parser)
     wanted = re.search(r"(?:Expected a dot import path string: |No module named |Given value: )'?([\w.]+)'?", message)
     strange = re.search(r"(?:Config file loop detected: .+ -> |Unexpected import path format: )(.+)", message)
     value = strange[1] if strange else _given(message)
@@ -222,21 +222,21 @@ def _reason(message: str, path: str, parser: Any) -> str:
 
 def _no_class(name: str, path: str, parser: Any) -> str:
     """What is said of a name at which no class is that fits at a key."""
-    choices = class_lookup.choices(path, parser)
+    choices = schema.choices(path, parser)
     near = nearest(name.rpartition(".")[2], choices)
     hint = f"did you mean {near}?" if near else f"there are {', '.join(choices[:30])}"
     if "." not in name:
         return f"no class {name!r}; {hint} (a class of your own is written package.module.Class)"
-    if inspect.isclass(class_lookup.import_class(name)):
-        bases = " or ".join(f"{base.__module__}.{base.__name__}" for base in class_lookup.bases(path, parser))
+    if inspect.isclass(schema.import_class(name)):
+        bases = " or ".join(f"{base.__module__}.{base.__name__}" for base in schema.bases(path, parser))
         return f"class {name!r} does not fit here; derive it from {bases}"
-    if missing := class_lookup.missing_module(name):
+    if missing := schema.missing_module(name):
         return f"class {name!r} cannot be imported: no module named {missing!r}; is its folder on PYTHONPATH?"
     return f"class {name!r} cannot be imported or does not fit here; {hint}"
 
 
-def _misnamed(argv: Sequence[str], layers: Sequence[Settings], parser: Any) -> Iterator[tuple[str, str, str]]:
-    """Typed class names behind which there is no class: the key, the name, and the key of the seat."""
+def _misnamed(argv: Sequence[str], layers: Sequence[ConfigFile], parser: Any) -> Iterator[tuple[str, str, str]]:
+    """Typed class names behind which there is no class: the key, the name, and the key of the component."""
     words = iter(argv)
     for word in words:
         option, equals, value = word.partition("=")
@@ -254,35 +254,37 @@ def _misnamed(argv: Sequence[str], layers: Sequence[Settings], parser: Any) -> I
         yield from _misnamed_in(settings.values, "", "", parser)
 
 
-def _misnamed_in(value: Any, key: str, seat: str, parser: Any) -> Iterator[tuple[str, str, str]]:
+def _misnamed_in(value: Any, key: str, component: str, parser: Any) -> Iterator[tuple[str, str, str]]:
     arguments = False
     if isinstance(value, dict) and isinstance(value.get("class_path"), str):
-        if not _is_class(value["class_path"], seat, parser):
-            yield key, value["class_path"], seat
+        if not _is_class(value["class_path"], component, parser):
+            yield key, value["class_path"], component
             return
         value, arguments = value.get("init_args"), True
     if isinstance(value, dict):
         for name, inner in value.items():
             below = f"{key}.{name}" if key else str(name)
-            named = f"{seat}.{name}" if seat else str(name)  # or a name of the user's own, as in data.extra_val
-            inside = named if arguments or not seat or class_lookup.bases(named, parser) else seat
+            named = (
+                f"{component}.{name}" if component else str(name)
+            )  # or a name of the user's own, as in data.extra_val
+            inside = named if arguments or not component or schema.bases(named, parser) else component
             yield from _misnamed_in(inner, below, inside, parser)
     elif isinstance(value, list):
         for one in value:
-            if isinstance(one, str) and not _is_class(one, seat, parser):
-                yield key, one, seat
+            if isinstance(one, str) and not _is_class(one, component, parser):
+                yield key, one, component
             elif isinstance(one, dict):
-                yield from _misnamed_in(one, key, seat, parser)
+                yield from _misnamed_in(one, key, component, parser)
     elif isinstance(value, str) and re.fullmatch(r"[\w.]+", value) and not Path(value).exists():
-        if not _is_class(value, seat, parser) and not class_lookup.takes_text(seat, parser):
-            yield key, value, seat
+        if not _is_class(value, component, parser) and not schema.takes_text(component, parser):
+            yield key, value, component
 
 
-def _is_class(name: str, seat: str, parser: Any) -> bool:
+def _is_class(name: str, component: str, parser: Any) -> bool:
     """Whether a name is one of a class, or none is asked for."""
-    if not (choices := class_lookup.choices(seat, parser)):
+    if not (choices := schema.choices(component, parser)):
         return True
-    return name in choices or ("." in name and not class_lookup.unknown(name))
+    return name in choices or ("." in name and not schema.unknown(name))
 
 
 def _given(message: str) -> Any:
@@ -309,7 +311,7 @@ def _name(class_path: str | None) -> str:
 def _known(parser: Any) -> list[str]:
     """All keys that can be typed: the parser's own, and those of the net's default class."""
     keys = [action.dest for action in parser._actions if action.option_strings and "." not in action.dest[:1]]
-    return [*dict.fromkeys(keys), *(f"model.net.{name}" for name in class_lookup.parameters("lit_gpt.model.GPT"))]
+    return [*dict.fromkeys(keys), *(f"model.net.{name}" for name in schema.parameters("lit_gpt.model.GPT"))]
 
 
 def _trim(option: str, group: str, parser: Any) -> str:

@@ -51,7 +51,7 @@ def fitting(path: str, parser: Any) -> set[type]:
 
 
 def hints(path: str, parser: Any) -> list[Any]:
-    """The types of what fits at a key; inside a seat, of any class that the seat may have."""
+    """The types of what fits at a key; inside a component, of any class that the component may have."""
     action = next((a for a in parser._actions if a.dest == path), None)
     hint = getattr(action, "_typehint", None)
     if hint is not None:
@@ -104,7 +104,7 @@ def _is_callable(hint: Any) -> bool:
 
 
 def with_subclasses(base: type) -> Iterator[type]:
-    """What can be named where a base class is asked for: the base itself only if it is more than the name of a seat."""
+    """What can be named where a base class is asked for: the base itself only if it is no component's base."""
     if not base.__subclasses__() or base.__module__.partition(".")[0] != "lit_gpt":
         yield base
     yield from _below(base)

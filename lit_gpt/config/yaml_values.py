@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lit_gpt.plain import BoundedLoader
+from lit_gpt.config.safe_parsing import BoundedLoader
 
 _MODE = "lit_gpt"  # the name of this way of reading values in jsonargparse
 _TAG = "tag:yaml.org,2002:"

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lit_gpt.__main__ import main
+from lit_gpt.config.command_line import CommandLine
+from lit_gpt.config.yaml_files import load_yaml, parse
+from lit_gpt.config.yaml_values import Loader, dump_yaml, flow, parse_words, part_of
 from lit_gpt.data.corpus.prepared import open_prepared
-from lit_gpt.settings import Typed, load_yaml, parse
-from lit_gpt.typed_values import Loader, dump_yaml, flow, parse_words, part_of
 
 
 class Base:
@@ -44,7 +45,7 @@ def read(*words: str) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--part", type=Part, default={"class_path": f"{__name__}.Part"})
-    made: Part = parser.instantiate(parse_words(parser, Typed(list(words)).words)).part
+    made: Part = parser.instantiate(parse_words(parser, CommandLine(list(words)).words)).part
     return made.given
 
 

@@ -13,7 +13,7 @@ from lit_gpt.__main__ import main, one_line
 
 YAML = {
     "unknown.yaml": "trainer:\n  max_steps: 5\nmodel:\n  net:\n    widht: 3\n",
-    "unknown_in_seat.yaml": "model:\n  net:\n    norm: {class_path: RMSNorm, init_args: {esp: 1}}\n",
+    "unknown_in_component.yaml": "model:\n  net:\n    norm: {class_path: RMSNorm, init_args: {esp: 1}}\n",
     "key_in_list.yaml": "data:\n  filters: [{class_path: Length, init_args: {lest: 3}}]\n",
     "words_in_list.yaml": "data:\n  filters: [{class_path: Length, init_arg: {least: 3}}]\n",
     "wrong_in_list.yaml": "model:\n  net:\n    attention: [{class_path: SelfAttention, init_args: {window: eight}}]\n",
@@ -43,7 +43,7 @@ MISTAKES = {
     "fit --model.net.norm.esp 1": "no key --model.net.norm.esp of LayerNorm; did you mean --model.net.norm.eps?",
     "fit --model.optimizer.lrr 1": "of AdamW; did you mean --model.optimizer.lr?",
     "fit --config unknown.yaml": "unknown.yaml:5: there is no key model.net.widht of GPT; did you mean model.net.",
-    "fit --config unknown_in_seat.yaml": "unknown_in_seat.yaml:3: there is no key model.net.norm.esp of RMSNorm",
+    "fit --config unknown_in_component.yaml": "component.yaml:3: there is no key model.net.norm.esp of RMSNorm",
     "fit --config unknown_at_top.yaml": "unknown_at_top.yaml:2: there is no key trainr.max_steps; did you mean",
     "fit --data.sorce.paths words.txt": "did you mean --data.source.paths?",
     "fit --modle.net.width 8": "did you mean --model.net.width?",

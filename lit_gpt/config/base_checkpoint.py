@@ -12,10 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lit_gpt.config.command_line import CommandLine
+from lit_gpt.config.registry import FREE_ARGUMENTS, FREE_COMPONENT_ARGUMENTS
+from lit_gpt.config.trust import check_untrusted, check_untrusted_arguments
+from lit_gpt.config.yaml_files import short
 from lit_gpt.errors import UserError
-from lit_gpt.file_settings import vouch, vouch_arguments
-from lit_gpt.free import FREE, FREE_OF_PARTS
-from lit_gpt.settings import Typed, short
 
 #: The classes whose arguments the sections of a checkpoint's settings are; imported when a checkpoint is read.
 _OWNERS = {
@@ -34,7 +35,7 @@ class Vocabulary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ancestor:
+class BaseCheckpoint:
     """A checkpoint that a command starts from, goes on with or measures.
 
     Args:
@@ -56,7 +57,7 @@ class Ancestor:
     trust: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: str | Path, trust: Iterable[str] = ()) -> "Ancestor":
+    def read(cls, path: str | Path, trust: Iterable[str] = ()) -> "BaseCheckpoint":
         """Reads the part of a checkpoint or run directory that settings are made of.
 
         Args:
@@ -72,7 +73,7 @@ class Ancestor:
         values = checkpoint.read(file)
         if "config" not in values or "tokenizer" not in values:
             raise UserError(f"{file} was not written by lit-gpt fit: it names neither its net nor its tokenizer")
-        vouch_sections(values["config"], file, trust)
+        check_untrusted_sections(values["config"], file, trust)
         checkpoint.net_config(values, file)
         step, of_a_trainer = int(values.get("global_step", 0)), "pytorch-lightning_version" in values
         texts = values.get("fingerprints", {})
@@ -94,7 +95,7 @@ class Ancestor:
         """The settings that `init_from` gives: net and tokenizer."""
         return {"model": {"net": self.net}, "data": self._tokenizer_setting()}
 
-    def whole(self, typed: Typed) -> dict[str, Any]:
+    def whole(self, command_line: CommandLine) -> dict[str, Any]:
         """All settings of model and data, for measuring it again.
 
         Where another text is typed, the folder of ids is left out: it holds the run's own text and shall go on to.
@@ -102,7 +103,7 @@ class Ancestor:
         model = {**copy.deepcopy(self.config["model"]), "net": self.net}
         model.pop("init_from", None)
         data = copy.deepcopy(self.config.get("data", {}))
-        if any(typed.has(f"data.{key}") for key in ("source", "val_source", "test_source", "extra_val")):
+        if any(command_line.has(f"data.{key}") for key in ("source", "val_source", "test_source", "extra_val")):
             data.pop("folder", None)
         keep_folders_that_are_there(data)
         return {"model": model, "data": data}
@@ -243,14 +244,16 @@ def _is_free(key: str, net: dict[str, Any]) -> bool:
     name = key.removeprefix("model.net.").partition(".")[0]
     if name == "context":  # positions without a table of weights go on beyond what they were trained with
         return "Learned" not in str(net["init_args"].get("position"))
-    return key.startswith("model.net.") and (name in FREE or key.rpartition(".")[2] in FREE_OF_PARTS)
+    return key.startswith("model.net.") and (
+        name in FREE_ARGUMENTS or key.rpartition(".")[2] in FREE_COMPONENT_ARGUMENTS
+    )
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Keys as people type them whose values differ, with the old and the new value; None where one lacks the key.
 
-    A list of one class is that class, which is how a seat's argument comes back from the command line; lists of equally
-    many classes are compared one by one.
+    A list of one class is that class, which is how a component's argument comes back from the command line; lists of
+    equally many classes are compared one by one.
     """
     return [(short(key), _shown(a), _shown(b)) for key, a, b in _unequal(old, new, "") if a != b]
 
@@ -288,7 +291,9 @@ def _shown(value: Any) -> Any:
     return value.rpartition(".")[2] if is_path else value
 
 
-def vouch_sections(config: Any, file: Path, trust: Iterable[str], sections: Iterable[str] = ("model", "data")) -> None:
+def check_untrusted_sections(
+    config: Any, file: Path, trust: Iterable[str], sections: Iterable[str] = ("model", "data")
+) -> None:
     """Refuses settings from a file that name classes which are not trusted or not of the type of their place.
 
     Args:
@@ -302,10 +307,10 @@ def vouch_sections(config: Any, file: Path, trust: Iterable[str], sections: Iter
     for section in sections:
         if config.get(section) is not None:
             module, _, name = _OWNERS[section].rpartition(".")
-            vouch_arguments(config[section], getattr(import_module(module), name), file, section, trust)
+            check_untrusted_arguments(config[section], getattr(import_module(module), name), file, section, trust)
 
 
-def vouch_run_folder(config: dict[str, Any], folder: Path, trust: Iterable[str]) -> dict[str, Any]:
+def check_run_folder(config: dict[str, Any], folder: Path, trust: Iterable[str]) -> dict[str, Any]:
     """Checks the settings in a run folder's config.yaml, which nobody has typed, before they are used.
 
     What they name has to be trusted, and where files are written is for the folder's place to say.
@@ -323,8 +328,8 @@ def vouch_run_folder(config: dict[str, Any], folder: Path, trust: Iterable[str])
         if not isinstance(values, dict):
             raise UserError(f"{file}: {section} has to hold keys with values, not {values!r:.80}; it is not used")
         if section not in _OWNERS:
-            vouch(values, str, file, section, trust)
-    vouch_sections(config, file, trust, _OWNERS)
+            check_untrusted(values, str, file, section, trust)
+    check_untrusted_sections(config, file, trust, _OWNERS)
     instead: dict[str, Any] = {"trainer": {"default_root_dir": str(folder.parent)}}
     if not _is_prepared((config.get("data") or {}).get("folder")):
         instead["data"] = {"folder": None}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 
-from lit_gpt import limits
 from lit_gpt.__main__ import main
-from lit_gpt.class_lookup import classes, with_subclasses
+from lit_gpt.config import limits
+from lit_gpt.config.schema import classes, with_subclasses
 from lit_gpt.data import choices
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError

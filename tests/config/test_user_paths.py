@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from lit_gpt import user_paths
 from lit_gpt.__main__ import main
-from lit_gpt.class_lookup import classes, with_subclasses
 from lit_gpt.commands import export
+from lit_gpt.config import user_paths
+from lit_gpt.config.command_line import CommandLine
+from lit_gpt.config.schema import classes, with_subclasses
 from lit_gpt.data import choices
 from lit_gpt.data.module import TokenData
-from lit_gpt.settings import Typed
 from lit_gpt.train.module import LitGPT
 
 # Their documentation speaks of files, and they hold none: patterns inside an archive, addresses, fields of records.
@@ -81,9 +81,11 @@ def test_paths_in_settings_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "base.yaml").write_text("data: {source: {class_path: TextFiles, init_args: {paths: [~/a, b]}}}\n")
     (tmp_path / "one.yaml").write_text("base: ~/base.yaml\ntrainer: {default_root_dir: ~/r}\nsample: {prompt: ~/r}\n")
-    typed = Typed(["--config", "~/one.yaml"])
-    assert typed.get("data.source.paths") == [f"{tmp_path}/a", "b"]
-    assert typed.get("trainer.default_root_dir") == f"{tmp_path}/r" and typed.get("sample.prompt") == "~/r"
+    command_line = CommandLine(["--config", "~/one.yaml"])
+    assert command_line.get("data.source.paths") == [f"{tmp_path}/a", "b"]
+    assert (
+        command_line.get("trainer.default_root_dir") == f"{tmp_path}/r" and command_line.get("sample.prompt") == "~/r"
+    )
     exported = export.parser().parse_args(["~/r/one", "--out=~/out"])
     assert (exported.run, exported.out) == (f"{tmp_path}/r/one", f"{tmp_path}/out")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from lit_gpt.class_paths import import_class
+from lit_gpt.config.class_paths import import_class
 from lit_gpt.errors import UserError
 
 _PLAIN = (
@@ -27,7 +27,7 @@ _PLAIN = (
 _WORD = re.compile(r"[\w:-]*")  # names that are no paths, such as ddp
 
 
-def vouch(value: Any, expected: Any, file: str | Path, place: str, trust: Iterable[str] = ()) -> None:
+def check_untrusted(value: Any, expected: Any, file: str | Path, place: str, trust: Iterable[str] = ()) -> None:
     """Refuses settings from a file that name anything but trusted classes of the types that their places expect.
 
     Args:
@@ -40,17 +40,19 @@ def vouch(value: Any, expected: Any, file: str | Path, place: str, trust: Iterab
     Raises:
         UserError: naming file, place and class.
     """
-    _vouch(value, _expectation(expected), file, place, tuple(trust))
+    _check(value, _expectation(expected), file, place, tuple(trust))
 
 
-def vouch_arguments(values: Any, owner: type, file: str | Path, place: str, trust: Iterable[str] = ()) -> None:
+def check_untrusted_arguments(
+    values: Any, owner: type, file: str | Path, place: str, trust: Iterable[str] = ()
+) -> None:
     """The same for the arguments of a class that is known, `values` being a dict of them."""
     if not isinstance(values, dict):
         raise UserError(f"{file}: {place} has to hold keys with values, not {_shown(values)}; it is not used")
     known = _annotations(owner)
     for name, value in values.items():
         key = f"{place}.{name}" if place else str(name)
-        _vouch(value, _expectation(known.get(name, Any)), file, key, tuple(trust))
+        _check(value, _expectation(known.get(name, Any)), file, key, tuple(trust))
 
 
 @dataclass
@@ -94,18 +96,18 @@ def _collect(annotation: Any, found: _Expectation) -> None:
         found.anything = True
 
 
-def _vouch(value: Any, expected: _Expectation, file: str | Path, place: str, trust: tuple[str, ...]) -> None:
+def _check(value: Any, expected: _Expectation, file: str | Path, place: str, trust: tuple[str, ...]) -> None:
     if isinstance(value, dict) and "class_path" in value:
         kinds = expected.kinds or ({object} if expected.anything else set())
         made = import_class(value["class_path"], f"{file}: {place}", tuple(kinds), trust)
-        vouch_arguments(value.get("init_args") or {}, made, file, place, trust)
-        vouch_arguments(value.get("dict_kwargs") or {}, made, file, place, trust)
+        check_untrusted_arguments(value.get("init_args") or {}, made, file, place, trust)
+        check_untrusted_arguments(value.get("dict_kwargs") or {}, made, file, place, trust)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            _vouch(inner, expected, file, f"{place}.{key}", trust)
+            _check(inner, expected, file, f"{place}.{key}", trust)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
-            _vouch(inner, expected, file, f"{place}.{number}", trust)
+            _check(inner, expected, file, f"{place}.{number}", trust)
     elif isinstance(value, str) and (expected.kinds or expected.called):
         if not (expected.text and _WORD.fullmatch(value)):  # such as trainer.strategy ddp
             import_class(value, f"{file}: {place}", tuple(expected.kinds), trust)

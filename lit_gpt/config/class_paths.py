@@ -38,6 +38,13 @@ _DENIED = re.compile(r"Importing '([\w.]+)' is not allowed, denied by")  # jsona
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
+def class_path(cls: type) -> str:
+    """The path by which files name a class: `lit_gpt.data.NAME` for a public class of the data, so that files of the
+    package may move, else module and name."""
+    public = cls.__module__.startswith("lit_gpt.data.") and cls.__qualname__ in sys.modules["lit_gpt.data"].__all__
+    return f"lit_gpt.data.{cls.__qualname__}" if public else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def trusted_by_user() -> set[str]:
     """Packages in the environment variable LIT_GPT_TRUST, separated by commas or spaces."""
     return set(os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split())

@@ -1,0 +1,1 @@
+"""From typed words and YAML to checked values: config files, class paths, schema, limits, error messages."""
