@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     from lit_gpt.data.progress import Progress
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
     from lit_gpt.data.tokenizers.tokenizer_json import ends_of, with_ends, with_templates
-    from lit_gpt.hub.outgoing import choose, write_folder
+    from lit_gpt.hub.exporter import choose, write_folder
     from lit_gpt.model import GPT
 
     file = checkpoint.find(arguments.run)

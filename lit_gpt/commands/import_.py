@@ -56,9 +56,9 @@ def main(argv: list[str]) -> int:
     from lit_gpt.data.progress import Progress, say
     from lit_gpt.hub.agreement import notes
     from lit_gpt.hub.folder import Tensors
-    from lit_gpt.hub.incoming import find_tensors, read_tokenizer, understand, write_checkpoint
+    from lit_gpt.hub.importer import find_tensors, read_model, read_tokenizer, write_checkpoint
 
-    source = understand(folder_of(arguments.model, arguments.revision))
+    source = read_model(folder_of(arguments.model, arguments.revision))
     tensors = Tensors(source.folder)
     find_tensors(source, tensors)
     tokenizer = read_tokenizer(source, Path(arguments.tokenizer) if arguments.tokenizer else None)

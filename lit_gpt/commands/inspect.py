@@ -83,9 +83,9 @@ def net_of(path: str) -> Subject:
 def _of_folder(path: str) -> Subject:
     """The net that a folder's config.json describes; its weights need not be there."""
     from lit_gpt.hub.folder import Tensors
-    from lit_gpt.hub.incoming import understand
+    from lit_gpt.hub.importer import read_model
 
-    source, size = understand(path), 0
+    source, size = read_model(path), 0
     if any(source.folder.glob("*.safetensors")):
         tensors = Tensors(source.folder)
         source.net.to(tensors.widest).tie_head()

@@ -22,7 +22,7 @@ def notes(folder: Path, config: dict[str, Any]) -> list[str]:
     """One line for each pair of files that differ in what both say.
 
     Args:
-        folder: Of a model; read by `understand` and `Pretrained.from_folder` before.
+        folder: Of a model; read by `read_model` and `Pretrained.from_folder` before.
         config: Its config.json.
     """
     found = [*_weights(folder), *_vocabularies(folder), *_settings(folder), *_ends(folder, config)]

@@ -10,26 +10,26 @@ import math
 from typing import Any
 
 from lit_gpt.errors import UserError
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import Part, part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import ComponentConfig, component
 from lit_gpt.nn import DynamicNTK, LinearScaling, Llama3Scaling, LongRoPE, RoPE, YaRN
 
 THETA = 10_000.0
 
 
 def read_rotary(
-    fields: Fields,
+    config: HFConfig,
     context: int,
     base: float = THETA,
     fraction: float = 1.0,
     partial: bool = False,
     original: int | None = None,
     renamed: dict[str, str] | None = None,
-) -> Part:
+) -> ComponentConfig:
     """RoPE from all fields that speak of it.
 
     Args:
-        fields: Of the whole config.
+        config: The whole config.json.
         context: Its max_position_embeddings.
         base: What a missing rope_theta means.
         fraction: What a missing partial_rotary_factor means.
@@ -40,23 +40,23 @@ def read_rotary(
     Raises:
         UserError: A kind of scaling, or a field of one, that is not understood; or two fields contradict each other.
     """
-    said = {name: fields.take(name, None) for name in OUTER if fields.has(name)}
-    base = fields.positive("rope_theta", base)
-    fraction = fields.positive("partial_rotary_factor", fraction) if partial else 1.0
-    original = fields.optional("original_max_position_embeddings", original)
-    older, newer = fields.take("rope_scaling", None), fields.take("rope_parameters", None)
+    said = {name: config.take(name, None) for name in OUTER if config.has(name)}
+    base = config.positive("rope_theta", base)
+    fraction = config.positive("partial_rotary_factor", fraction) if partial else 1.0
+    original = config.optional("original_max_position_embeddings", original)
+    older, newer = config.take("rope_scaling", None), config.take("rope_parameters", None)
     given = older or newer
     if not given:
-        return part(RoPE, base=base, fraction=fraction)
+        return component(RoPE, base=base, fraction=fraction)
     if isinstance(older, dict) and isinstance(newer, dict) and older and newer:
-        _agree(fields.where, "rope_parameters", newer, "rope_scaling", said | older)
+        _agree(config.where, "rope_parameters", newer, "rope_scaling", said | older)
     kind = _kind(given) if isinstance(given, dict) else None
     given = {**given, "rope_type": (renamed or {}).get(kind, kind)} if isinstance(kind, str) else given
     if isinstance(given, dict):
         scaled = kind in ("llama3", "yarn", "longrope")  # of the others nobody asks the original length
         outer = {name: value for name, value in said.items() if scaled or name != OUTER[-1]}
-        _agree(fields.where, "rope_scaling" if older else "rope_parameters", given, "the config itself", outer, False)
-    return _read(_object(given, fields.where), context, base, fraction, partial, original)
+        _agree(config.where, "rope_scaling" if older else "rope_parameters", given, "the config itself", outer, False)
+    return _read(_object(given, config.where), context, base, fraction, partial, original)
 
 
 OUTER = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")  # beside the object or in it
@@ -96,7 +96,7 @@ def _agree(
             )
 
 
-def read_one(given: Any, where: str, context: int, base: float, outer: dict[str, Any]) -> Part:
+def read_one(given: Any, where: str, context: int, base: float, outer: dict[str, Any]) -> ComponentConfig:
     """RoPE from one object of rope parameters, as a config of several kinds of layers holds for each kind.
 
     Args:
@@ -114,13 +114,13 @@ def read_one(given: Any, where: str, context: int, base: float, outer: dict[str,
     return _read(rope, context, base, 1.0, False, outer.get(OUTER[-1]))
 
 
-def _object(given: Any, where: str) -> Fields:
+def _object(given: Any, where: str) -> HFConfig:
     if not isinstance(given, dict):
         raise UserError(f"{where}: rope_scaling must be an object, got {given!r}")
-    return Fields(given, f"{where}, rotary positions")
+    return HFConfig(given, f"{where}, rotary positions")
 
 
-def _read(rope: Fields, context: int, base: float, fraction: float, partial: bool, original: Any) -> Part:
+def _read(rope: HFConfig, context: int, base: float, fraction: float, partial: bool, original: Any) -> ComponentConfig:
     base = rope.positive("rope_theta", base)
     fraction = rope.positive("partial_rotary_factor", fraction)
     if fraction != 1 and not partial:
@@ -128,22 +128,22 @@ def _read(rope: Fields, context: int, base: float, fraction: float, partial: boo
     kind = rope.take("rope_type", rope.take("type", "default"))
     if original is None:
         original = rope.optional("original_max_position_embeddings") or context
-    scaling: Part | None = None
+    scaling: ComponentConfig | None = None
     if kind == "linear":
-        scaling = part(LinearScaling, factor=rope.number("factor"))
+        scaling = component(LinearScaling, factor=rope.number("factor"))
     elif kind == "dynamic":
         # transformers counts from max_position_embeddings, whatever original_max_position_embeddings says
-        scaling = part(DynamicNTK, factor=rope.number("factor"), original_context=context)
+        scaling = component(DynamicNTK, factor=rope.number("factor"), original_context=context)
     elif kind == "llama3":
         numbers = {name: rope.number(name) for name in ("factor", "low_freq_factor", "high_freq_factor")}
-        scaling = part(Llama3Scaling, **numbers, original_context=original)
+        scaling = component(Llama3Scaling, **numbers, original_context=original)
     elif kind == "yarn":
         given = {name: rope.maybe(name) for name in ("factor", "attention_factor", "mscale", "mscale_all_dim")}
         given["factor"] = given["factor"] or context / original
         if not (given["mscale"] and given["mscale_all_dim"]):  # transformers looks at them only where it has both
             given["mscale"] = given["mscale_all_dim"] = None
         given |= {name: rope.maybe(name) or default for name, default in (("beta_fast", 32.0), ("beta_slow", 1.0))}
-        scaling = part(YaRN, **given, original_context=original, truncate=rope.flag("truncate", True))
+        scaling = component(YaRN, **given, original_context=original, truncate=rope.flag("truncate", True))
     elif kind == "longrope":
         factors = {name: rope.numbers(name) for name in ("short_factor", "long_factor")}
         factor = rope.maybe("factor") or context / original
@@ -151,12 +151,12 @@ def _read(rope: Fields, context: int, base: float, fraction: float, partial: boo
         if not gain and original == 1:
             raise rope.refusal("original_max_position_embeddings", original, "a length above 1")
         gain = gain or longrope_gain(factor, original)
-        scaling = part(LongRoPE, **factors, original_context=original, attention_factor=gain)
+        scaling = component(LongRoPE, **factors, original_context=original, attention_factor=gain)
     elif kind != "default":
         raise rope.refusal("rope_type", kind, "default, linear, dynamic, llama3, yarn or longrope")
     rope.take("original_max_position_embeddings", None)
     rope.finish(ignored=("type", "finetuned"))
-    return part(RoPE, base=base, fraction=fraction, scaling=scaling)
+    return component(RoPE, base=base, fraction=fraction, scaling=scaling)
 
 
 _KINDS = {

@@ -1,7 +1,7 @@
 """Tables of weights: which tensors of a folder are which of a net, in both directions.
 
-A rule names tensors of ours and of theirs and how the one becomes the other; ``{l}`` stands for each layer, ``{e}`` for
-each expert. A rule whose tensors the net does not have (a bias, an untied head) does not apply.
+A mapping names tensors of ours and of theirs and how the one becomes the other; ``{l}`` is the layer, ``{e}`` the
+expert. A mapping whose tensors the net does not have (a bias, an untied head) does not apply.
 Letters: E experts, H heads, D head size.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from lit_gpt.model import GPT
 
 
-class Rule:
+class WeightMapping:
     """One or more tensors of ours that are one or more of theirs."""
 
     def __init__(self, ours: Sequence[str], theirs: Sequence[str]) -> None:
@@ -37,14 +37,14 @@ class Rule:
         return ours
 
 
-class Same(Rule):
+class Same(WeightMapping):
     """A tensor with two names."""
 
     def __init__(self, ours: str, theirs: str) -> None:
         super().__init__((ours,), (theirs,))
 
 
-class Transposed(Rule):
+class Transposed(WeightMapping):
     """A matrix that is stored (inputs, outputs), as GPT-2's Conv1D does."""
 
     def __init__(self, ours: str, theirs: str) -> None:
@@ -59,7 +59,7 @@ class Transposed(Rule):
         return [ours[0].mT]
 
 
-class Joined(Rule):
+class Joined(WeightMapping):
     """Several of our tensors one after the other in one of theirs: fused queries, keys and values, or gate and up.
 
     Args:
@@ -83,7 +83,7 @@ class Joined(Rule):
         return [whole.mT if self.dim else whole]
 
 
-class PerHead(Rule):
+class PerHead(WeightMapping):
     """Queries, keys and values of each head one after the other: (H, 3, D, ...) flattened, as GPT-NeoX and BLOOM do."""
 
     def __init__(self, ours: Sequence[str], theirs: str) -> None:
@@ -100,7 +100,7 @@ class PerHead(Rule):
         return [torch.stack([one.unflatten(0, (heads, -1)) for one in ours], 1).flatten(0, 2)]
 
 
-class Experts(Rule):
+class Experts(WeightMapping):
     """One stacked tensor of ours (E, ...) that theirs keep as one tensor for each expert (name with ``{e}``)."""
 
     def __init__(self, ours: str, theirs: str) -> None:
@@ -117,41 +117,43 @@ class Experts(Rule):
 
 @dataclass(frozen=True)
 class Pair:
-    """A rule with the names of one layer filled in."""
+    """A mapping with the names of one layer filled in."""
 
-    rule: Rule
+    mapping: WeightMapping
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
 
 
-def both(ours: str, theirs: str) -> tuple[Rule, Rule]:
-    """The rules of a linear or norm: its weight and its bias."""
+def both(ours: str, theirs: str) -> tuple[WeightMapping, WeightMapping]:
+    """The mappings of a linear or norm: its weight and its bias."""
     return Same(f"{ours}.weight", f"{theirs}.weight"), Same(f"{ours}.bias", f"{theirs}.bias")
 
 
-def fused(rule: type[Joined] | type[PerHead], ours: Sequence[str], theirs: str) -> tuple[Rule, Rule]:
-    """The rules of linears that theirs keep fused: weights and biases."""
+def fused(
+    mapping: type[Joined] | type[PerHead], ours: Sequence[str], theirs: str
+) -> tuple[WeightMapping, WeightMapping]:
+    """The mappings of linears that theirs keep fused: weights and biases."""
     return (
-        rule([f"{one}.weight" for one in ours], f"{theirs}.weight"),
-        rule([f"{one}.bias" for one in ours], f"{theirs}.bias"),
+        mapping([f"{one}.weight" for one in ours], f"{theirs}.weight"),
+        mapping([f"{one}.bias" for one in ours], f"{theirs}.bias"),
     )
 
 
-def pairs(table: Iterable[Rule], net: GPT) -> list[Pair]:
-    """The rules that apply to a net, with names filled in; every tensor of the net comes up exactly once."""
+def pairs(table: Iterable[WeightMapping], net: GPT) -> list[Pair]:
+    """The mappings that apply to a net, with names filled in; every tensor of the net comes up exactly once."""
     own = net.state_dict()
     if net.tie:
         del own["head.weight"]  # it is the embedding
     found: list[Pair] = []
-    for rule in table:
-        for layer in range(net.sizes.depth) if "{l}" in rule.ours[0] else (0,):
-            ours = tuple(name.replace("{l}", str(layer)) for name in rule.ours)
-            if not all(name in own for name in ours) or isinstance(rule, Experts) != (own[ours[0]].ndim == 3):
+    for mapping in table:
+        for layer in range(net.sizes.depth) if "{l}" in mapping.ours[0] else (0,):
+            ours = tuple(name.replace("{l}", str(layer)) for name in mapping.ours)
+            if not all(name in own for name in ours) or isinstance(mapping, Experts) != (own[ours[0]].ndim == 3):
                 continue
-            theirs = tuple(name.replace("{l}", str(layer)) for name in rule.theirs)
-            if isinstance(rule, Experts):
+            theirs = tuple(name.replace("{l}", str(layer)) for name in mapping.theirs)
+            if isinstance(mapping, Experts):
                 theirs = tuple(theirs[0].replace("{e}", str(e)) for e in range(own[ours[0]].shape[0]))
-            found.append(Pair(rule, ours, theirs))
+            found.append(Pair(mapping, ours, theirs))
     named = [name for pair in found for name in pair.ours]
     assert sorted(named) == sorted(own), f"the table misses or repeats {set(named) ^ set(own) or named}"
     return found

@@ -10,7 +10,7 @@ import torch
 from random_models import tokenizer
 from safetensors.torch import save_file
 
-from lit_gpt.hub.incoming import understand
+from lit_gpt.hub.importer import read_model
 from lit_gpt.hub.weights import pairs
 
 LARGEST = 1.3  # times the size of the model
@@ -39,11 +39,11 @@ def test_half_a_billion_parameters(config: dict[str, object], tmp_path: Path) ->
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    source = understand(folder)
-    own, weights = source.net.state_dict(), {}
-    for pair in pairs(source.family.table, source.net):
+    model = read_model(folder)
+    own, weights = model.net.state_dict(), {}
+    for pair in pairs(model.family.table, model.net):
         for name, like in zip(
-            pair.theirs, pair.rule.to_theirs([own[one] for one in pair.ours], source.net), strict=True
+            pair.theirs, pair.mapping.to_theirs([own[one] for one in pair.ours], model.net), strict=True
         ):
             weights[name] = torch.zeros(like.shape, dtype=torch.bfloat16)
     size = sum(tensor.nbytes for tensor in weights.values())

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
 from lit_gpt.generate.engine import generate
-from lit_gpt.hub.incoming import understand
-from lit_gpt.hub.plan import differences, layers
+from lit_gpt.hub.importer import read_model
+from lit_gpt.hub.net_config import differences, layers
 
 FILE = "model.safetensors"
 
@@ -49,7 +49,7 @@ def test_a_config_of_differences_means_the_same(case: Case, tmp_path: Path) -> N
     read = []
     for values in (config.to_dict(), config.to_diff_dict()):
         (tmp_path / "config.json").write_text(json.dumps(values | head))
-        read.append(layers(understand(tmp_path).arguments))
+        read.append(layers(read_model(tmp_path).arguments))
     assert differences(*read) == []
 
 

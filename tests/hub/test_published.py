@@ -11,20 +11,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lit_gpt.errors import UserError
 from lit_gpt.hub.families import ARCHITECTURES, recognize
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.incoming import Source, understand
-from lit_gpt.hub.plan import differences, layers
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.importer import HFModel, read_model
+from lit_gpt.hub.net_config import differences, layers
 
 VALUES = PUBLISHED.values()
 MPT_OF_OLD = {"MPTForCausalLM": "MptForCausalLM"}
 each = pytest.mark.parametrize("name", PUBLISHED)
 
 
-def read(fields: dict[str, Any], folder: Path) -> Source:
+def read(fields: dict[str, Any], folder: Path) -> HFModel:
     """What a folder with this config.json and nothing else says."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(fields))
-    return understand(folder)
+    return read_model(folder)
 
 
 def theirs(fields: dict[str, Any]) -> Any:
@@ -64,7 +64,7 @@ def test_a_field_of_a_wrong_kind_is_refused_or_means_nothing(architecture: str) 
         for odd in ODD:
             changed = fields | {name: odd}
             try:
-                arguments = recognize(changed, "config.json").read(Fields(changed, "config.json"))
+                arguments = recognize(changed, "config.json").read(HFConfig(changed, "config.json"))
             except UserError as refused:
                 assert name in str(refused) or (name == "rope_scaling" and "rotary" in str(refused)), (name, odd)
                 continue

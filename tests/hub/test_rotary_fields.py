@@ -1,13 +1,13 @@
-"""Fields of rotary positions: both generations of transformers find theirs; contradictions are refused."""
+"""HFConfig of rotary positions: both generations of transformers find theirs; contradictions are refused."""
 
 from typing import Any
 
 import pytest
 
 from lit_gpt.errors import UserError
-from lit_gpt.hub import plan
+from lit_gpt.hub import net_config
 from lit_gpt.hub.families import family_of
-from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.hf_config import HFConfig
 
 PAIRS = 8
 LONG = {
@@ -31,7 +31,7 @@ FAMILIES = {
 def read(architecture: str, **fields: Any) -> Any:
     """What the fields say, as `layers` of a net."""
     values = SIZES | FAMILIES[architecture] | fields
-    return plan.layers(plan.complete(family_of(architecture).read(Fields(values, "config.json"))))
+    return net_config.layers(net_config.complete(family_of(architecture).read(HFConfig(values, "config.json"))))
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
@@ -44,7 +44,7 @@ def test_longrope_tells_its_original_length_at_both_levels(architecture: str) ->
         assert set(written["rope_scaling"]) == {"type", "short_factor", "long_factor"}
     else:
         assert written["rope_scaling"]["original_max_position_embeddings"] == 32
-    assert plan.differences(net, read(architecture, **written)) == []
+    assert net_config.differences(net, read(architecture, **written)) == []
 
 
 @pytest.mark.parametrize("kind", ["linear", "dynamic"])
@@ -55,7 +55,7 @@ def test_simple_scalings_go_out_and_come_back(architecture: str, kind: str) -> N
     assert written["max_position_embeddings"] == 128
     name = "type" if architecture == "Olmo2ForCausalLM" else "rope_type"
     assert written["rope_scaling"] == {name: kind, "factor": 2.0}
-    assert plan.differences(net, read(architecture, **written)) == []
+    assert net_config.differences(net, read(architecture, **written)) == []
 
 
 def test_phi3_keeps_an_attention_factor_of_its_own() -> None:
@@ -63,7 +63,7 @@ def test_phi3_keeps_an_attention_factor_of_its_own() -> None:
     net = read("Phi3ForCausalLM", rope_scaling=LONG | {"attention_factor": 1.3}, original_max_position_embeddings=32)
     written = family_of("Phi3ForCausalLM").write(net)
     assert written["rope_scaling"]["attention_factor"] == 1.3
-    assert plan.differences(net, read("Phi3ForCausalLM", **written)) == []
+    assert net_config.differences(net, read("Phi3ForCausalLM", **written)) == []
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0}
@@ -128,7 +128,9 @@ def test_a_field_of_a_wrong_kind_is_refused_or_means_nothing(kind: str) -> None:
                 scaling = {"rope_type": kind} | SCALED[kind] | less | {name: odd}
                 try:
                     fields = SIZES | {"rope_scaling": scaling}
-                    plan.make_net(plan.complete(family_of("LlamaForCausalLM").read(Fields(fields, "config.json"))))
+                    net_config.make_net(
+                        net_config.complete(family_of("LlamaForCausalLM").read(HFConfig(fields, "config.json")))
+                    )
                 except UserError:
                     continue
                 except ValueError as refused:  # of the part itself, which an import gives the file's name
@@ -140,11 +142,11 @@ def test_gemma3_is_no_form_for_scaled_windows() -> None:
     both = {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_type": "linear", "factor": 2.0}}
     net = read("Gemma3ForCausalLM", rope_parameters=both)
     again = read("Gemma3ForCausalLM", **family_of("Gemma3ForCausalLM").write(net))
-    assert [name for name, _, _ in plan.differences(net, again)] == ["position.scaling"]
+    assert [name for name, _, _ in net_config.differences(net, again)] == ["position.scaling"]
 
 
 def test_fields_that_agree_are_read() -> None:
     one = read("Qwen2ForCausalLM", rope_theta=1e6, rope_scaling=YARN | {"original_max_position_embeddings": 64})
     both = YARN | {"original_max_position_embeddings": 64}
     newer = {"rope_parameters": both | {"rope_theta": 1e6}, "rope_theta": 1e6, "rope_scaling": both}
-    assert plan.differences(one, read("Qwen2ForCausalLM", **newer, original_max_position_embeddings=64)) == []
+    assert net_config.differences(one, read("Qwen2ForCausalLM", **newer, original_max_position_embeddings=64)) == []

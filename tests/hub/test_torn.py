@@ -33,7 +33,7 @@ IMPORT = HALFWAY.format(
     patch="from lit_gpt.hub.checkpoint_writer import Checkpoint; before = Checkpoint.put", put="Checkpoint.put = slow"
 )
 EXPORT = HALFWAY.format(
-    patch="from lit_gpt.hub import outgoing; before = outgoing.save_file", put="outgoing.save_file = slow"
+    patch="from lit_gpt.hub import exporter; before = exporter.save_file", put="exporter.save_file = slow"
 )
 
 

@@ -15,22 +15,22 @@ from lit_gpt.hub.families.family import Family
 
 # Where several can express a net the first is taken, unless the net came from another one of them.
 _HOME = {
-    "LlamaForCausalLM": "llama.Llama",
-    "GPT2LMHeadModel": "gpt2.GPT2",
-    "GPTNeoXForCausalLM": "gpt_neox.GPTNeoX",
-    "MistralForCausalLM": "mistral.Mistral",
-    "MixtralForCausalLM": "mixtral.Mixtral",
-    "Qwen2ForCausalLM": "qwen2.Qwen2",
-    "Qwen3ForCausalLM": "qwen3.Qwen3",
-    "Qwen3MoeForCausalLM": "qwen3_moe.Qwen3MoE",
-    "Gemma2ForCausalLM": "gemma2.Gemma2",
-    "Gemma3ForCausalLM": "gemma3.Gemma3",
-    "Olmo2ForCausalLM": "olmo2.Olmo2",
-    "Phi3ForCausalLM": "phi3.Phi3",
-    "BloomForCausalLM": "bloom.Bloom",
-    "MptForCausalLM": "mpt.MPT",
-    "Starcoder2ForCausalLM": "starcoder2.StarCoder2",
-    "SmolLM3ForCausalLM": "smollm3.SmolLM3",
+    "LlamaForCausalLM": "llama.LlamaFamily",
+    "GPT2LMHeadModel": "gpt2.GPT2Family",
+    "GPTNeoXForCausalLM": "gpt_neox.GPTNeoXFamily",
+    "MistralForCausalLM": "mistral.MistralFamily",
+    "MixtralForCausalLM": "mixtral.MixtralFamily",
+    "Qwen2ForCausalLM": "qwen2.Qwen2Family",
+    "Qwen3ForCausalLM": "qwen3.Qwen3Family",
+    "Qwen3MoeForCausalLM": "qwen3_moe.Qwen3MoEFamily",
+    "Gemma2ForCausalLM": "gemma2.Gemma2Family",
+    "Gemma3ForCausalLM": "gemma3.Gemma3Family",
+    "Olmo2ForCausalLM": "olmo2.Olmo2Family",
+    "Phi3ForCausalLM": "phi3.Phi3Family",
+    "BloomForCausalLM": "bloom.BloomFamily",
+    "MptForCausalLM": "mpt.MPTFamily",
+    "Starcoder2ForCausalLM": "starcoder2.StarCoder2Family",
+    "SmolLM3ForCausalLM": "smollm3.SmolLM3Family",
 }
 ARCHITECTURES = tuple(_HOME)
 # What classes that came with the weights were called, before transformers had them.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.weights import PerHead, Same, both, fused
 from lit_gpt.nn import GELU, MLP, ALiBi, LayerNorm, PreNorm, SelfAttention
 
 LAYER = "transformer.h.{l}"
 
 
-class Bloom(Family):
+class BloomFamily(Family):
     """BigScience 2022 (arXiv 2211.05100)."""
 
     architecture = "BloomForCausalLM"
@@ -36,29 +36,29 @@ class Bloom(Family):
         *both("blocks.{l}.feedforward.down", f"{LAYER}.mlp.dense_4h_to_h"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        width = fields.either("n_embed", "hidden_size", default=64)
-        depth = fields.either("n_layer", "num_hidden_layers", default=2)
-        heads = fields.either("n_head", "num_attention_heads", default=8)
-        fields.must("apply_residual_connection_post_layernorm", False)
-        fields.must("n_inner", None, 4 * width)
+        width = config.either("n_embed", "hidden_size", default=64)
+        depth = config.either("n_layer", "num_hidden_layers", default=2)
+        heads = config.either("n_head", "num_attention_heads", default=8)
+        config.must("apply_residual_connection_post_layernorm", False)
+        config.must("n_inner", None, 4 * width)
         net = {
-            "vocab_size": fields.integer("vocab_size", 250_880),
+            "vocab_size": config.integer("vocab_size", 250_880),
             "width": width,
             "depth": depth,
             "heads": heads,
-            "context": fields.integer("seq_length", 2048),  # ALiBi itself knows no length
-            "attention": part(SelfAttention, bias=True),
-            "feedforward": part(MLP, hidden=4 * width, bias=True, activation=part(GELU, approximate="tanh")),
-            "norm": part(LayerNorm, eps=fields.positive("layer_norm_epsilon", 1e-5), bias=True),
-            "position": part(ALiBi),
-            "block": part(PreNorm),
+            "context": config.integer("seq_length", 2048),  # ALiBi itself knows no length
+            "attention": component(SelfAttention, bias=True),
+            "feedforward": component(MLP, hidden=4 * width, bias=True, activation=component(GELU, approximate="tanh")),
+            "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5), bias=True),
+            "position": component(ALiBi),
+            "block": component(PreNorm),
             "embedding_norm": True,
-            "tie": fields.flag("tie_word_embeddings", True),
+            "tie": config.flag("tie_word_embeddings", True),
         }
         # How the numbers are computed, on how many devices, not which numbers.
-        fields.finish(
+        config.finish(
             ignored=("slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion")
             + ("skip_bias_add", "skip_bias_add_qkv", "offset_alibi")
         )

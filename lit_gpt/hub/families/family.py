@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.weights import Rule
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.weights import WeightMapping
 
 
 class Family:
@@ -27,22 +27,22 @@ class Family:
 
     architecture: ClassVar[str]
     model_type: ClassVar[str]
-    table: ClassVar[tuple[Rule, ...]]
+    table: ClassVar[tuple[WeightMapping, ...]]
     prefix: ClassVar[str] = "model."
     unused: ClassVar[tuple[str, ...]] = (r".*rotary_emb\.inv_freq",)
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """GPT's arguments from the fields of a config.json; what is left out is at GPT's default.
 
         Raises:
             UserError: A field has a value that cannot be represented, or is not understood.
         """
-        raise TypeError(f"{type(self).__name__} must define read(fields)")
+        raise TypeError(f"{type(self).__name__} must define read(config)")
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a config.json from `lit_gpt.hub.plan.layers`, all that `read` looks at.
+        """The fields of a config.json from `lit_gpt.hub.net_config.layers`, all that `read` looks at.
 
         Args:
-            net: Its parts may be of any class; an argument that a part does not have is None (`Settings`).
+            net: Its components may be of any class; an argument that a component does not have is None (`Arguments`).
         """
         raise TypeError(f"{type(self).__name__} must define write(net)")

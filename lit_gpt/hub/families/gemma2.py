@@ -7,8 +7,8 @@ from typing import Any
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.layer_types import FULL, LOCAL, read_windows, write_windows
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, read_sizes, write_sizes
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part, tiled
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component, tiled
 from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Same
 from lit_gpt.nn import GeGLU, RMSNorm, Sandwich, SelfAttention
@@ -22,26 +22,26 @@ NORMS = (
 TANH = "gelu_pytorch_tanh"
 
 
-class Gemma2(Family):
+class Gemma2Family(Family):
     """Gemma team 2024 (arXiv 2408.00118)."""
 
     architecture = "Gemma2ForCausalLM"
     model_type = "gemma2"
     table = (*ENDS, *NORMS, *ATTENTION, *FEEDFORWARD)
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_gemma(fields, context=8192)
-        softcap = fields.bound("attn_logit_softcapping", 50.0)
+        net = read_gemma(config, context=8192)
+        softcap = config.bound("attn_logit_softcapping", 50.0)
         usual = [FULL if layer % 2 else LOCAL for layer in range(net["depth"])]
-        window = fields.optional("sliding_window", 4096)
-        if not fields.has("sliding_window"):  # else transformers does not look at this older name
-            fields.must("sliding_window_size", window)
-        windows = read_windows(fields, net["depth"], window, usual)
-        attention = [part(SelfAttention, **net["attention"], softcap=softcap, window=window) for window in windows]
-        net |= {"softcap": fields.bound("final_logit_softcapping", 30.0)}
-        net |= {"attention": tiled(attention), "position": read_rotary(fields, net["context"])}
-        fields.finish(ignored=("sliding_window_size",))
+        window = config.optional("sliding_window", 4096)
+        if not config.has("sliding_window"):  # else transformers does not look at this older name
+            config.must("sliding_window_size", window)
+        windows = read_windows(config, net["depth"], window, usual)
+        attention = [component(SelfAttention, **net["attention"], softcap=softcap, window=window) for window in windows]
+        net |= {"softcap": config.bound("final_logit_softcapping", 30.0)}
+        net |= {"attention": tiled(attention), "position": read_rotary(config, net["context"])}
+        config.finish(ignored=("sliding_window_size",))
         return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
@@ -53,20 +53,20 @@ class Gemma2(Family):
         }
 
 
-def read_gemma(fields: Fields, context: int) -> dict[str, Any]:
+def read_gemma(config: HFConfig, context: int) -> dict[str, Any]:
     """What Gemma 2 and 3 share; ``attention`` holds those arguments only that all layers have in common."""
-    net = read_sizes(fields, kv_heads=4, context=context, head_size=256, tie=True)
+    net = read_sizes(config, kv_heads=4, context=context, head_size=256, tie=True)
     for name in ("hidden_activation", "hidden_act"):  # two names for the same
-        fields.must(name, TANH)
-    fields.must("use_bidirectional_attention", None, False)
-    scale = fields.positive("query_pre_attn_scalar", 256) ** -0.5
-    norm = part(RMSNorm, eps=net["norm"]["init_args"]["eps"], center=1.0)
+        config.must(name, TANH)
+    config.must("use_bidirectional_attention", None, False)
+    scale = config.positive("query_pre_attn_scalar", 256) ** -0.5
+    norm = component(RMSNorm, eps=net["norm"]["init_args"]["eps"], center=1.0)
     return net | {
         "norm": norm,
-        "block": part(Sandwich),
+        "block": component(Sandwich),
         "embedding_scale": net["width"] ** 0.5,
-        "feedforward": part(GeGLU, hidden=fields.integer("intermediate_size"), approximate="tanh"),
-        "attention": net["attention"] | {"scale": scale, "bias": fields.flag("attention_bias", False)},
+        "feedforward": component(GeGLU, hidden=config.integer("intermediate_size"), approximate="tanh"),
+        "attention": net["attention"] | {"scale": scale, "bias": config.flag("attention_bias", False)},
     }
 
 

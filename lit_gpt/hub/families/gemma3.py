@@ -9,37 +9,37 @@ from lit_gpt.hub.families.gemma2 import NORMS, read_gemma, write_gemma
 from lit_gpt.hub.families.layer_types import FULL, LOCAL, read_windows
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD
 from lit_gpt.hub.families.qwen3 import QK_NORMS
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import Part, part, tiled
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import ComponentConfig, component, tiled
 from lit_gpt.hub.rotary import read_one, write_scaled
 from lit_gpt.nn import SelfAttention
 
 GLOBAL_BASE, LOCAL_BASE = 1e6, 1e4
 
 
-class Gemma3(Family):
+class Gemma3Family(Family):
     """Gemma team 2025 (arXiv 2503.19786)."""
 
     architecture = "Gemma3ForCausalLM"
     model_type = "gemma3_text"
     table = (*ENDS, *NORMS, *ATTENTION, *QK_NORMS, *FEEDFORWARD)
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_gemma(fields, context=131_072)
-        fields.must("attn_logit_softcapping", None)
-        period = fields.integer("sliding_window_pattern", 6)
-        fields.take("_sliding_window_pattern", None)
+        net = read_gemma(config, context=131_072)
+        config.must("attn_logit_softcapping", None)
+        period = config.integer("sliding_window_pattern", 6)
+        config.take("_sliding_window_pattern", None)
         usual = [LOCAL if (layer + 1) % period else FULL for layer in range(net["depth"])]
-        windows = read_windows(fields, net["depth"], fields.optional("sliding_window", 4096), usual)
-        attention = [part(SelfAttention, **net["attention"], qk_norm=net["norm"], window=w) for w in windows]
-        near, far = _read_positions(fields, net["context"])
+        windows = read_windows(config, net["depth"], config.optional("sliding_window", 4096), usual)
+        attention = [component(SelfAttention, **net["attention"], qk_norm=net["norm"], window=w) for w in windows]
+        near, far = _read_positions(config, net["context"])
         net |= {
-            "softcap": fields.bound("final_logit_softcapping", None),
+            "softcap": config.bound("final_logit_softcapping", None),
             "attention": tiled(attention),
             "position": tiled([far if window is None else near for window in windows]),
         }
-        fields.finish()
+        config.finish()
         return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
@@ -57,20 +57,20 @@ class Gemma3(Family):
         }
 
 
-def _read_positions(fields: Fields, context: int) -> tuple[Part, Part]:
+def _read_positions(config: HFConfig, context: int) -> tuple[ComponentConfig, ComponentConfig]:
     """RoPE of the layers with a window, and of those without: older configs scale the latter alone."""
     names = ("rope_local_base_freq", "rope_theta")
-    near, outside = ({"rope_theta": fields.take(name, None)} if fields.has(name) else {} for name in names)
-    bases = [fields.positive(name, base) for name, base in zip(names, (LOCAL_BASE, GLOBAL_BASE), strict=True)]
-    outside["original_max_position_embeddings"] = fields.optional("original_max_position_embeddings")
-    both = fields.take("rope_parameters", None) or {}
-    scaling = fields.take("rope_scaling", None)
+    near, outside = ({"rope_theta": config.take(name, None)} if config.has(name) else {} for name in names)
+    bases = [config.positive(name, base) for name, base in zip(names, (LOCAL_BASE, GLOBAL_BASE), strict=True)]
+    outside["original_max_position_embeddings"] = config.optional("original_max_position_embeddings")
+    both = config.take("rope_parameters", None) or {}
+    scaling = config.take("rope_scaling", None)
     if not isinstance(scaling, dict | None):
-        raise fields.refusal("rope_scaling", scaling, "an object")
+        raise config.refusal("rope_scaling", scaling, "an object")
     if not isinstance(both, dict) or set(both) - {LOCAL, FULL}:
-        raise fields.refusal("rope_parameters", both, f"an object for {LOCAL} and one for {FULL}")
+        raise config.refusal("rope_parameters", both, f"an object for {LOCAL} and one for {FULL}")
     far = {**(both.get(FULL) or {}), **(scaling or {})}
     return (
-        read_one(both.get(LOCAL), fields.where, context, bases[0], near),
-        read_one(far, fields.where, context, bases[1], outside),
+        read_one(both.get(LOCAL), config.where, context, bases[0], near),
+        read_one(far, config.where, context, bases[1], outside),
     )

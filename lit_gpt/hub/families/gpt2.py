@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import Part, part, tiled
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import ComponentConfig, component, tiled
 from lit_gpt.hub.weights import Joined, Same, Transposed, both
 from lit_gpt.nn import GELU, MLP, LayerNorm, Learned, PreNorm, ReLU, SelfAttention
 
@@ -15,7 +15,7 @@ QKV = [f"blocks.{{l}}.attention.{name}" for name in ("query", "key", "value")]
 ACTIVATIONS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
 
 
-class GPT2(Family):
+class GPT2Family(Family):
     """Radford et al. 2019, Language models are unsupervised multitask learners."""
 
     architecture = "GPT2LMHeadModel"
@@ -39,32 +39,32 @@ class GPT2(Family):
         Same("blocks.{l}.feedforward.down.bias", f"{LAYER}.mlp.c_proj.bias"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        width, depth, heads = (fields.integer(name) for name in ("n_embd", "n_layer", "n_head"))
-        context = fields.integer("n_positions", 1024)
-        fields.must("n_ctx", context)  # an older name for the same
-        fields.must("reorder_and_upcast_attn", False, True)  # the same numbers, in another order
-        usual = (width // heads) ** -0.5 if fields.flag("scale_attn_weights", True) else 1.0
-        by_layer = fields.flag("scale_attn_by_inverse_layer_idx", False)
+        width, depth, heads = (config.integer(name) for name in ("n_embd", "n_layer", "n_head"))
+        context = config.integer("n_positions", 1024)
+        config.must("n_ctx", context)  # an older name for the same
+        config.must("reorder_and_upcast_attn", False, True)  # the same numbers, in another order
+        usual = (width // heads) ** -0.5 if config.flag("scale_attn_weights", True) else 1.0
+        by_layer = config.flag("scale_attn_by_inverse_layer_idx", False)
         scales = [usual / (layer + 1) if by_layer else usual for layer in range(depth)]
-        hidden = fields.optional("n_inner") or 4 * width
+        hidden = config.optional("n_inner") or 4 * width
         net = {
-            "vocab_size": fields.integer("vocab_size"),
+            "vocab_size": config.integer("vocab_size"),
             "width": width,
             "depth": depth,
             "heads": heads,
             "context": context,
-            "attention": tiled([part(SelfAttention, bias=True, scale=scale) for scale in scales]),
-            "feedforward": part(
-                MLP, hidden=hidden, bias=True, activation=read_activation(fields, "activation_function")
+            "attention": tiled([component(SelfAttention, bias=True, scale=scale) for scale in scales]),
+            "feedforward": component(
+                MLP, hidden=hidden, bias=True, activation=read_activation(config, "activation_function")
             ),
-            "norm": part(LayerNorm, eps=fields.positive("layer_norm_epsilon", 1e-5), bias=True),
-            "position": part(Learned),
-            "block": part(PreNorm),
-            "tie": fields.flag("tie_word_embeddings", True),
+            "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5), bias=True),
+            "position": component(Learned),
+            "block": component(PreNorm),
+            "tie": config.flag("tie_word_embeddings", True),
         }
-        fields.finish()
+        config.finish()
         return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
@@ -90,14 +90,14 @@ class GPT2(Family):
         }
 
 
-def read_activation(fields: Fields, name: str, default: str = "gelu_new") -> Part:
+def read_activation(config: HFConfig, name: str, default: str = "gelu_new") -> ComponentConfig:
     """The non-linearity of an MLP.
 
     Raises:
         UserError: It is none of ours.
     """
-    value = fields.must(name, default, *ACTIVATIONS, "relu")
-    return part(ReLU) if value == "relu" else part(GELU, approximate=ACTIVATIONS[value])
+    value = config.must(name, default, *ACTIVATIONS, "relu")
+    return component(ReLU) if value == "relu" else component(GELU, approximate=ACTIVATIONS[value])
 
 
 def write_activation(activation: dict[str, Any] | None, tanh: str = "gelu_new") -> str:
@@ -106,7 +106,7 @@ def write_activation(activation: dict[str, Any] | None, tanh: str = "gelu_new") 
     Where there is none, as of SwiGLU, it is one that can be read again: the net then differs in what stands in the way.
 
     Args:
-        activation: As in `lit_gpt.hub.plan.layers`.
+        activation: As in `lit_gpt.hub.net_config.layers`.
         tanh: Which of its names the approximation has in a family.
     """
     if activation is None or activation["class"] not in ("GELU", "ReLU"):

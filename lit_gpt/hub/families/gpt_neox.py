@@ -6,8 +6,8 @@ from typing import Any
 
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.gpt2 import read_activation, write_activation
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.rotary import read_rotary, write_context, write_scaled
 from lit_gpt.hub.weights import PerHead, Same, both, fused
 from lit_gpt.nn import MLP, LayerNorm, Parallel, PreNorm, SelfAttention
@@ -15,7 +15,7 @@ from lit_gpt.nn import MLP, LayerNorm, Parallel, PreNorm, SelfAttention
 LAYER = "gpt_neox.layers.{l}"
 
 
-class GPTNeoX(Family):
+class GPTNeoXFamily(Family):
     """Black et al. 2022 (arXiv 2204.06745), Biderman et al. 2023 (arXiv 2304.01373)."""
 
     architecture = "GPTNeoXForCausalLM"
@@ -38,36 +38,36 @@ class GPTNeoX(Family):
         *both("blocks.{l}.feedforward.down", f"{LAYER}.mlp.dense_4h_to_h"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        context = fields.integer("max_position_embeddings", 2048)
-        parallel = fields.flag("use_parallel_residual", True)
+        context = config.integer("max_position_embeddings", 2048)
+        parallel = config.flag("use_parallel_residual", True)
         position = read_rotary(
-            fields,
+            config,
             context,
-            base=fields.positive("rotary_emb_base", 10_000),
-            fraction=fields.positive("rotary_pct", 0.25),
+            base=config.positive("rotary_emb_base", 10_000),
+            fraction=config.positive("rotary_pct", 0.25),
             partial=True,
         )
         net = {
-            "vocab_size": fields.integer("vocab_size"),
-            "width": fields.integer("hidden_size"),
-            "depth": fields.integer("num_hidden_layers"),
-            "heads": fields.integer("num_attention_heads"),
+            "vocab_size": config.integer("vocab_size"),
+            "width": config.integer("hidden_size"),
+            "depth": config.integer("num_hidden_layers"),
+            "heads": config.integer("num_attention_heads"),
             "context": context,
-            "attention": part(SelfAttention, bias=fields.flag("attention_bias", True)),
-            "feedforward": part(
+            "attention": component(SelfAttention, bias=config.flag("attention_bias", True)),
+            "feedforward": component(
                 MLP,
-                hidden=fields.integer("intermediate_size"),
+                hidden=config.integer("intermediate_size"),
                 bias=True,
-                activation=read_activation(fields, "hidden_act", "gelu"),
+                activation=read_activation(config, "hidden_act", "gelu"),
             ),
-            "norm": part(LayerNorm, eps=fields.positive("layer_norm_eps", 1e-5), bias=True),
+            "norm": component(LayerNorm, eps=config.positive("layer_norm_eps", 1e-5), bias=True),
             "position": position,
-            "block": part(Parallel) if parallel else part(PreNorm),
-            "tie": fields.flag("tie_word_embeddings", False),
+            "block": component(Parallel) if parallel else component(PreNorm),
+            "tie": config.flag("tie_word_embeddings", False),
         }
-        fields.finish()
+        config.finish()
         return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.hf_config import HFConfig
 
 LOCAL, FULL = "sliding_attention", "full_attention"
 
 
-def read_windows(fields: Fields, depth: int, window: int | None, default: list[str]) -> list[int | None]:
+def read_windows(config: HFConfig, depth: int, window: int | None, default: list[str]) -> list[int | None]:
     """The window of each layer from ``layer_types``.
 
     Args:
-        fields: Of the whole config.
+        config: The whole config.json.
         depth: Layers.
         window: That of the layers which have one.
         default: What missing layer_types mean.
@@ -21,11 +21,11 @@ def read_windows(fields: Fields, depth: int, window: int | None, default: list[s
     Raises:
         UserError: A kind of layer that is not understood, or another number of layers.
     """
-    kinds = fields.take("layer_types", None) or default
+    kinds = config.take("layer_types", None) or default
     if not isinstance(kinds, list) or len(kinds) != depth or not set(kinds) <= {LOCAL, FULL}:
-        raise fields.refusal("layer_types", kinds, f"a list of {depth} times {LOCAL} or {FULL}")
+        raise config.refusal("layer_types", kinds, f"a list of {depth} times {LOCAL} or {FULL}")
     if window is None and LOCAL in kinds:
-        raise fields.refusal("sliding_window", window, f"a number, as layer_types names {LOCAL}")
+        raise config.refusal("sliding_window", window, f"a number, as layer_types names {LOCAL}")
     return [window if kind == LOCAL else None for kind in kinds]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.rotary import read_rotary, write_context, write_rotary
 from lit_gpt.hub.weights import Same, both
 from lit_gpt.nn import PreNorm, RMSNorm, SelfAttention, SwiGLU
@@ -34,22 +34,22 @@ ENDS = (
 )
 
 
-class Llama(Family):
+class LlamaFamily(Family):
     """Touvron et al. 2023 (arXiv 2302.13971, 2307.09288), Grattafiori et al. 2024 (arXiv 2407.21783)."""
 
     architecture = "LlamaForCausalLM"
     model_type = "llama"
     table = (*ENDS, *NORMS, *ATTENTION, *FEEDFORWARD)
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=None)
+        net = read_sizes(config, kv_heads=None)
         heads = net["attention"]
-        fields.must("hidden_act", "silu")
-        attention = part(SelfAttention, **heads, bias=fields.flag("attention_bias", False))
-        feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"), bias=fields.flag("mlp_bias", False))
-        position = read_rotary(fields, net["context"])
-        fields.finish(ignored=("max_sequence_length",))  # of Llama 1, beside max_position_embeddings
+        config.must("hidden_act", "silu")
+        attention = component(SelfAttention, **heads, bias=config.flag("attention_bias", False))
+        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"), bias=config.flag("mlp_bias", False))
+        position = read_rotary(config, net["context"])
+        config.finish(ignored=("max_sequence_length",))  # of Llama 1, beside max_position_embeddings
         return stretched(net | {"attention": attention, "feedforward": feedforward, "position": position})
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Llama(Family):
 
 
 def read_sizes(
-    fields: Fields,
+    config: HFConfig,
     kv_heads: int | None,
     eps: float = 1e-6,
     context: int = 2048,
@@ -72,25 +72,25 @@ def read_sizes(
     """The numbers, norms and wiring that Llama's many relatives share; ``attention`` holds kv_heads and head_size only.
 
     Args:
-        fields: Of the whole config.
+        config: The whole config.json.
         kv_heads: What a missing num_key_value_heads means; None for as many as heads.
         eps: What a missing rms_norm_eps means.
         context: What a missing max_position_embeddings means.
         head_size: What a missing head_dim means; None for width / heads.
         tie: What a missing tie_word_embeddings means.
     """
-    width, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    kv = fields.optional("num_key_value_heads", kv_heads)
-    own = fields.optional("head_dim", head_size)
+    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    kv = config.optional("num_key_value_heads", kv_heads)
+    own = config.optional("head_dim", head_size)
     return {
-        "vocab_size": fields.integer("vocab_size"),
+        "vocab_size": config.integer("vocab_size"),
         "width": width,
-        "depth": fields.integer("num_hidden_layers"),
+        "depth": config.integer("num_hidden_layers"),
         "heads": heads,
-        "context": fields.integer("max_position_embeddings", context),
-        "norm": part(RMSNorm, eps=fields.positive("rms_norm_eps", eps)),
-        "block": part(PreNorm),
-        "tie": fields.flag("tie_word_embeddings", tie),
+        "context": config.integer("max_position_embeddings", context),
+        "norm": component(RMSNorm, eps=config.positive("rms_norm_eps", eps)),
+        "block": component(PreNorm),
+        "tie": config.flag("tie_word_embeddings", tie),
         "attention": {"kv_heads": kv or heads, "head_size": own or width // heads},
     }
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, NORMS, read_sizes, write_sizes
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Experts, Same
 from lit_gpt.nn import MoE, SelfAttention
@@ -15,7 +15,7 @@ from lit_gpt.nn import MoE, SelfAttention
 EXPERTS = "model.layers.{l}.block_sparse_moe.experts.{e}"
 
 
-class Mixtral(Family):
+class MixtralFamily(Family):
     """Jiang et al. 2024 (arXiv 2401.04088)."""
 
     architecture = "MixtralForCausalLM"
@@ -30,23 +30,23 @@ class Mixtral(Family):
         Experts("blocks.{l}.feedforward.down.weight", f"{EXPERTS}.w2.weight"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=8, eps=1e-5, context=4096 * 32)
-        fields.must("hidden_act", "silu")
-        fields.must("router_jitter_noise", 0.0)
-        attention = part(SelfAttention, **net["attention"], window=fields.optional("sliding_window"))
-        feedforward = part(
+        net = read_sizes(config, kv_heads=8, eps=1e-5, context=4096 * 32)
+        config.must("hidden_act", "silu")
+        config.must("router_jitter_noise", 0.0)
+        attention = component(SelfAttention, **net["attention"], window=config.optional("sliding_window"))
+        feedforward = component(
             MoE,
-            hidden=fields.integer("intermediate_size"),
-            experts=fields.integer("num_local_experts", 8),
-            top_k=fields.integer("num_experts_per_tok", 2),
-            balance=fields.number("router_aux_loss_coef", 0.001),
+            hidden=config.integer("intermediate_size"),
+            experts=config.integer("num_local_experts", 8),
+            top_k=config.integer("num_experts_per_tok", 2),
+            balance=config.number("router_aux_loss_coef", 0.001),
             z_loss=0.0,
             pooled=True,
         )
-        position = read_rotary(fields, net["context"], base=1e6)
-        fields.finish()
+        position = read_rotary(config, net["context"], base=1e6)
+        config.finish()
         return net | {"attention": attention, "feedforward": feedforward, "position": position}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

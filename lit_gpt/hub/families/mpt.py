@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.weights import Joined, Same
 from lit_gpt.nn import GELU, MLP, ALiBi, LayerNorm, PreNorm, SelfAttention
 
 LAYER = "transformer.blocks.{l}"
 
 
-class MPT(Family):
+class MPTFamily(Family):
     """MosaicML 2023, Introducing MPT-7B."""
 
     architecture = "MptForCausalLM"
@@ -33,19 +33,19 @@ class MPT(Family):
         Same("blocks.{l}.feedforward.down.weight", f"{LAYER}.ffn.down_proj.weight"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
         width, depth, heads = (
-            fields.integer(name, usual) for name, usual in (("d_model", 2048), ("n_layers", 24), ("n_heads", 16))
+            config.integer(name, usual) for name, usual in (("d_model", 2048), ("n_layers", 24), ("n_heads", 16))
         )
-        fields.must("expansion_ratio", 4)
-        fields.must("no_bias", True)
-        fields.must("embedding_fraction", 1.0, 1)
-        fields.must("logit_scale", None)
-        fields.must("norm_type", "low_precision_layernorm", "layernorm")
+        config.must("expansion_ratio", 4)
+        config.must("no_bias", True)
+        config.must("embedding_fraction", 1.0, 1)
+        config.must("logit_scale", None)
+        config.must("norm_type", "low_precision_layernorm", "layernorm")
         scale = None
-        if fields.has("attn_config"):
-            inner = fields.inner("attn_config")
+        if config.has("attn_config"):
+            inner = config.inner("attn_config")
             scale = inner.take("softmax_scale", None)
             inner.must("alibi_bias_max", 8)  # transformers takes 8 whatever stands there
             inner.must("alibi", True)
@@ -55,20 +55,20 @@ class MPT(Family):
             inner.must("attn_uses_sequence_id", False)
             inner.finish(ignored=("attn_impl",))
         net = {
-            "vocab_size": fields.integer("vocab_size", 50_368),
+            "vocab_size": config.integer("vocab_size", 50_368),
             "width": width,
             "depth": depth,
             "heads": heads,
-            "context": fields.integer("max_seq_len", 2048),
-            "attention": part(SelfAttention, scale=scale),
-            "feedforward": part(MLP, hidden=4 * width, activation=part(GELU, approximate="none")),
-            "norm": part(LayerNorm, eps=fields.positive("layer_norm_epsilon", 1e-5)),
-            "position": part(ALiBi),
-            "block": part(PreNorm),
-            "tie": fields.flag("tie_word_embeddings", True),
+            "context": config.integer("max_seq_len", 2048),
+            "attention": component(SelfAttention, scale=scale),
+            "feedforward": component(MLP, hidden=4 * width, activation=component(GELU, approximate="none")),
+            "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5)),
+            "position": component(ALiBi),
+            "block": component(PreNorm),
+            "tie": config.flag("tie_word_embeddings", True),
         }
         # learned_pos_emb has no effect beside ALiBi; the others say where and how first weights are drawn.
-        fields.finish(ignored=("learned_pos_emb", "init_device", "init_config", "verbose", "emb_pdrop"))
+        config.finish(ignored=("learned_pos_emb", "init_device", "init_config", "verbose", "emb_pdrop"))
         return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

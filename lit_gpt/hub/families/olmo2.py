@@ -7,14 +7,14 @@ from typing import Any
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, read_sizes, write_sizes
 from lit_gpt.hub.families.qwen3 import QK_NORMS
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Same
 from lit_gpt.nn import ResPostNorm, SelfAttention, SwiGLU
 
 
-class Olmo2(Family):
+class Olmo2Family(Family):
     """OLMo team 2025 (arXiv 2501.00656)."""
 
     architecture = "Olmo2ForCausalLM"
@@ -28,20 +28,20 @@ class Olmo2(Family):
         *FEEDFORWARD,
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=None, eps=1e-5)
-        fields.must("hidden_act", "silu")
-        bias = fields.flag("attention_bias", False)
-        attention = part(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], qk_norm_over="heads")
-        feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
-        position = read_rotary(fields, net["context"])
-        fields.finish()
+        net = read_sizes(config, kv_heads=None, eps=1e-5)
+        config.must("hidden_act", "silu")
+        bias = config.flag("attention_bias", False)
+        attention = component(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], qk_norm_over="heads")
+        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
+        position = read_rotary(config, net["context"])
+        config.finish()
         return net | {
             "attention": attention,
             "feedforward": feedforward,
             "position": position,
-            "block": part(ResPostNorm),
+            "block": component(ResPostNorm),
         }
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

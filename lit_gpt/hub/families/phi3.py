@@ -6,14 +6,14 @@ from typing import Any
 
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.llama import ENDS, NORMS, read_sizes, write_sizes
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.rotary import longrope_gain, read_rotary, write_rotary
 from lit_gpt.hub.weights import Joined, both, fused
 from lit_gpt.nn import SelfAttention, SwiGLU
 
 
-class Phi3(Family):
+class Phi3Family(Family):
     """Abdin et al. 2024 (arXiv 2404.14219)."""
 
     architecture = "Phi3ForCausalLM"
@@ -33,21 +33,21 @@ class Phi3(Family):
         *both("blocks.{l}.feedforward.down", "model.layers.{l}.mlp.down_proj"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=None, eps=1e-5, context=4096)
-        fields.must("hidden_act", "silu")
+        net = read_sizes(config, kv_heads=None, eps=1e-5, context=4096)
+        config.must("hidden_act", "silu")
         for name in ("attention_bias", "mlp_bias", "lm_head_bias"):
-            fields.must(name, False)
+            config.must(name, False)
         for name in ("full_attn_mod", "interpolate_factor"):
-            fields.must(name, 1)
-        attention = part(SelfAttention, **net["attention"], window=fields.optional("sliding_window"))
-        feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
+            config.must(name, 1)
+        attention = component(SelfAttention, **net["attention"], window=config.optional("sliding_window"))
+        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
         # Two older names for LongRoPE.
         position = read_rotary(
-            fields, net["context"], partial=True, original=4096, renamed={"su": "longrope", "yarn": "longrope"}
+            config, net["context"], partial=True, original=4096, renamed={"su": "longrope", "yarn": "longrope"}
         )
-        fields.finish()
+        config.finish()
         return net | {"attention": attention, "feedforward": feedforward, "position": position}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

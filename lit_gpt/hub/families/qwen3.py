@@ -7,8 +7,8 @@ from typing import Any
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_sizes, write_sizes
 from lit_gpt.hub.families.qwen2 import read_upper_windows, write_upper_windows
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part, tiled
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component, tiled
 from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Same
 from lit_gpt.nn import SelfAttention, SwiGLU
@@ -19,25 +19,26 @@ QK_NORMS = (
 )
 
 
-class Qwen3(Family):
+class Qwen3Family(Family):
     """Yang et al. 2025 (arXiv 2505.09388)."""
 
     architecture = "Qwen3ForCausalLM"
     model_type = "qwen3"
     table = (*ENDS, *NORMS, *ATTENTION, *QK_NORMS, *FEEDFORWARD)
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=32, context=32768, head_size=128)
-        fields.must("hidden_act", "silu")
-        windows = read_upper_windows(fields, net["depth"])
-        bias = fields.flag("attention_bias", False)
+        net = read_sizes(config, kv_heads=32, context=32768, head_size=128)
+        config.must("hidden_act", "silu")
+        windows = read_upper_windows(config, net["depth"])
+        bias = config.flag("attention_bias", False)
         attention = [
-            part(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], window=window) for window in windows
+            component(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], window=window)
+            for window in windows
         ]
-        feedforward = part(SwiGLU, hidden=fields.integer("intermediate_size"))
-        position = read_rotary(fields, net["context"])
-        fields.finish()
+        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
+        position = read_rotary(config, net["context"])
+        config.finish()
         return net | {"attention": tiled(attention), "feedforward": feedforward, "position": position}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_sizes, write_sizes
 from lit_gpt.hub.families.qwen3 import QK_NORMS
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part, tiled
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component, tiled
 from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Experts, Same
 from lit_gpt.nn import MoE, SelfAttention, SwiGLU
@@ -22,40 +22,40 @@ SPARSE = (
 )
 
 
-class Qwen3MoE(Family):
+class Qwen3MoEFamily(Family):
     """Yang et al. 2025 (arXiv 2505.09388)."""
 
     architecture = "Qwen3MoeForCausalLM"
     model_type = "qwen3_moe"
     table = (*ENDS, *NORMS, *ATTENTION, *QK_NORMS, *SPARSE, *FEEDFORWARD)
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=4, context=32768)
-        fields.must("hidden_act", "silu")
-        window = fields.optional("sliding_window", 4096)
-        window = window if fields.flag("use_sliding_window", False) else None
-        fields.take("max_window_layers", None)  # all layers have the window
-        bias = fields.flag("attention_bias", False)
-        attention = part(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], window=window)
-        experts = part(
+        net = read_sizes(config, kv_heads=4, context=32768)
+        config.must("hidden_act", "silu")
+        window = config.optional("sliding_window", 4096)
+        window = window if config.flag("use_sliding_window", False) else None
+        config.take("max_window_layers", None)  # all layers have the window
+        bias = config.flag("attention_bias", False)
+        attention = component(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], window=window)
+        experts = component(
             MoE,
-            hidden=fields.integer("moe_intermediate_size", 768),
-            experts=fields.either("num_experts", "num_local_experts", default=128),
-            top_k=fields.integer("num_experts_per_tok", 8),
-            normalise=fields.flag("norm_topk_prob", False),
-            balance=fields.number("router_aux_loss_coef", 0.001),
+            hidden=config.integer("moe_intermediate_size", 768),
+            experts=config.either("num_experts", "num_local_experts", default=128),
+            top_k=config.integer("num_experts_per_tok", 8),
+            normalise=config.flag("norm_topk_prob", False),
+            balance=config.number("router_aux_loss_coef", 0.001),
             z_loss=0.0,
             pooled=True,
         )
-        dense = part(SwiGLU, hidden=fields.integer("intermediate_size", 6144))
-        step = fields.integer("decoder_sparse_step", 1)
-        only_dense = fields.take("mlp_only_layers", None) or []
+        dense = component(SwiGLU, hidden=config.integer("intermediate_size", 6144))
+        step = config.integer("decoder_sparse_step", 1)
+        only_dense = config.take("mlp_only_layers", None) or []
         if not isinstance(only_dense, list):
-            raise fields.refusal("mlp_only_layers", only_dense, "a list of layers")
+            raise config.refusal("mlp_only_layers", only_dense, "a list of layers")
         sparse = [layer not in only_dense and (layer + 1) % step == 0 for layer in range(net["depth"])]
-        position = read_rotary(fields, net["context"])
-        fields.finish()
+        position = read_rotary(config, net["context"])
+        config.finish()
         feedforward = tiled([experts if one else dense for one in sparse])
         return net | {"attention": attention, "feedforward": feedforward, "position": position}
 

@@ -7,14 +7,14 @@ from typing import Any
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.gpt2 import read_activation, write_activation
 from lit_gpt.hub.families.llama import ATTENTION, read_sizes, write_sizes
-from lit_gpt.hub.fields import Fields
-from lit_gpt.hub.plan import part
+from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import component
 from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Same, both
 from lit_gpt.nn import MLP, LayerNorm, SelfAttention
 
 
-class StarCoder2(Family):
+class StarCoder2Family(Family):
     """Lozhkov et al. 2024 (arXiv 2402.19173)."""
 
     architecture = "Starcoder2ForCausalLM"
@@ -30,20 +30,20 @@ class StarCoder2(Family):
         *both("blocks.{l}.feedforward.down", "model.layers.{l}.mlp.c_proj"),
     )
 
-    def read(self, fields: Fields) -> dict[str, Any]:
+    def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(fields, kv_heads=2, context=4096, tie=True)
-        bias = fields.flag("use_bias", True)
-        attention = part(SelfAttention, **net["attention"], bias=bias, window=fields.optional("sliding_window"))
-        activation = read_activation(fields, "hidden_act", "gelu_pytorch_tanh")
-        feedforward = part(MLP, hidden=fields.integer("intermediate_size"), bias=bias, activation=activation)
-        norm = part(LayerNorm, eps=fields.positive("norm_epsilon", 1e-5), bias=True)
-        position = read_rotary(fields, net["context"])
-        fields.must("mlp_type", "default")
-        fields.must("norm_type", "layer_norm")
-        fields.must("scale_attn_weights", True)
-        fields.must("activation_function", "gelu_pytorch_tanh", "gelu_new")
-        fields.finish(ignored=("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32"))
+        net = read_sizes(config, kv_heads=2, context=4096, tie=True)
+        bias = config.flag("use_bias", True)
+        attention = component(SelfAttention, **net["attention"], bias=bias, window=config.optional("sliding_window"))
+        activation = read_activation(config, "hidden_act", "gelu_pytorch_tanh")
+        feedforward = component(MLP, hidden=config.integer("intermediate_size"), bias=bias, activation=activation)
+        norm = component(LayerNorm, eps=config.positive("norm_epsilon", 1e-5), bias=True)
+        position = read_rotary(config, net["context"])
+        config.must("mlp_type", "default")
+        config.must("norm_type", "layer_norm")
+        config.must("scale_attn_weights", True)
+        config.must("activation_function", "gelu_pytorch_tanh", "gelu_new")
+        config.finish(ignored=("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32"))
         return net | {"attention": attention, "feedforward": feedforward, "position": position, "norm": norm}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:

@@ -17,20 +17,20 @@ from lit_gpt.config.registry import FREE_ARGUMENTS, FREE_COMPONENT_ARGUMENTS
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes
 
-Part = dict[str, Any]  # {"class_path": ..., "init_args": {...}}, as in a run's config
+ComponentConfig = dict[str, Any]  # {"class_path": ..., "init_args": {...}}, as in a run's config
 COMPONENTS = ("attention", "feedforward", "position", "block")  # may be lists, tiled over the layers
 _FILLED_IN = ("self", "sizes", "attention", "feedforward", "norm")  # by the net, when it makes its parts
 
 
-class Settings(dict[str, Any]):
-    """A part's class and arguments; an argument that it does not have is None."""
+class Arguments(dict[str, Any]):
+    """A component's class and arguments; an argument that it does not have is None."""
 
     def __missing__(self, key: str) -> None:
         return None
 
 
-def part(cls: type, **arguments: Any) -> Part:
-    """A part as it stands in a config, with every argument that is not given at its default."""
+def component(cls: type, **arguments: Any) -> ComponentConfig:
+    """A component as it stands in a config, with every argument that is not given at its default."""
     given = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN} | arguments
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": given}
 
@@ -45,12 +45,12 @@ def _defaults(cls: type) -> dict[str, Any]:
     for name, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]
         if parameter.default is not parameter.empty:
             default = parameter.default
-            found[name] = part(default) if inspect.isclass(default) else default
+            found[name] = component(default) if inspect.isclass(default) else default
     return found
 
 
-def tiled(parts: list[Part]) -> Part | list[Part]:
-    """One part for each layer as a component holds them: the shortest list that gives them again when it is tiled."""
+def tiled(parts: list[ComponentConfig]) -> ComponentConfig | list[ComponentConfig]:
+    """One component for each layer as GPT takes them: the shortest list that gives them again when it is tiled."""
     for period in range(1, len(parts)):
         if all(one == parts[i % period] for i, one in enumerate(parts)):
             return parts[0] if period == 1 else parts[:period]
@@ -77,19 +77,19 @@ def _factory(value: Any) -> Any:
 
 
 def class_of(class_path: str) -> type:
-    """The part of this package that a class path names.
+    """The class of this package that a class path names.
 
     Raises:
         ValueError: It names none.
     """
     found = getattr(nn, class_path.rpartition(".")[2], None)
     if not class_path.startswith("lit_gpt.") or not inspect.isclass(found):
-        raise ValueError(f"{class_path} is no part of lit_gpt")
+        raise ValueError(f"{class_path} is no class of lit_gpt")
     return found
 
 
-def layers(arguments: dict[str, Any]) -> Settings:
-    """What a net computes with nothing left open: its numbers, and for each layer each part's class and arguments.
+def layers(arguments: dict[str, Any]) -> Arguments:
+    """What a net computes with nothing left open: its numbers, and for each layer the class and arguments.
 
     Two configs with equal layers are the same net, however they were written. A class from outside this package is
     named by its class path; its arguments stand as they are.
@@ -99,12 +99,12 @@ def layers(arguments: dict[str, Any]) -> Settings:
 
     Returns:
         The numbers and switches by name, ``norm``, and under each other component's name a list with one dict for each
-        layer: `Settings` of its ``class`` and its arguments.
+        layer: `Arguments` of its ``class`` and its arguments.
     """
     arguments = complete(arguments)
     sizes = Sizes(*(arguments[name] for name in ("width", "heads", "depth", "context", "vocab_size")))
     sizes = sizes.replace(head_size=sizes.width // sizes.heads)
-    found = Settings(
+    found = Arguments(
         {name: value for name, value in arguments.items() if name not in (*COMPONENTS, *FREE_ARGUMENTS, "norm")}
     )
     if "DynamicNTK" in str(arguments["position"]):
@@ -117,12 +117,12 @@ def layers(arguments: dict[str, Any]) -> Settings:
     return found
 
 
-def settled(given: Part, sizes: Sizes) -> Settings:
-    """A part's class and arguments, those that follow from others worked out; arguments that are free left out."""
+def settled(given: ComponentConfig, sizes: Sizes) -> Arguments:
+    """A component's class and arguments, those that follow from others worked out; arguments that are free left out."""
     try:
         cls = class_of(given["class_path"])
     except ValueError:
-        return Settings({"class": given["class_path"], **(given.get("init_args") or {})})
+        return Arguments({"class": given["class_path"], **(given.get("init_args") or {})})
     own = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN}
     own |= given.get("init_args") or {}
     own = {name: _inner(value, sizes) for name, value in own.items() if name not in FREE_COMPONENT_ARGUMENTS}
@@ -138,7 +138,7 @@ def settled(given: Part, sizes: Sizes) -> Settings:
             module = _factory({**given, "init_args": {**(given.get("init_args") or {})}})(sizes)
         own["hidden"] = module.up.weight.shape[-2]
         del own["ratio"]
-    return Settings({"class": cls.__name__, **own})
+    return Arguments({"class": cls.__name__, **own})
 
 
 def _inner(value: Any, sizes: Sizes) -> Any:
@@ -152,7 +152,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, A
     for key in dict.fromkeys([*a, *b]):
         if a.get(key) != b.get(key):
             found.append((key, a.get(key), b.get(key)))
-    # A part of another class has other arguments: the class says it all.
+    # A component of another class has other arguments: the class says it all.
     classes = {key.removesuffix(".class") for key, _, _ in found if key.endswith(".class")}
     found = [d for d in found if not any(d[0].startswith(f"{c}.") and d[0] != f"{c}.class" for c in classes)]
     seen: set[tuple[str, Any, Any]] = set()

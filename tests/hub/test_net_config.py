@@ -1,4 +1,4 @@
-"""The rules of weights and the plain data of nets, on random shapes and lists."""
+"""Mappings of weights and the plain data of nets, on random shapes and lists."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.hub.plan import complete, differences, layers, make_net, part, tiled
-from lit_gpt.hub.weights import Experts, Joined, PerHead, Rule, Same, Transposed
+from lit_gpt.hub.net_config import complete, component, differences, layers, make_net, tiled
+from lit_gpt.hub.weights import Experts, Joined, PerHead, Same, Transposed, WeightMapping
 from lit_gpt.model import GPT
 from lit_gpt.nn import SelfAttention
 
@@ -18,13 +18,13 @@ def net_of(heads: int) -> GPT:
     return make_net(complete({"vocab_size": 8, "width": 4 * heads, "depth": 1, "heads": heads, "context": 8}))
 
 
-def both_ways(rule: Rule, ours: list[torch.Tensor], heads: int = 1) -> list[torch.Tensor]:
+def both_ways(mapping: WeightMapping, ours: list[torch.Tensor], heads: int = 1) -> list[torch.Tensor]:
     """Asserts that nothing is lost either way; gives theirs."""
     net = net_of(heads)
-    theirs = rule.to_theirs(ours, net)
-    back = rule.to_ours(theirs, [one.to("meta") for one in ours], net)
+    theirs = mapping.to_theirs(ours, net)
+    back = mapping.to_ours(theirs, [one.to("meta") for one in ours], net)
     assert len(back) == len(ours) and all(torch.equal(a, b) for a, b in zip(ours, back, strict=True))
-    again = rule.to_theirs(back, net)
+    again = mapping.to_theirs(back, net)
     assert all(torch.equal(a, b) for a, b in zip(theirs, again, strict=True))
     return theirs
 
@@ -45,8 +45,8 @@ def test_transposed(rows: int, columns: int) -> None:
 @given(st.lists(SIZE, min_size=1, max_size=4), SIZE, st.sampled_from(["bias", "rows", "columns"]))
 def test_joined(rows: list[int], columns: int, kind: str) -> None:
     ours = [torch.randn(count) if kind == "bias" else torch.randn(count, columns) for count in rows]
-    rule = Joined([f"a{i}" for i in range(len(rows))], "b", dim=int(kind == "columns"))
-    (theirs,) = both_ways(rule, ours)
+    mapping = Joined([f"a{i}" for i in range(len(rows))], "b", dim=int(kind == "columns"))
+    (theirs,) = both_ways(mapping, ours)
     start = 0
     for one in ours:
         place = theirs[:, start : start + len(one)].mT if kind == "columns" else theirs[start : start + len(one)]
@@ -73,7 +73,7 @@ def test_experts(experts: int, rows: int, columns: int) -> None:
 
 @given(st.lists(st.sampled_from([None, 4, 8]), min_size=1, max_size=9))
 def test_tiled_gives_every_layer_its_part_again(windows: list[int | None]) -> None:
-    parts = [part(SelfAttention, window=window) for window in windows]
+    parts = [component(SelfAttention, window=window) for window in windows]
     held = tiled(parts)
     held = held if isinstance(held, list) else [held]
     assert [held[layer % len(held)] for layer in range(len(parts))] == parts
@@ -82,7 +82,7 @@ def test_tiled_gives_every_layer_its_part_again(windows: list[int | None]) -> No
 
 
 def arguments(windows: list[int | None], **others: Any) -> dict[str, Any]:
-    attention = tiled([part(SelfAttention, window=window) for window in windows])
+    attention = tiled([component(SelfAttention, window=window) for window in windows])
     sizes = {"vocab_size": 8, "width": 8, "depth": len(windows), "heads": 2, "context": 16}
     return complete(sizes | {"attention": attention} | others)
 
@@ -105,5 +105,5 @@ def test_layers_differ_where_windows_do(one: list[int | None], other: list[int |
 
 def test_what_is_free_and_what_is_written_out_makes_no_difference() -> None:
     plain = arguments([None])
-    spelt = plain | {"dropout": 0.3, "recompute": True, "attention": part(SelfAttention, kv_heads=2, head_size=4)}
+    spelt = plain | {"dropout": 0.3, "recompute": True, "attention": component(SelfAttention, kv_heads=2, head_size=4)}
     assert differences(layers(plain), layers(spelt)) == []

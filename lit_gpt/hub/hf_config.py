@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = frozenset(
     predict_special_tokens tokenizer_name is_llama_config transformers.js_config
     """.split()
 )
-# Fields of every config whose other values would make it another net.
+# HFConfig of every config whose other values would make it another net.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
     "is_encoder_decoder": (False,),
@@ -44,7 +44,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 _NONE = object()
 
 
-class Fields:
+class HFConfig:
     """The fields of one config.json.
 
     Args:
@@ -181,7 +181,7 @@ class Fields:
         """The error for a value that cannot be represented."""
         return UserError(f"{self.where}: {name} is {value!r}, which cannot be represented here; only {instead} can")
 
-    def inner(self, name: str) -> Fields:
+    def inner(self, name: str) -> HFConfig:
         """The fields of a nested object, to be finished by themselves.
 
         Raises:
@@ -190,13 +190,13 @@ class Fields:
         value = self.take(name)
         if not isinstance(value, dict):
             raise UserError(f"{self.where}: {name} must be an object, got {value!r}")
-        return Fields(value, f"{self.where}, {name}")
+        return HFConfig(value, f"{self.where}, {name}")
 
     def finish(self, ignored: tuple[str, ...] = ()) -> None:
         """To be called when all that is understood was taken.
 
         Args:
-            ignored: Fields of this family that change nothing, with whatever value.
+            ignored: HFConfig of this family that change nothing, with whatever value.
 
         Raises:
             UserError: There are fields left that might change what the net computes.

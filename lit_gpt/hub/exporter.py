@@ -18,10 +18,10 @@ from torch import Tensor
 
 from lit_gpt.data.tokenizers.hub_folder import conflicting_class
 from lit_gpt.errors import UserError
-from lit_gpt.hub import plan
+from lit_gpt.hub import net_config
 from lit_gpt.hub.families import ARCHITECTURES, family_of
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.fields import Fields
+from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.weights import Pair, pairs
 from lit_gpt.model import GPT
 
@@ -48,7 +48,7 @@ def choose(
     Raises:
         UserError: None fits; it says what stands in the way of the nearest one.
     """
-    net = plan.layers(arguments)
+    net = net_config.layers(arguments)
     reasons: dict[str, list[tuple[str, Any, Any]]] = {}
     tokenizers: list[str] = []
     order = [only] if only else sorted(ARCHITECTURES, key=lambda name: name != preferred)
@@ -56,13 +56,13 @@ def choose(
         family = family_of(name)
         try:
             config = family.write(net)
-            again = plan.layers(plan.complete(family.read(Fields(config, name))))
+            again = net_config.layers(net_config.complete(family.read(HFConfig(config, name))))
         except (UserError, TypeError, ValueError, ZeroDivisionError) as fault:
             if only:
                 reason = str(fault).removeprefix(f"{name}: ")
                 raise UserError(f"{name} cannot express this net: {reason}") from None
             continue
-        reasons[name] = plan.differences(net, again)
+        reasons[name] = net_config.differences(net, again)
         if not reasons[name]:
             other = conflicting_class(dict(files), family.model_type)
             if other is None:
@@ -105,19 +105,19 @@ def write_folder(
         arguments: GPT's, as in a run's config.
         weights: Tensors by our names, without ``net.`` ahead.
         files: The tokenizer's, by name.
-        ids: Fields of config.json that say the tokenizer's bos, eos and pad.
+        ids: HFConfig of config.json that say the tokenizer's bos, eos and pad.
         max_shard_size: Bytes of a shard, or words such as 5GB.
         tick: Told the bytes of each shard that is written.
     """
-    net = plan.make_net(arguments)
-    rules = pairs(family.table, net)
+    net = net_config.make_net(arguments)
+    named_pairs = pairs(family.table, net)
     dtype = weights["embedding.weight"].dtype
 
     likes: dict[str, Tensor] = {}
     makers: dict[str, Callable[[], Tensor]] = {}
     own = net.state_dict()
-    for pair in rules:
-        shapes = pair.rule.to_theirs([own[name] for name in pair.ours], net)
+    for pair in named_pairs:
+        shapes = pair.mapping.to_theirs([own[name] for name in pair.ours], net)
         for place, (name, like) in enumerate(zip(pair.theirs, shapes, strict=True)):
             likes[name], makers[name] = like, functools.partial(_made, pair, place, weights, net)
     shards = split_state_dict_into_shards_factory(
@@ -142,7 +142,7 @@ def write_folder(
 
 def _made(pair: Pair, place: int, weights: Mapping[str, Tensor], net: GPT) -> Tensor:
     """One tensor of theirs, made when it is asked for."""
-    return pair.rule.to_theirs([weights[name] for name in pair.ours], net)[place]
+    return pair.mapping.to_theirs([weights[name] for name in pair.ours], net)[place]
 
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:
