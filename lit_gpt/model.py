@@ -16,15 +16,16 @@ from torch.utils.checkpoint import checkpoint
 from lit_gpt.nn.attention import Attention, SelfAttention
 from lit_gpt.nn.block import Block, PreNorm
 from lit_gpt.nn.cache import Cache, LayerCache
+from lit_gpt.nn.context import ForwardContext, Mask, build_mask, positions_in_segments
 from lit_gpt.nn.feedforward import MLP, Aux, FeedForward
-from lit_gpt.nn.frame import Frame, Mask, Sizes, build_mask, positions_in_segments
 from lit_gpt.nn.init import GPT2Init, Init, fill_net
 from lit_gpt.nn.linear import Embedding, Linear
 from lit_gpt.nn.loss import cap
 from lit_gpt.nn.moe import total
 from lit_gpt.nn.norm import LayerNorm, Norm
 from lit_gpt.nn.position import Learned, Position
-from lit_gpt.nn.stream import PlainStream, ResidualScalars, Scale
+from lit_gpt.nn.residual import PlainStream, ResidualScalars, Scale
+from lit_gpt.nn.sizes import Sizes
 
 NewAttention = Callable[[Sizes], Attention]
 NewFeedForward = Callable[[Sizes], FeedForward]
@@ -52,14 +53,14 @@ class GPT(nn.Module):
         block: How a layer is wired; a list is tiled over the layers.
         init: What the weights start from.
         dropout: Probability of dropping embeddings, branch outputs and attention weights, unless a part names its own.
-        tie: Whether the head is the embedding matrix.
+        tie_embeddings: Whether the head is the embedding matrix.
         embedding_scale: Factor on the token embeddings, before positions are added: sqrt(width) in Vaswani et al. 2017
             and Gemma. None: 1.
         embedding_norm: Whether embeddings with their positions are normalized before the first block (BLOOM, nanochat).
         residual_scalars: Whether each block reads a x + b x_0 instead of x, with learned scalars of its own that start
             at 1 and 0; x_0 is what the first block reads (modded-nanogpt, nanochat).
-        softcap: Logits are bounded to plus and minus this by softcap * tanh(logits / softcap). None: not bounded.
-        recompute: Whether training computes each block again in the backward pass, to save memory.
+        logit_softcap: Logits become logit_softcap * tanh(logits / logit_softcap) (Gemma 2). None: they stay.
+        activation_checkpointing: Whether training computes each block again in the backward pass, to save memory.
         seed: Seed of the weights. None: that of seed_everything.
     """
 
@@ -77,19 +78,20 @@ class GPT(nn.Module):
         block: list[NewBlock] | NewBlock = PreNorm,
         init: NewInit = GPT2Init,
         dropout: float = 0.0,
-        tie: bool = True,
+        tie_embeddings: bool = True,
         embedding_scale: float | None = None,
         embedding_norm: bool = False,
         residual_scalars: bool = False,
-        softcap: float | None = None,
-        recompute: bool = False,
+        logit_softcap: float | None = None,
+        activation_checkpointing: bool = False,
         seed: int | None = None,
     ):
         super().__init__()
-        _check_numbers(vocab_size, width, depth, heads, context, dropout, softcap, embedding_scale)
+        _check_numbers(vocab_size, width, depth, heads, context, dropout, logit_softcap, embedding_scale)
         _check_lists(depth, attention=attention, feedforward=feedforward, position=position, block=block)
         self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
-        self.tie, self.softcap, self.recompute, self.seed = tie, softcap, recompute, seed
+        self.tie_embeddings, self.logit_softcap, self.seed = tie_embeddings, logit_softcap, seed
+        self.activation_checkpointing = activation_checkpointing
         self.embedding = Embedding(vocab_size, width)
         self.embedding_scale = nn.Identity() if embedding_scale is None else Scale(embedding_scale)
         self.embedding_norm = norm(self.sizes) if embedding_norm else nn.Identity()
@@ -138,7 +140,7 @@ class GPT(nn.Module):
 
     def tie_head(self) -> None:
         """Makes the head the embedding matrix, where the net is tied; moving a net from the meta device parts them."""
-        if self.tie:
+        if self.tie_embeddings:
             self.head.weight = self.embedding.weight
 
     def init_weights(self, seed: int | None = None) -> None:
@@ -168,7 +170,7 @@ class GPT(nn.Module):
             segments: (B, T) integers: a token sees only its own segment, and positions restart at each change.
                 Rows of unequal length are padded on the left with a segment of their own. With a cache they are given
                 from the first call on, or left out afterwards: then the last column's segment goes on.
-            reduce: Called as reduce(hidden (B, T, C), head weight (V, C), softcap, aux) instead of making logits;
+            reduce: Called as reduce(hidden (B, T, C), head weight (V, C), logit_softcap, aux) instead of making logits;
                 aux is the sum of the blocks' auxiliary losses.
 
         Returns:
@@ -177,35 +179,35 @@ class GPT(nn.Module):
         Raises:
             ValueError: The sequence is longer than learned positions reach.
         """
-        frames = self._frames(ids, cache, segments)
+        contexts = self._contexts(ids, cache, segments)
         x = self.embedding_scale(self.embedding(ids))  # (B, T, C)
-        for position, frame in zip(self.positions, frames, strict=True):
-            x = position.embed(x, frame)
+        for position, ctx in zip(self.positions, contexts, strict=True):
+            x = position.embed(x, ctx)
         start = x = self.dropout(self.embedding_norm(x))
         aux: list[Aux] = []
-        again = self.recompute and self.training and cache is None
+        again = self.activation_checkpointing and self.training and cache is None
         for layer in range(len(self.blocks)):
-            frame = frames[self.position_of[layer]]
+            ctx = contexts[self.position_of[layer]]
             if again:
-                x, more = checkpoint(self._layer, layer, x, start, frame, None, use_reentrant=False)
+                x, more = checkpoint(self._layer, layer, x, start, ctx, None, use_reentrant=False)
             else:
-                x, more = self._layer(layer, x, start, frame, cache.layers[layer] if cache is not None else None)
+                x, more = self._layer(layer, x, start, ctx, cache.layers[layer] if cache is not None else None)
             aux.append(more)
         x = self.norm(x)
         if cache is not None:
             cache.length += ids.shape[1]
         if reduce is not None:
-            return reduce(x, self.head.weight, self.softcap, total(aux))
-        return cap(self.head(x), self.softcap)
+            return reduce(x, self.head.weight, self.logit_softcap, total(aux))
+        return cap(self.head(x), self.logit_softcap)
 
     def _layer(
-        self, layer: int, x: Tensor, start: Tensor, frame: Frame, cache: LayerCache | None
+        self, layer: int, x: Tensor, start: Tensor, ctx: ForwardContext, cache: LayerCache | None
     ) -> tuple[Tensor, Aux]:
         """One block and what it reads: (B, T, C) -> (B, T, C), aux."""
-        return self.blocks[layer](self.residual_scalars(x, start, layer), frame, cache)
+        return self.blocks[layer](self.residual_scalars(x, start, layer), ctx, cache)
 
-    def _frames(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> list[Frame]:
-        """One frame for each distinct position encoding; moves the cache's segments and positions on."""
+    def _contexts(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> list[ForwardContext]:
+        """One forward context for each distinct position encoding; moves the cache's segments and positions on."""
         queries = ids.shape[1]
         cached = cache.length if cache is not None else 0
         for position in self.positions:
@@ -223,15 +225,15 @@ class GPT(nn.Module):
         def masks(bias: Tensor | None) -> dict[int | None, Mask]:
             return {w: build_mask(w, queries, cached, segments, key_segments, bias, ids.device) for w in self.windows}
 
-        frames = []
+        contexts = []
         unbiased: dict[int | None, Mask] = {}  # the same for all positions that add nothing to the scores
         for position in self.positions:
             bias = position.bias(queries, cached, ids)
             if bias is None and not unbiased:
                 unbiased = masks(None)
-            own = unbiased if bias is None else masks(bias)
-            frames.append(Frame(ids, at, segments, cached, position, position.gather(at, cached + queries), own))
-        return frames
+            tables, own = position.gather(at, cached + queries), unbiased if bias is None else masks(bias)
+            contexts.append(ForwardContext(ids, at, segments, cached, position, tables, own))
+        return contexts
 
 
 def _continue(cache: Cache, at: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
@@ -289,7 +291,7 @@ def _check_numbers(
     heads: int,
     context: int,
     dropout: float,
-    softcap: float | None,
+    logit_softcap: float | None,
     embedding_scale: float | None,
 ) -> None:
     """Refuses numbers that no net can have, by name."""
@@ -299,7 +301,7 @@ def _check_numbers(
             raise ValueError(f"{name} must be at least 1, got {number}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is a probability below 1, got {dropout}")
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")
+    if logit_softcap is not None and not 0 < logit_softcap < math.inf:
+        raise ValueError(f"logit_softcap must be above 0, got {logit_softcap}; leave it out for none")
     if embedding_scale is not None and not 0 < embedding_scale < math.inf:
         raise ValueError(f"embedding_scale must be above 0, got {embedding_scale}; leave it out for 1")

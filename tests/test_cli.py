@@ -318,12 +318,12 @@ def test_what_only_training_reads_may_differ_from_the_checkpoint() -> None:
             "model": {"net": {"class_path": "lit_gpt.GPT", "init_args": {"feedforward": [moe, moe], "vocab_size": 8}}}
         }
 
-    before = config(top_k=2, balance=0.01, z_loss=0.001, pooled=False, dropout=0.0) | {"data": {}}
+    before = config(top_k=2, aux_loss_coef=0.01, z_loss_coef=0.001, pooled=False, dropout=0.0) | {"data": {}}
     base_checkpoint = BaseCheckpoint(Path("a.ckpt"), before, {}, 1)
-    after = config(top_k=2, balance=0.1, z_loss=0.0, pooled=True, dropout=0.5)
+    after = config(top_k=2, aux_loss_coef=0.1, z_loss_coef=0.0, pooled=True, dropout=0.5)
     base_checkpoint.refuse_conflicts(after["model"]["net"], {}, before)
     with pytest.raises(UserError, match="model.net.feedforward.0.top_k is 1, but a.ckpt was trained with 2"):
-        base_checkpoint.refuse_conflicts(config(top_k=1, balance=0.1)["model"]["net"], {}, before)
+        base_checkpoint.refuse_conflicts(config(top_k=1, aux_loss_coef=0.1)["model"]["net"], {}, before)
 
 
 def test_show_batch_trains_nothing(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_gpt import nn
 from lit_gpt.model import GPT
-from lit_gpt.nn import Cache, window
+from lit_gpt.nn import Cache, blockwise_attention
 
 BASES = {
     "attention": nn.Attention,
@@ -47,10 +47,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sinks": {"attention": partial(nn.SelfAttention, sinks=True)},
     "sinks_window": {"attention": partial(nn.SelfAttention, sinks=True, window=3, kv_heads=2), "position": nn.RoPE},
     "sinks_alibi": {"attention": partial(nn.SelfAttention, sinks=True), "position": nn.ALiBi},
-    "softcap": {"attention": partial(nn.SelfAttention, softcap=0.5)},
-    "softcap_window": {"attention": partial(nn.SelfAttention, softcap=0.5, window=5, sinks=True)},
+    "softcap": {"attention": partial(nn.SelfAttention, attn_softcap=0.5)},
+    "softcap_window": {"attention": partial(nn.SelfAttention, attn_softcap=0.5, window=5, sinks=True)},
     "softcap_local_global": {
-        "attention": [partial(nn.SelfAttention, softcap=0.5, window=4), partial(nn.SelfAttention, softcap=0.5)]
+        "attention": [
+            partial(nn.SelfAttention, attn_softcap=0.5, window=4),
+            partial(nn.SelfAttention, attn_softcap=0.5),
+        ]
     },
     "value_embedding": {"attention": partial(nn.SelfAttention, value_embedding=True, kv_heads=2)},
     "out_bias": {"attention": partial(nn.SelfAttention, out_bias=True)},
@@ -70,12 +73,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "relu": {"feedforward": partial(nn.MLP, activation=nn.ReLU, bias=True)},
     "relu_squared": {"feedforward": partial(nn.MLP, activation=nn.ReLUSquared, hidden=24)},
     "tanh_gelu": {"feedforward": partial(nn.MLP, activation=partial(nn.GELU, approximate="tanh"))},
-    "shared_experts": {"feedforward": partial(nn.MoE, experts=5, top_k=3, shared=2, normalise=False)},
+    "shared_experts": {"feedforward": partial(nn.MoE, experts=5, top_k=3, shared=2, normalize_weights=False)},
     "pooled_experts": {"feedforward": [partial(nn.MoE, pooled=True, hidden=10), nn.MoE, nn.SwiGLU], "depth": 4},
     "layer_norm_bias": {"norm": partial(nn.LayerNorm, bias=True)},
     "no_affine": {"norm": partial(nn.RMSNorm, affine=False)},
-    "untied_softcap": {"tie": False, "softcap": 5.0},
-    "partial_rotary": {"position": partial(nn.RoPE, fraction=0.5)},
+    "untied_softcap": {"tie_embeddings": False, "logit_softcap": 5.0},
+    "partial_rotary": {"position": partial(nn.RoPE, partial_rotary_factor=0.5)},
     "linear_scaling": {"position": partial(nn.RoPE, scaling=partial(nn.LinearScaling, factor=4.0))},
     "dynamic_ntk": {"position": partial(nn.RoPE, scaling=partial(nn.DynamicNTK, factor=4.0, original_context=16))},
     "llama3_scaling": {"position": partial(nn.RoPE, scaling=partial(nn.Llama3Scaling, 8.0, 1.0, 4.0, 8))},
@@ -102,8 +105,8 @@ COMBINATIONS = {**SINGLES, **VARIANTS, **PAIRS}
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that 16 tokens are more than one block of queries, and not few."""
-    monkeypatch.setattr(window, "BLOCK", 4)
-    monkeypatch.setattr(window, "FEW", 8)
+    monkeypatch.setattr(blockwise_attention, "BLOCK", 4)
+    monkeypatch.setattr(blockwise_attention, "FEW", 8)
 
 
 @pytest.fixture(params=COMBINATIONS, ids=list(COMBINATIONS))
@@ -175,8 +178,8 @@ def test_segments_stand_alone_and_pads_are_not_seen(components: dict[str, Any]) 
     torch.testing.assert_close(torch.cat((first, rest), 1), alone, rtol=0, atol=1e-12)
 
 
-def test_gradients_equal_under_recompute(components: dict[str, Any]) -> None:
-    plain, again = make(components, recompute=False).train(), make(components, recompute=True).train()
+def test_gradients_equal_under_activation_checkpointing(components: dict[str, Any]) -> None:
+    plain, again = (make(components, activation_checkpointing=on).train() for on in (False, True))
     ids = tokens()
     one, two = gradients(plain, ids), gradients(again, ids)
     assert one.keys() == two.keys()
@@ -242,16 +245,16 @@ def test_weights_are_paired_across_variants() -> None:
             assert torch.equal(one.state_dict()[name], two.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("tie_embeddings", [True, False])
 @pytest.mark.parametrize("position", COMPONENTS["position"], ids=lambda c: c.__name__)
-def test_meta_net_becomes_the_same_net(tie: bool, position: type) -> None:
+def test_meta_net_becomes_the_same_net(tie_embeddings: bool, position: type) -> None:
     with torch.device("meta"):
-        net = GPT(50, position=position, seed=3, tie=tie)
+        net = GPT(50, position=position, seed=3, tie_embeddings=tie_embeddings)
     net.to_empty(device="cpu")
     net.init_weights()
-    expected = GPT(50, position=position, seed=3, tie=tie)
+    expected = GPT(50, position=position, seed=3, tie_embeddings=tie_embeddings)
     assert torch.equal(net(tokens()), expected(tokens()))
-    assert (net.head.weight is net.embedding.weight) == tie
+    assert (net.head.weight is net.embedding.weight) == tie_embeddings
 
 
 class Rescaled(nn.FeedForward):

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lit_gpt import cost, nn
 from lit_gpt.model import GPT
 from lit_gpt.nn import Cache, LayerNorm, Learned, MoE, PostNorm, RMSNorm, RoPE, SelfAttention, SwiGLU
+from lit_gpt.nn import blockwise_attention as windows
 from lit_gpt.nn import moe as mixtures
-from lit_gpt.nn import window as windows
 
 
 def test_nanogpt_cpu_recipe_counts() -> None:
@@ -38,7 +38,7 @@ def counted(net: GPT, rows: int = 3, context: int = 16) -> float:
 @pytest.mark.parametrize("tie", [True, False])
 def test_flops_equal_those_of_torchs_counter(tie: bool) -> None:
     grouped = partial(SelfAttention, kv_heads=2, head_size=12, qk_norm=RMSNorm)
-    net = GPT(96, width=64, heads=4, context=32, tie=tie, feedforward=SwiGLU, attention=grouped)
+    net = GPT(96, width=64, heads=4, context=32, tie_embeddings=tie, feedforward=SwiGLU, attention=grouped)
     assert counted(net, context=32) == cost.flops_per_token(net, training=False)
     assert cost.flops_per_token(net) == 3 * cost.flops_per_token(net, training=False)
 
@@ -76,7 +76,7 @@ def test_flops_of_every_class_of_a_component(component: str, part: type, monkeyp
     "options",
     [
         {"value_embedding": True, "kv_heads": 1},
-        {"sinks": True, "softcap": 20.0},
+        {"sinks": True, "attn_softcap": 20.0},
         {"qk_norm": RMSNorm, "qk_norm_over": "heads", "bias": True, "out_bias": False},
     ],
     ids=lambda options: " ".join(options),
@@ -91,7 +91,7 @@ def test_flops_of_attentions_options(options: dict[str, Any], monkeypatch: pytes
 
 def test_what_surrounds_the_blocks_multiplies_no_matrix() -> None:
     plain = GPT(48, width=16, depth=2, heads=2, context=16)
-    more = GPT(48, 16, 2, 2, 16, embedding_scale=4.0, embedding_norm=True, residual_scalars=True, softcap=9.0)
+    more = GPT(48, 16, 2, 2, 16, embedding_scale=4.0, embedding_norm=True, residual_scalars=True, logit_softcap=9.0)
     assert counted(more) == cost.flops_per_token(more, training=False) == cost.flops_per_token(plain, training=False)
     assert cost.parts(more)["other"].parameters == 2 * 2  # the scalars of two layers
 
@@ -122,9 +122,8 @@ def test_experts_cost_what_one_token_meets(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("tie", [True, False])
 def test_parts_add_up(tie: bool) -> None:
     qk_norm = partial(SelfAttention, qk_norm=RMSNorm)
-    net = GPT(
-        96, width=32, heads=4, context=24, depth=3, tie=tie, attention=qk_norm, norm=partial(LayerNorm, bias=True)
-    )
+    norm = partial(LayerNorm, bias=True)
+    net = GPT(96, width=32, heads=4, context=24, depth=3, tie_embeddings=tie, attention=qk_norm, norm=norm)
     net.embedding.weight.requires_grad_(False)
     parts = cost.parts(net)
     assert list(parts) == ["embedding", "positions", "attention", "feed-forward", "norms"] + ["head"] * (not tie)
@@ -157,7 +156,7 @@ def test_what_a_window_costs_beside_its_count(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_activations_grow_with_the_batch_and_shrink_under_recompute() -> None:
-    net, again = GPT(65, depth=6), GPT(65, depth=6, recompute=True)
+    net, again = GPT(65, depth=6), GPT(65, depth=6, activation_checkpointing=True)
     one, two = cost.training_memory(net, 4), cost.training_memory(net, 8)
     assert two.activations == pytest.approx(2 * one.activations, rel=0.05)
     assert cost.training_memory(again, 8).activations < 0.3 * two.activations

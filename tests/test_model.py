@@ -41,7 +41,7 @@ def test_embeddings_are_scaled_before_positions_are_added() -> None:
 
 
 def test_a_scale_is_a_larger_table_whose_head_is_not_scaled() -> None:
-    scaled, plain = net(embedding_scale=3.0, tie=False), net(tie=False)
+    scaled, plain = net(embedding_scale=3.0, tie_embeddings=False), net(tie_embeddings=False)
     plain.load_state_dict(scaled.state_dict())
     plain.embedding.weight.data *= 3
     torch.testing.assert_close(scaled(IDS), plain(IDS), rtol=0, atol=1e-14)
@@ -65,11 +65,11 @@ def test_each_block_reads_the_stream_and_the_first_with_scalars_of_its_own() -> 
     seen = read_by_blocks(made)
     start = made.embedding.weight[IDS] + made.positions[0].table.weight
     x = start
-    (frame,) = made._frames(IDS, None, None)
+    (ctx,) = made._contexts(IDS, None, None)
     for layer, block in enumerate(made.blocks):
         x = scalars.stream[layer] * x + scalars.start[layer] * start
         torch.testing.assert_close(seen[layer], x, rtol=0, atol=1e-13)
-        x, _ = block(x, frame)
+        x, _ = block(x, ctx)
 
 
 def test_scalars_are_learned_and_filled_anew() -> None:

@@ -58,8 +58,11 @@ PAIRS = [
 ]
 LISTS = [
     ["--model.net.attention=[SelfAttention, {class_path: SelfAttention, init_args: {window: 4, qk_norm: RMSNorm}}]"],
-    ["--model.net.feedforward=[SwiGLU, MLP]", "--model.net.tie=false", "--model.net.softcap=15"],
-    ["--model.net.position=[RoPE, {class_path: RoPE, init_args: {base: 100.0}}]", "--model.net.recompute=true"],
+    ["--model.net.feedforward=[SwiGLU, MLP]", "--model.net.tie_embeddings=false", "--model.net.logit_softcap=15"],
+    [
+        "--model.net.position=[RoPE, {class_path: RoPE, init_args: {base: 100.0}}]",
+        "--model.net.activation_checkpointing=true",
+    ],
     ["--model.net.attention.kv_heads=1", "--model.net.attention.head_size=6", "--model.net.dropout=0.1"],
     ["--model.net.block=[PreNorm, PostNorm]"],
 ]
@@ -101,7 +104,7 @@ def test_a_checkpoint_rebuilds_its_net(words: list[str], tmp_path: Path, text_fi
     assert torch.equal(again(ids), net.eval()(ids))
     for name, weight in net.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name
-    assert again.tie == (again.head.weight is again.embedding.weight)
+    assert again.tie_embeddings == (again.head.weight is again.embedding.weight)
 
 
 def test_a_class_from_outside_comes_back_when_it_is_trusted(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lit_gpt.cost import count
 from lit_gpt.model import GPT
 from lit_gpt.nn import Attention, Block, FeedForward, Norm, Scaling
-from lit_gpt.nn.stream import PlainStream, Scale
+from lit_gpt.nn.residual import PlainStream, Scale
 
 # Told even where they are what they would be anyway.
 _ALWAYS = {"kv_heads", "head_size", "hidden", "activation", "base", "experts", "top_k"}

@@ -86,7 +86,7 @@ def find_tensors(model: HFModel, tensors: Tensors) -> list[tuple[Pair, tuple[str
         found.append((pair, tuple(names)))
     skipped = "|".join(f"(?:{pattern})" for pattern in model.family.unused)
     left = [name for name in sorted(tensors.shapes.keys() - used) if not re.fullmatch(skipped, name)]
-    if model.net.tie:
+    if model.net.tie_embeddings:
         heads = [name for name in left if name in ("lm_head.weight", "embed_out.weight")]
         left = [name for name in left if name not in heads]
         embedding = next(names[0] for pair, names in found if pair.ours == ("embedding.weight",))
@@ -142,7 +142,7 @@ def write_checkpoint(
     dtype = dtype or tensors.widest
     own = model.net.state_dict()
     shapes = {f"net.{name}": tuple(own[name].shape) for pair, _ in named_pairs for name in pair.ours}
-    same = {"net.head.weight": "net.embedding.weight"} if model.net.tie else {}
+    same = {"net.head.weight": "net.embedding.weight"} if model.net.tie_embeddings else {}
     rest = {
         "global_step": 0,
         "config": {

@@ -21,7 +21,7 @@ def read_rotary(
     config: HFConfig,
     context: int,
     base: float = THETA,
-    fraction: float = 1.0,
+    partial_rotary_factor: float = 1.0,
     partial: bool = False,
     original: int | None = None,
     renamed: dict[str, str] | None = None,
@@ -32,7 +32,7 @@ def read_rotary(
         config: The whole config.json.
         context: Its max_position_embeddings.
         base: What a missing rope_theta means.
-        fraction: What a missing partial_rotary_factor means.
+        partial_rotary_factor: What a missing partial_rotary_factor means.
         partial: Whether the family can turn a part of each head only.
         original: What a missing original_max_position_embeddings means; None for max_position_embeddings.
         renamed: Older names of kinds of scaling.
@@ -42,12 +42,12 @@ def read_rotary(
     """
     said = {name: config.take(name, None) for name in OUTER if config.has(name)}
     base = config.positive("rope_theta", base)
-    fraction = config.positive("partial_rotary_factor", fraction) if partial else 1.0
+    partial_rotary_factor = config.positive("partial_rotary_factor", partial_rotary_factor) if partial else 1.0
     original = config.optional("original_max_position_embeddings", original)
     older, newer = config.take("rope_scaling", None), config.take("rope_parameters", None)
     given = older or newer
     if not given:
-        return component(RoPE, base=base, fraction=fraction)
+        return component(RoPE, base=base, partial_rotary_factor=partial_rotary_factor)
     if isinstance(older, dict) and isinstance(newer, dict) and older and newer:
         _agree(config.where, "rope_parameters", newer, "rope_scaling", said | older)
     kind = _kind(given) if isinstance(given, dict) else None
@@ -56,7 +56,7 @@ def read_rotary(
         scaled = kind in ("llama3", "yarn", "longrope")  # of the others nobody asks the original length
         outer = {name: value for name, value in said.items() if scaled or name != OUTER[-1]}
         _agree(config.where, "rope_scaling" if older else "rope_parameters", given, "the config itself", outer, False)
-    return _read(_object(given, config.where), context, base, fraction, partial, original)
+    return _read(_object(given, config.where), context, base, partial_rotary_factor, partial, original)
 
 
 OUTER = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")  # beside the object or in it
@@ -120,11 +120,13 @@ def _object(given: Any, where: str) -> HFConfig:
     return HFConfig(given, f"{where}, rotary positions")
 
 
-def _read(rope: HFConfig, context: int, base: float, fraction: float, partial: bool, original: Any) -> ComponentConfig:
+def _read(
+    rope: HFConfig, context: int, base: float, partial_rotary_factor: float, partial: bool, original: Any
+) -> ComponentConfig:
     base = rope.positive("rope_theta", base)
-    fraction = rope.positive("partial_rotary_factor", fraction)
-    if fraction != 1 and not partial:
-        raise rope.refusal("partial_rotary_factor", fraction, "1")
+    partial_rotary_factor = rope.positive("partial_rotary_factor", partial_rotary_factor)
+    if partial_rotary_factor != 1 and not partial:
+        raise rope.refusal("partial_rotary_factor", partial_rotary_factor, "1")
     kind = rope.take("rope_type", rope.take("type", "default"))
     if original is None:
         original = rope.optional("original_max_position_embeddings") or context
@@ -156,7 +158,7 @@ def _read(rope: HFConfig, context: int, base: float, fraction: float, partial: b
         raise rope.refusal("rope_type", kind, "default, linear, dynamic, llama3, yarn or longrope")
     rope.take("original_max_position_embeddings", None)
     rope.finish(ignored=("type", "finetuned"))
-    return component(RoPE, base=base, fraction=fraction, scaling=scaling)
+    return component(RoPE, base=base, partial_rotary_factor=partial_rotary_factor, scaling=scaling)
 
 
 _KINDS = {

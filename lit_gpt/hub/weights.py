@@ -142,7 +142,7 @@ def fused(
 def pairs(table: Iterable[WeightMapping], net: GPT) -> list[Pair]:
     """The mappings that apply to a net, with names filled in; every tensor of the net comes up exactly once."""
     own = net.state_dict()
-    if net.tie:
+    if net.tie_embeddings:
         del own["head.weight"]  # it is the embedding
     found: list[Pair] = []
     for mapping in table:

@@ -1,4 +1,4 @@
-"""Layers in which tokens look at other tokens. Positions and masks come from the frame, memory from the cache.
+"""Self-attention layers: multi-head, grouped-query and multi-query attention, sliding windows, soft-caps, sinks.
 
 Letters: B batch, T queries, S keys, H heads, K key-value heads, C width, D head size.
 """
@@ -13,23 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gpt.nn.blockwise_attention import Band, Recent, blockwise
 from lit_gpt.nn.cache import LayerCache
+from lit_gpt.nn.context import ForwardContext, Mask
 from lit_gpt.nn.flex import applies, flexible
-from lit_gpt.nn.frame import Frame, Mask, Sizes
 from lit_gpt.nn.linear import Embedding, Linear
 from lit_gpt.nn.norm import Norm
-from lit_gpt.nn.window import Band, Recent, blockwise
+from lit_gpt.nn.sizes import Sizes
 
 
 class Attention(nn.Module):
-    """Base of the attention layers: ``forward(x, frame, cache=None) -> x``, (B, T, C) -> (B, T, C).
+    """Base of the attention layers: ``forward(x, ctx, cache=None) -> x``, (B, T, C) -> (B, T, C).
 
     Args:
         sizes: Filled in by the net.
 
     Attributes:
         head_size: D; the position encoding is built for it.
-        window: How many tokens back a query sees, itself included; None for all. The frame holds a mask for it.
+        window: How many tokens back a query sees, itself included; None for all. The context holds a mask for it.
         residual: Names of the linears that write into the residual stream; `Init` scales them.
     """
 
@@ -40,9 +41,9 @@ class Attention(nn.Module):
         super().__init__()
         self.head_size = sizes.head_size
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, frame, cache)")
+        raise TypeError(f"{type(self).__name__} must define forward(x, ctx, cache)")
 
 
 class SelfAttention(Attention):
@@ -61,7 +62,7 @@ class SelfAttention(Attention):
         out_bias: Whether the last projection has a bias. None: as bias says.
         qk_norm_over: "head": one norm for each head, all with the same weights. "heads": one over the width of all
             heads together (OLMo 2, arXiv 2501.00656).
-        softcap: Scores are bounded to plus and minus this by softcap * tanh(score / softcap) (Gemma 2,
+        attn_softcap: Scores are bounded to plus and minus this by attn_softcap * tanh(score / attn_softcap) (Gemma 2,
             arXiv 2408.00118). None: not bounded.
         sinks: Whether each head has a learned logit that joins the softmax's sum and carries no value, so that a head
             may look at nothing (Xiao et al. 2023, arXiv 2309.17453; gpt-oss).
@@ -83,7 +84,7 @@ class SelfAttention(Attention):
         scale: float | None = None,
         out_bias: bool | None = None,
         qk_norm_over: Literal["head", "heads"] = "head",
-        softcap: float | None = None,
+        attn_softcap: float | None = None,
         sinks: bool = False,
         value_embedding: bool = False,
     ):
@@ -101,13 +102,13 @@ class SelfAttention(Attention):
             raise ValueError(f"head_size must be at least 1, got {head_size}")
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 (the token itself), got {window}; leave it out to see all")
-        _check_scores(scale, softcap)
+        _check_scores(scale, attn_softcap)
         if qk_norm_over not in ("head", "heads"):
             raise ValueError(f"qk_norm_over must be head or heads, got {qk_norm_over!r}")
         if qk_norm_over == "heads" and qk_norm is None:
             raise ValueError("qk_norm_over heads says where a norm acts and there is none; give qk_norm, e.g. RMSNorm")
         self.heads, self.kv_heads, self.window = heads, kv_heads, window
-        self.scale, self.softcap = scale, softcap
+        self.scale, self.attn_softcap = scale, attn_softcap
         self.head_size = head_size or width // heads
         self.dropout = sizes.dropout if dropout is None else dropout
         self.query = Linear(width, heads * self.head_size, bias)
@@ -122,23 +123,23 @@ class SelfAttention(Attention):
         self.sinks = Sinks(heads) if sinks else None
         self.value_embedding = ValueEmbedding(sizes.vocab_size, kv_heads * self.head_size) if value_embedding else None
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         batch, queries, _ = x.shape
         q = self.query_norm(self.query(x).unflatten(-1, (-1, self.normed[0])))  # (B, T, H, D) or (B, T, 1, H D)
         k = self.key_norm(self.key(x).unflatten(-1, (-1, self.normed[1])))
         v = self.value(x)
         if self.value_embedding is not None:
-            v = self.value_embedding(v, frame.ids)
+            v = self.value_embedding(v, ctx.ids)
         q, k, v = (
             t.reshape(batch, queries, -1, self.head_size).transpose(1, 2) for t in (q, k, v)
         )  # (B, H or K, T, D)
-        q, k = frame.position.rotate(q, k, frame)
+        q, k = ctx.position.rotate(q, k, ctx)
         if cache is not None:
-            k, v = cache.append(k, v, frame.cached)  # (B, K, S, D)
+            k, v = cache.append(k, v, ctx.cached)  # (B, K, S, D)
         dropout = self.dropout if self.training else 0.0
         sinks = None if self.sinks is None else self.sinks.weight
-        y = attend(q, k, v, frame.mask(self.window), dropout, self.scale, self.softcap, sinks)
+        y = attend(q, k, v, ctx.mask(self.window), dropout, self.scale, self.attn_softcap, sinks)
         return self.out(y.transpose(1, 2).reshape(batch, queries, -1))
 
 
@@ -191,7 +192,7 @@ def attend(
         k: Keys; K divides H.
         v: Values.
         mask: Boolean (True: sees) or additive, broadcastable to (B, H, T, S). None: causal, or one query that sees all.
-            A `Band` or `Recent` as the frame makes them.
+            A `Band` or `Recent` as the context makes them.
         dropout: Probability of dropping a weight.
         scale: Factor on the scores; None for 1 / sqrt(D).
         softcap: Bound of the scores; None for none.
@@ -215,9 +216,9 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
 
 
-def _check_scores(scale: float | None, softcap: float | None) -> None:
+def _check_scores(scale: float | None, attn_softcap: float | None) -> None:
     """Refuses numbers that no score can be multiplied with or bounded by."""
     if scale is not None and not 0 < scale < math.inf:
         raise ValueError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ValueError(f"softcap must be above 0, got {softcap}; leave it out for none")
+    if attn_softcap is not None and not 0 < attn_softcap < math.inf:
+        raise ValueError(f"attn_softcap must be above 0, got {attn_softcap}; leave it out for none")

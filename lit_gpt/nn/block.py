@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from lit_gpt.nn.attention import Attention
 from lit_gpt.nn.cache import LayerCache
+from lit_gpt.nn.context import ForwardContext
 from lit_gpt.nn.feedforward import Aux, FeedForward
-from lit_gpt.nn.frame import Frame, Sizes
 from lit_gpt.nn.norm import Norm
+from lit_gpt.nn.sizes import Sizes
 
 
 class Block(nn.Module):
-    """Base of the blocks: ``forward(x, frame, cache=None) -> (x, aux)``.
+    """Base of the blocks: ``forward(x, ctx, cache=None) -> (x, aux)``.
 
     Args:
         sizes: Filled in by the net.
@@ -38,9 +39,9 @@ class Block(nn.Module):
         self.feedforward = feedforward
         self.dropout = nn.Dropout(sizes.dropout) if sizes.dropout else nn.Identity()
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C) and the auxiliary loss of the feed-forward."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, frame, cache)")
+        raise TypeError(f"{type(self).__name__} must define forward(x, ctx, cache)")
 
 
 class PreNorm(Block):
@@ -50,9 +51,9 @@ class PreNorm(Block):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), frame, cache))
+        x = x + self.dropout(self.attention(self.attention_norm(x), ctx, cache))
         y, aux = self.feedforward(self.feedforward_norm(x))
         return x + self.dropout(y), aux
 
@@ -66,9 +67,9 @@ class PostNorm(Block):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, frame, cache)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, ctx, cache)))
         y, aux = self.feedforward(x)
         return self.feedforward_norm(x + self.dropout(y)), aux
 
@@ -82,9 +83,9 @@ class Sandwich(Block):
         self.attention_norm, self.attention_post_norm = norm(sizes), norm(sizes)
         self.feedforward_norm, self.feedforward_post_norm = norm(sizes), norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
-        y = self.attention(self.attention_norm(x), frame, cache)
+        y = self.attention(self.attention_norm(x), ctx, cache)
         x = x + self.dropout(self.attention_post_norm(y))
         y, aux = self.feedforward(self.feedforward_norm(x))
         return x + self.dropout(self.feedforward_post_norm(y)), aux
@@ -97,9 +98,9 @@ class ResPostNorm(Block):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
-        x = x + self.dropout(self.attention_norm(self.attention(x, frame, cache)))
+        x = x + self.dropout(self.attention_norm(self.attention(x, ctx, cache)))
         y, aux = self.feedforward(x)
         return x + self.dropout(self.feedforward_norm(y)), aux
 
@@ -128,8 +129,8 @@ class Parallel(Block):
         self.attention_norm = norm(sizes)
         self.feedforward_norm = None if shared_norm else norm(sizes)
 
-    def forward(self, x: Tensor, frame: Frame, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
+    def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C), aux."""
         normed = self.attention_norm(x)
         y, aux = self.feedforward(normed if self.feedforward_norm is None else self.feedforward_norm(x))
-        return x + self.dropout(self.attention(normed, frame, cache)) + self.dropout(y), aux
+        return x + self.dropout(self.attention(normed, ctx, cache)) + self.dropout(y), aux

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gpt.nn.frame import Sizes
 from lit_gpt.nn.linear import Linear
+from lit_gpt.nn.sizes import Sizes
 
 if TYPE_CHECKING:
     from lit_gpt.nn.moe import Routing

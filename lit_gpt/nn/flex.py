@@ -1,7 +1,7 @@
 """Windows, soft-caps and sinks on GPUs, by FlexAttention (Dong et al. 2024, arXiv 2412.05496): one kernel that is
 compiled for the scores and skips the blocks that nobody sees.
 
-Knows when it applies; where it does not, `window.py` computes the same.
+Knows when it applies; where it does not, `blockwise_attention.py` computes the same.
 Letters: B batch, T queries and keys, H heads, K key-value heads, D head size.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from lit_gpt.nn.window import Band
+from lit_gpt.nn.blockwise_attention import Band
 
 BLOCK = 128  # the kernels' unit of skipping
 SMALLEST_HEAD = 16  # the kernels take no smaller head size, and no float64
@@ -35,7 +35,7 @@ def flexible(
     softcap: float | None = None, sinks: Tensor | None = None,
     attention: Callable[..., Any] | None = None,
 ) -> Tensor:  # fmt: skip
-    """What `window.blockwise` computes, without dropout and cache.
+    """What `blockwise_attention.blockwise` computes, without dropout and cache.
 
     Args:
         q: (B, H, T, D).

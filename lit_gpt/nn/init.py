@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lit_gpt.nn.frame import Sizes
 from lit_gpt.nn.linear import Stacked
+from lit_gpt.nn.sizes import Sizes
 
 Role = Literal["embedding", "matrix", "residual", "head"]
 

@@ -1,5 +1,5 @@
 """A feed-forward layer of many experts of which a router chooses a few for each token, and the losses that keep their
-load even. Knows nothing of how the experts' products are computed (see grouped.py).
+load even. Knows nothing of how the experts' products are computed (see expert_matmul.py).
 
 Letters: B batch, T tokens of a row, N = B T tokens, K experts a token, E experts, C width, F hidden width of an expert.
 """
@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lit_gpt.nn.expert_matmul import group, mix_experts
 from lit_gpt.nn.feedforward import Aux, FeedForward, SwiGLU, hidden_width
-from lit_gpt.nn.frame import Sizes
-from lit_gpt.nn.grouped import group, mix_experts
 from lit_gpt.nn.linear import Linear, Stacked
+from lit_gpt.nn.sizes import Sizes
 
 
 class Routing(NamedTuple):
@@ -24,7 +24,7 @@ class Routing(NamedTuple):
 
     load: Tensor  # (E,) tokens that went to each expert over all tokens; sums to K
     probability: Tensor  # (E,) mean probability that the router gave each expert
-    balance: float  # factor of the balance loss
+    aux_loss_coef: float  # factor of the balance loss
     other: Tensor  # scalar: losses of this layer alone, with their factors
 
 
@@ -39,9 +39,9 @@ class MoE(FeedForward):
         experts: Experts to choose from.
         top_k: How many of them each token goes to.
         shared: How many more experts every token goes to (DeepSeekMoE, Dai et al. 2024, arXiv 2401.06066).
-        normalise: Whether the weights of the chosen experts are scaled to sum to 1.
-        balance: Factor of the loss that is least when the load is even (Switch, Fedus et al. 2021, arXiv 2101.03961).
-        z_loss: Factor of the loss that keeps the router's logits small (ST-MoE, Zoph et al. 2022, arXiv 2202.08906).
+        normalize_weights: Whether the weights of the chosen experts are scaled to sum to 1.
+        aux_loss_coef: Factor of the load-balancing loss (Switch Transformer, Fedus et al. 2021, arXiv 2101.03961).
+        z_loss_coef: Factor of the router z-loss (ST-MoE, Zoph et al. 2022, arXiv 2202.08906).
         pooled: Whether the balance is that of all pooled layers' tokens together, not the sum of each layer's own.
     """
 
@@ -55,16 +55,16 @@ class MoE(FeedForward):
         experts: int = 8,
         top_k: int = 2,
         shared: int = 0,
-        normalise: bool = True,
-        balance: float = 0.01,
-        z_loss: float = 0.001,
+        normalize_weights: bool = True,
+        aux_loss_coef: float = 0.01,
+        z_loss_coef: float = 0.001,
         pooled: bool = False,
     ):
         super().__init__(sizes)
-        _check(experts, top_k, shared, normalise, {"balance": balance, "z_loss": z_loss})
+        _check(experts, top_k, shared, normalize_weights, {"aux_loss_coef": aux_loss_coef, "z_loss_coef": z_loss_coef})
         hidden = hidden_width(hidden, -(-(2 * ratio * self.width / 3) // (8 * (top_k + shared))) * 8)
-        self.experts, self.top_k, self.normalise = experts, top_k, normalise
-        self.balance, self.z_loss, self.pooled = balance, z_loss, pooled
+        self.experts, self.top_k, self.normalize_weights = experts, top_k, normalize_weights
+        self.aux_loss_coef, self.z_loss_coef, self.pooled = aux_loss_coef, z_loss_coef, pooled
         self.router = Linear(self.width, experts)
         self.gate = Stacked(experts, self.width, hidden, top_k)
         self.up = Stacked(experts, self.width, hidden, top_k)
@@ -78,7 +78,7 @@ class MoE(FeedForward):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (N, E)
         probabilities = logits.softmax(-1)
         shares, chosen = probabilities.topk(self.top_k, dim=-1)  # (N, K)
-        if self.normalise:
+        if self.normalize_weights:
             shares = shares / shares.sum(-1, keepdim=True)
         groups = group(chosen, self.experts)
         y = mix_experts(tokens, shares, groups, self.gate.weight, self.up.weight, self.down.weight).view_as(x)
@@ -88,8 +88,8 @@ class MoE(FeedForward):
 
     def _aux(self, logits: Tensor, probabilities: Tensor, ends: Tensor) -> Aux:
         load = ends.diff(prepend=ends.new_zeros(1)).to(logits.dtype) / len(logits)
-        other = self.z_loss * logits.logsumexp(-1).square().mean()
-        routing = Routing(load, probabilities.mean(0), self.balance, other)
+        other = self.z_loss_coef * logits.logsumexp(-1).square().mean()
+        routing = Routing(load, probabilities.mean(0), self.aux_loss_coef, other)
         return routing if self.pooled else total([routing])
 
 
@@ -105,26 +105,27 @@ def total(terms: Sequence[Aux]) -> Tensor | float:
     for term in terms:
         if isinstance(term, Routing):
             loss = loss + term.other
-            pools.setdefault((len(term.load), term.balance), []).append(term)
+            pools.setdefault((len(term.load), term.aux_loss_coef), []).append(term)
         else:
             loss = loss + term
-    for (experts, balance), pool in pools.items():
+    for (experts, aux_loss_coef), pool in pools.items():
         # Of K experts a token, an even load gives K: as much as Switch's 1 for its one expert.
         load = torch.stack([routing.load for routing in pool]).mean(0)
         probability = torch.stack([routing.probability for routing in pool]).mean(0)
-        loss = loss + balance * experts * (load * probability).sum()
+        loss = loss + aux_loss_coef * experts * (load * probability).sum()
     return loss
 
 
-def _check(experts: int, top_k: int, shared: int, normalise: bool, factors: dict[str, float]) -> None:
+def _check(experts: int, top_k: int, shared: int, normalize_weights: bool, factors: dict[str, float]) -> None:
     """Refuses numbers that no layer can have, by name."""
     if experts < 2:
         raise ValueError(f"experts must be at least 2, got {experts}; one expert is SwiGLU")
     if not 1 <= top_k <= experts:
         raise ValueError(f"top_k must be from 1 to experts ({experts}), got {top_k}")
-    if top_k == 1 and normalise:
+    if top_k == 1 and normalize_weights:
         raise ValueError(
-            "top_k 1 with normalise gives every token the weight 1, whatever the router says; give normalise=False"
+            "top_k 1 with normalize_weights gives every token the weight 1, whatever the router says; "
+            "give normalize_weights=False"
         )
     if shared < 0:
         raise ValueError(f"shared must be 0 or more, got {shared}")

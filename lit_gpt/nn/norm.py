@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gpt.nn.frame import Sizes
+from lit_gpt.nn.sizes import Sizes
 
 
 class Norm(nn.Module):

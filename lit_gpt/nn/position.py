@@ -1,6 +1,6 @@
 """How a net knows where a token stands: added to the embedding, turned into queries and keys, or added to scores.
 
-Knows positions only; which tokens see which is the mask's business (`frame.py`), and rotations have a file of their
+Knows positions only; which tokens see which is the mask's business (`context.py`), and rotations have a file of their
 own (`rotary.py`).
 Letters: B batch, T queries, S keys, H heads, C width, D head size.
 """
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_gpt.nn.frame import Frame, Sizes, distances
+from lit_gpt.nn.context import ForwardContext, distances
 from lit_gpt.nn.linear import Embedding
+from lit_gpt.nn.sizes import Sizes
 
 
 class Position(nn.Module):
@@ -31,11 +32,11 @@ class Position(nn.Module):
         super().__init__()
         self.rows = sizes.context  # how many positions the tables hold
 
-    def embed(self, x: Tensor, frame: Frame) -> Tensor:
+    def embed(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """Token embeddings (B, T, C) -> (B, T, C)."""
         return x
 
-    def rotate(self, q: Tensor, k: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, ctx: ForwardContext) -> tuple[Tensor, Tensor]:
         """Queries and keys (B, H, T, D) -> the same shapes."""
         return q, k
 
@@ -133,9 +134,9 @@ class Sinusoidal(Position):
         """(T, C) or (B, T, C)."""
         return (self.table[at],)
 
-    def embed(self, x: Tensor, frame: Frame) -> Tensor:
+    def embed(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return x + frame.tables[0].to(x.dtype)
+        return x + ctx.tables[0].to(x.dtype)
 
     def shared_key(self) -> Any:
         """One table for equal settings."""
@@ -158,9 +159,9 @@ class Learned(Position):
         """(T, C) or (B, T, C)."""
         return (self.table(at),)
 
-    def embed(self, x: Tensor, frame: Frame) -> Tensor:
+    def embed(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return x + frame.tables[0]
+        return x + ctx.tables[0]
 
     def shared_key(self) -> Any:
         """One table: two would be added up to what one can learn."""
@@ -229,12 +230,3 @@ def check_base(base: float) -> float:
 def has_float64(device: torch.device) -> torch.device:
     """The device itself, or the CPU where it cannot compute in float64."""
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def __getattr__(name: str) -> Any:
-    """RoPE stood here when the first checkpoints and configs were written, which name it by this path."""
-    if name == "RoPE":
-        from lit_gpt.nn.rotary import RoPE
-
-        return RoPE
-    raise AttributeError(f"module {__name__} has no attribute {name}")

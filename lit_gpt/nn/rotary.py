@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lit_gpt.nn.frame import Frame, Sizes
+from lit_gpt.nn.context import ForwardContext
 from lit_gpt.nn.position import Position, check_base, frequencies, has_float64
+from lit_gpt.nn.sizes import Sizes
 
 
 class Scaling:
@@ -180,7 +181,7 @@ class YaRN(Scaling):
         return self._temperature(1.0)
 
     def _pair(self, turns: float, pairs: int, base: float) -> float:
-        """Which pair, with a fraction, turns so many times in the original context."""
+        """The (fractional) index of the pair that turns so many times in the original context."""
         return pairs * math.log(self.original_context / (turns * 2 * math.pi)) / math.log(base)
 
     def _temperature(self, mscale: float) -> float:
@@ -246,7 +247,7 @@ class RoPE(Position):
     Args:
         sizes: Filled in by the net.
         base: The longest wavelength is 2 pi times this.
-        fraction: Share of a head's dimensions that turn, the first ones (GPT-NeoX, Phi).
+        partial_rotary_factor: Share of a head's dimensions that turn, the first ones (GPT-NeoX, Phi).
         scaling: How frequencies are scaled for texts longer than those trained with: LinearScaling, DynamicNTK,
             Llama3Scaling, YaRN, LongRoPE or a class of yours. None: they are not.
     """
@@ -258,23 +259,28 @@ class RoPE(Position):
         self,
         sizes: Sizes,
         base: float = 10_000.0,
-        fraction: float = 1.0,
+        partial_rotary_factor: float = 1.0,
         scaling: Callable[[], Scaling] | None = None,
     ):
         super().__init__(sizes)
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must be above 0 and at most 1, got {fraction}; use NoPosition to turn nothing")
-        self.head_size, self.base, self.fraction = sizes.head_size, check_base(base), fraction
-        self.turned = int(fraction * sizes.head_size)
-        if self.turned % 2 or not self.turned:
-            share = f", {fraction} of which is {self.turned}; change fraction" if fraction < 1 else "; change"
+        if not 0 < partial_rotary_factor <= 1:
+            raise ValueError(
+                f"partial_rotary_factor must be above 0 and at most 1, got {partial_rotary_factor}; "
+                f"use NoPosition for no rotation"
+            )
+        self.head_size, self.base, self.partial_rotary_factor = sizes.head_size, check_base(base), partial_rotary_factor
+        self.rotary_dim = int(partial_rotary_factor * sizes.head_size)
+        if self.rotary_dim % 2 or not self.rotary_dim:
+            share = "; change"
+            if partial_rotary_factor < 1:
+                share = f", {partial_rotary_factor} of which is {self.rotary_dim}; change partial_rotary_factor"
             raise ValueError(
                 f"RoPE turns pairs of dimensions and needs an even head size, got {sizes.head_size}{share} "
                 f"width ({sizes.width}) or heads ({sizes.heads}), or give attention an even head_size"
             )
         self.context = sizes.context
         self.scaling = scaling() if scaling else Scaling()
-        self._turn = _turn if self.turned == self.head_size else _turn_first
+        self._turn = _turn if self.rotary_dim == self.head_size else _turn_first
         self._add_tables()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
@@ -291,9 +297,9 @@ class RoPE(Position):
         cos, sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
         return (cos, sin) if at.ndim == 1 else (cos[:, None], sin[:, None])
 
-    def rotate(self, q: Tensor, k: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, ctx: ForwardContext) -> tuple[Tensor, Tensor]:
         """(B, H, T, D) -> the same shapes and dtypes."""
-        cos, sin = frame.tables
+        cos, sin = ctx.tables
         return self._turn(q, cos, sin), self._turn(k, cos, sin)
 
     def outdated(self, cached: int, length: int) -> bool:
@@ -307,12 +313,12 @@ class RoPE(Position):
     def extra_repr(self) -> str:
         """Shown by print(net)."""
         scaling = f", {self.scaling}" if type(self.scaling) is not Scaling else ""
-        return f"base={self.base}, turned={self.turned}{scaling}"
+        return f"base={self.base}, rotary_dim={self.rotary_dim}{scaling}"
 
     def _angles(self, at: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin (..., R / 2) of positions (...), computed in float64."""
         exact = has_float64(at.device)
-        scaled = self.scaling.scale(frequencies(self.turned, self.base, exact), self.base, length)
+        scaled = self.scaling.scale(frequencies(self.rotary_dim, self.base, exact), self.base, length)
         angles = at.to(exact).to(torch.float64)[..., None] * scaled
         gain = self.scaling.gain(self.context)
         return (gain * angles.cos()).to(dtype).to(at.device), (gain * angles.sin()).to(dtype).to(at.device)

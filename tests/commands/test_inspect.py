@@ -149,7 +149,7 @@ def test_local_and_global_layers_are_told_apart(save: Save, said: Callable[..., 
         position=position,
         norm=component("RMSNorm"),
         feedforward=component("GeGLU"),
-        tie=False,
+        tie_embeddings=False,
     )
     found = json.loads(said(folder, "--json"))
     near, far = entries(found, "blocks")
@@ -161,7 +161,7 @@ def test_local_and_global_layers_are_told_apart(save: Save, said: Callable[..., 
     assert [(part["options"]["base"], part["layers"]) for part in entries(found, "positions")] == [
         (1e4, [0, 1, 3, 4, 6, 7]), (1e6, [2, 5]),
     ]  # fmt: skip
-    assert entries(found, "head")[0]["parameters"] == 320 * 32 and found["net"]["options"]["tie"] is False
+    assert entries(found, "head")[0]["parameters"] == 320 * 32 and found["net"]["options"]["tie_embeddings"] is False
     assert found["flops_per_token"]["forward"] < cost.flops_per_token(GPT(**SIZES | {"depth": 8}), training=False) * 2
     text = said(folder)
     assert "blocks 0-1, 3-4, 6-7: PreNorm  6 x " in text and "blocks 2, 5: PreNorm  2 x " in text
@@ -200,8 +200,8 @@ def test_options_of_parts() -> None:
         (nn.SelfAttention(sizes, dropout=0.1), heads | {"dropout": 0.1}),
         (nn.SelfAttention(sizes, qk_norm=nn.RMSNorm, qk_norm_over="heads", out_bias=True),
          heads | {"qk_norm": "RMSNorm", "qk_norm_over": "heads", "out_bias": True}),
-        (nn.SelfAttention(sizes, softcap=50.0, sinks=True, value_embedding=True, bias=True, out_bias=False),
-         heads | {"bias": True, "out_bias": False, "softcap": 50.0, "sinks": True, "value_embedding": True}),
+        (nn.SelfAttention(sizes, attn_softcap=50.0, sinks=True, value_embedding=True, bias=True, out_bias=False),
+         heads | {"bias": True, "out_bias": False, "attn_softcap": 50.0, "sinks": True, "value_embedding": True}),
         (nn.MLP(sizes, activation=partial(nn.GELU, "tanh"), bias=True),
          {"hidden": 128, "bias": True, "activation": "GELU(approximate tanh)"}),
         (nn.RMSNorm(sizes, eps=1e-6, affine=False), {"eps": 1e-6, "affine": False}),
@@ -226,9 +226,15 @@ def test_arguments_that_a_part_does_not_keep_are_not_told() -> None:
 def test_options_of_the_whole_net() -> None:
     plain = anatomy(GPT(**SIZES))
     assert plain.options == SIZES
-    net = GPT(**SIZES, dropout=0.1, softcap=5.0, embedding_scale=2.0, embedding_norm=True, residual_scalars=True)
+    net = GPT(**SIZES, dropout=0.1, logit_softcap=5.0, embedding_scale=2.0, embedding_norm=True, residual_scalars=True)
     tree = anatomy(net)
-    added = {"dropout": 0.1, "softcap": 5.0, "embedding_scale": 2.0, "embedding_norm": True, "residual_scalars": True}
+    added = {
+        "dropout": 0.1,
+        "logit_softcap": 5.0,
+        "embedding_scale": 2.0,
+        "embedding_norm": True,
+        "residual_scalars": True,
+    }
     assert {name: value for name, value in tree.options.items() if name not in SIZES} == added
     assert sum(leaves(part) for part in tree.parts) == tree.parameters == cost.count(net).parameters
 

@@ -53,7 +53,7 @@ MISTAKES = {
     "fit --model.net.attention.kv_heads x": "--model.net.attention.kv_heads: expected a whole number or null, got 'x'",
     "fit --model.optimizer.lr fast": "--model.optimizer.lr: expected a number, got 'fast'",
     "fit --model.optimizer.betas 0.9": "--model.optimizer.betas: expected a list, got 0.9",
-    "fit --model.net.tie maybe": "--model.net.tie: expected true or false, got 'maybe'",
+    "fit --model.net.tie_embeddings maybe": "--model.net.tie_embeddings: expected true or false, got 'maybe'",
     "fit --config wrong_type.yaml": "wrong_type.yaml:2: data.batch_size: expected a whole number, got 'many'",
     "fit --model.net.norm RMSNrom": "no class 'RMSNrom'; did you mean RMSNorm?",
     "fit --data.tokenizer Bpe": "no class 'Bpe'; did you mean BPE?",
@@ -66,7 +66,9 @@ MISTAKES = {
     "fit --model.net.position RoPE --model.net.position.scaling Yarn": "no class 'Yarn'; did you mean YaRN?",
     "fit --model.net.attention.qk_norm RMSNrom": "no class 'RMSNrom'; did you mean RMSNorm?",
     "fit --model.net.atention.window 8": "no key --model.net.atention of GPT; did you mean --model.net.attention?",
-    "fit --model.net.position.fraction 1": "no key --model.net.position.fraction of Learned; it is a key of RoPE",
+    "fit --model.net.position.partial_rotary_factor 1": (
+        "no key --model.net.position.partial_rotary_factor of Learned; it is a key of RoPE"
+    ),
     "fit --model.net.block.shared_norm true": "shared_norm of PreNorm; it is a key of Parallel",
     "fit --data.tokenizer Byte --data.tokenizer.vocab_size 9": "vocab_size of Byte; it is a key of BPE",
     "fit --model.net.attention [SelfAttention,SelfAtention]": "no class 'SelfAtention'; did you mean SelfAttention?",

@@ -42,7 +42,8 @@ GIVEN = {
 NEGATIVE_IS_FINE = {"seed", "center", "max_epochs", "max_steps", "num_sanity_val_steps", "devices", "ns_coefficients"}
 # Where there has to be something.
 ZERO_IS_NONSENSE = set(
-    "width depth heads context kv_heads head_size window hidden ratio experts top_k base fraction factor scale softcap"
+    "width depth heads context kv_heads head_size window hidden ratio experts top_k base partial_rotary_factor factor"
+    " scale attn_softcap logit_softcap"
     " embedding_scale max_bias original_context num_nodes max_epochs max_steps val_check_interval limit_train_batches"
     " check_val_every_n_epoch accumulate_grad_batches batch_size val_batch_size vocab_size learns_from stride"
     " character_coverage stages epochs tokens start_context grow_epochs shingle permutations save_top_k save_last_k"

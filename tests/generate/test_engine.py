@@ -13,9 +13,9 @@ from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import Draw, Text, generate, last_logits
 from lit_gpt.generate.logits_processors import LogitsProcessor, Temperature, TopK
 from lit_gpt.model import GPT
+from lit_gpt.nn import ALiBi, Learned, NoPosition, RoPE, Sinusoidal
 from lit_gpt.nn.attention import SelfAttention
 from lit_gpt.nn.cache import Cache
-from lit_gpt.nn.position import ALiBi, Learned, NoPosition, RoPE, Sinusoidal
 
 POSITIONS = [Learned, RoPE, ALiBi, Sinusoidal, NoPosition]
 PROMPTS = [[5, 1, 9, 30], [7], [3] * 11, [2, 40, 2, 40, 8, 8, 1]]
@@ -233,7 +233,7 @@ def test_steps_end_where_they_should() -> None:
 
 
 def test_the_soft_cap_is_applied() -> None:
-    net, watch = small(softcap=0.5), Watch()
+    net, watch = small(logit_softcap=0.5), Watch()
     next(generate(net, [[5, 1]], max_new_tokens=1, logits_processors=[watch]))
     torch.testing.assert_close(watch.seen[0], net(torch.tensor([[5, 1]]))[:, -1].detach())
     assert watch.seen[0].abs().max() <= 0.5

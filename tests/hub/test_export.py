@@ -32,7 +32,7 @@ LLAMA = [
     "--model.net.norm=RMSNorm",
     "--model.net.position=RoPE",
     "--model.net.attention.kv_heads=2",
-    "--model.net.tie=false",
+    "--model.net.tie_embeddings=false",
     "--data.tokenizer=Byte",
 ]
 

@@ -105,5 +105,9 @@ def test_layers_differ_where_windows_do(one: list[int | None], other: list[int |
 
 def test_what_is_free_and_what_is_written_out_makes_no_difference() -> None:
     plain = arguments([None])
-    spelt = plain | {"dropout": 0.3, "recompute": True, "attention": component(SelfAttention, kv_heads=2, head_size=4)}
+    spelt = plain | {
+        "dropout": 0.3,
+        "activation_checkpointing": True,
+        "attention": component(SelfAttention, kv_heads=2, head_size=4),
+    }
     assert differences(layers(plain), layers(spelt)) == []

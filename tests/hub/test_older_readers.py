@@ -63,10 +63,10 @@ class Scaled(Case):
         size = plain.head_dim if getattr(plain, "head_dim", None) else plain.hidden_size // plain.num_attention_heads
         both = plain.rope_parameters
         old = both.get("full_attention") or both
-        fraction = old.get("partial_rotary_factor", 1.0)
-        rope |= {"rope_theta": old["rope_theta"]} | ({"partial_rotary_factor": fraction} if fraction != 1 else {})
+        share = old.get("partial_rotary_factor", 1.0)
+        rope |= {"rope_theta": old["rope_theta"]} | ({"partial_rotary_factor": share} if share != 1 else {})
         if rope["rope_type"] == "longrope":
-            pairs = int(size * fraction) // 2
+            pairs = int(size * share) // 2
             rope |= {"short_factor": [1.0 + 0.1 * i for i in range(pairs)]}
             rope |= {"long_factor": [2.0 + 0.7 * i for i in range(pairs)]}
         whole = {**both, "full_attention": rope} if "full_attention" in both else rope

@@ -16,9 +16,9 @@ def test_against_a_written_out_softmax(kv_heads: int, window: int | None) -> Non
     layer = net.double().blocks[0].attention
     x = torch.randn(2, 12, 32, dtype=torch.float64)
     seen = {}
-    layer.register_forward_pre_hook(lambda _, args: seen.update(frame=args[1]))
+    layer.register_forward_pre_hook(lambda _, args: seen.update(ctx=args[1]))
     net(torch.zeros(2, 12, dtype=torch.long))
-    y = layer(x, seen["frame"])
+    y = layer(x, seen["ctx"])
 
     def heads(t: torch.Tensor, n: int) -> torch.Tensor:
         return t.view(2, 12, n, 8).transpose(1, 2)
@@ -35,14 +35,14 @@ def test_against_a_written_out_softmax(kv_heads: int, window: int | None) -> Non
 
 
 def one_layer(**options) -> tuple[SelfAttention, Tensor, dict]:
-    """A layer in float64 with weights away from zero, its input, and the frame it was called with."""
+    """A layer in float64 with weights away from zero, its input, and the ctx it was called with."""
     net = GPT(50, width=32, depth=1, heads=4, context=12, attention=lambda s: SelfAttention(s, **options), seed=1)
     layer = net.double().blocks[0].attention
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
     seen = {}
-    layer.register_forward_pre_hook(lambda _, args: seen.update(frame=args[1]))
+    layer.register_forward_pre_hook(lambda _, args: seen.update(ctx=args[1]))
     net(torch.randint(50, (2, 12)))
     return layer, torch.randn(2, 12, 32, dtype=torch.float64), seen
 
@@ -56,17 +56,17 @@ def test_a_norm_over_all_heads_comes_before_the_split(norm: type) -> None:
     q, k = layer.query_norm(q), layer.key_norm(k)
     q, k, v = (t.view(2, 12, n, 8).transpose(1, 2) for t, n in zip((q, k, v), split.values(), strict=True))
     expected = layer.out(attend(q, k, v, None).transpose(1, 2).reshape(2, 12, 32))
-    torch.testing.assert_close(layer(x, seen["frame"]), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(x, seen["ctx"]), expected, rtol=0, atol=1e-12)
 
 
 def test_value_embeddings_are_rows_of_the_tokens() -> None:
     layer, x, seen = one_layer(value_embedding=True, kv_heads=2)
-    ids = seen["frame"].ids
+    ids = seen["ctx"].ids
     a, b = layer.value_embedding.factors
     mixed = a * layer.value(x) + b * layer.value_embedding.table.weight[ids]
     q, k, v = (t.view(2, 12, -1, 8).transpose(1, 2) for t in (layer.query(x), layer.key(x), mixed))
     expected = layer.out(attend(q, k, v, None).transpose(1, 2).reshape(2, 12, 32))
-    torch.testing.assert_close(layer(x, seen["frame"]), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(x, seen["ctx"]), expected, rtol=0, atol=1e-12)
     fresh = GPT(50, attention=lambda s: SelfAttention(s, value_embedding=True)).blocks[0].attention
     assert fresh.value_embedding.factors.tolist() == [0.5, 0.5]
 
@@ -109,8 +109,8 @@ def test_scale() -> None:
         (lambda s: SelfAttention(s.replace(width=30)), "width 30 is not divisible by heads 4"),
         (lambda s: SelfAttention(s, window=0), "window must be at least 1"),
         (lambda s: SelfAttention(s, head_size=0), "head_size must be at least 1"),
-        (lambda s: SelfAttention(s, softcap=0.0), "softcap must be above 0, got 0.0; leave it out for none"),
-        (lambda s: SelfAttention(s, softcap=float("inf")), "softcap must be above 0, got inf"),
+        (lambda s: SelfAttention(s, attn_softcap=0.0), "attn_softcap must be above 0, got 0.0; leave it out for none"),
+        (lambda s: SelfAttention(s, attn_softcap=float("inf")), "attn_softcap must be above 0, got inf"),
         (lambda s: SelfAttention(s, scale=-1.0), "scale must be above 0, got -1.0"),
         (lambda s: SelfAttention(s, scale=float("nan")), "scale must be above 0, got nan"),
         (lambda s: SelfAttention(s, qk_norm=RMSNorm, qk_norm_over="all"), "must be head or heads, got 'all'"),
@@ -128,8 +128,8 @@ def test_refusals(make, message: str) -> None:
     [
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"dropout": 1.0}, "dropout is a probability below 1"),
-        ({"softcap": 0.0}, "softcap must be above 0"),
-        ({"softcap": float("nan")}, "softcap must be above 0, got nan"),
+        ({"logit_softcap": 0.0}, "logit_softcap must be above 0"),
+        ({"logit_softcap": float("nan")}, "logit_softcap must be above 0, got nan"),
         ({"feedforward": []}, "feedforward is an empty list; give at least one class"),
         ({"attention": 9 * [SelfAttention]}, "attention lists 9 classes for"),
         ({"width": 130}, "width 130 is not divisible by heads 4"),

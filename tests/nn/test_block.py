@@ -48,10 +48,10 @@ def net(block: Any, **more: Any) -> GPT:
 def test_a_block_is_its_formula(block: Any) -> None:
     made = net(block)
     layer: Any = made.blocks[0]
-    (frame,) = made._frames(torch.zeros(2, 8, dtype=torch.long), None, None)
+    (ctx,) = made._contexts(torch.zeros(2, 8, dtype=torch.long), None, None)
     x = torch.randn(2, 8, WIDTH, dtype=torch.float64)
-    y, aux = layer(x, frame)
-    expected = formula(layer, x, lambda z: layer.attention(z, frame), lambda z: layer.feedforward(z)[0])
+    y, aux = layer(x, ctx)
+    expected = formula(layer, x, lambda z: layer.attention(z, ctx), lambda z: layer.feedforward(z)[0])
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
     assert aux == 0.0
 
@@ -80,7 +80,7 @@ def test_dropout_acts_on_both_branches_and_never_on_the_stream(block: Any) -> No
     made = net(block, dropout=0.5).train()
     layer: Any = made.blocks[0]
     layer.dropout.p = 1.0
-    (frame,) = made._frames(torch.zeros(2, 8, dtype=torch.long), None, None)
+    (ctx,) = made._contexts(torch.zeros(2, 8, dtype=torch.long), None, None)
     x = torch.randn(2, 8, WIDTH, dtype=torch.float64)
     expected = layer.feedforward_norm(layer.attention_norm(x)) if layer.normalized else x
-    assert torch.equal(layer(x, frame)[0], expected)
+    assert torch.equal(layer(x, ctx)[0], expected)

@@ -19,13 +19,13 @@ def test_gpt2_init_scales_projections_by_depth() -> None:
 
 
 def test_zero_projections_start_every_block_as_the_identity() -> None:
-    net = GPT(1000, width=256, tie=False, init=ZeroProjections, seed=1)
+    net = GPT(1000, width=256, tie_embeddings=False, init=ZeroProjections, seed=1)
     x = torch.randn(1, 8, 256)
     seen = {}
     block = net.blocks[0]
-    block.register_forward_pre_hook(lambda _, args: seen.update(frame=args[1]))
+    block.register_forward_pre_hook(lambda _, args: seen.update(ctx=args[1]))
     net(torch.zeros(1, 8, dtype=torch.long))
-    assert torch.equal(block(x, seen["frame"])[0], x)
+    assert torch.equal(block(x, seen["ctx"])[0], x)
     assert net.head.weight.abs().max() == 0
     assert block.attention.query.weight.std().item() == pytest.approx(0.5 / 16, rel=0.02)
 

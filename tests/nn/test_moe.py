@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lit_gpt.cli import build
 from lit_gpt.cost import training_memory
 from lit_gpt.model import GPT
-from lit_gpt.nn import MLP, FeedForward, MoE, Sizes, SwiGLU, grouped
+from lit_gpt.nn import MLP, FeedForward, MoE, Sizes, SwiGLU, expert_matmul
 from lit_gpt.nn.moe import total
 
 SIZES = Sizes(width=48, heads=2, depth=1, context=4, vocab_size=5)
@@ -36,7 +36,7 @@ def one_by_one(layer: MoE, x: Tensor) -> Tensor:
     rows = []
     for token in x.flatten(0, -2):
         shares, chosen = layer.router(token).softmax(-1).topk(layer.top_k)
-        if layer.normalise:
+        if layer.normalize_weights:
             shares = shares / shares.sum()
         y = torch.zeros_like(token)
         for share, e in zip(shares, chosen.tolist(), strict=True):
@@ -55,17 +55,30 @@ def gradients(y: Tensor, wanted: list[Tensor]) -> list[Tensor]:
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.integers(1, 3), length=st.integers(1, 12), width=st.integers(1, 9), hidden=st.integers(1, 9),
-    experts=st.integers(2, 7), top_k=st.integers(1, 7), shared=st.integers(0, 2), normalise=st.booleans(),
+    experts=st.integers(2, 7), top_k=st.integers(1, 7), shared=st.integers(0, 2), normalize_weights=st.booleans(),
     seed=st.integers(0, 99),
 )  # fmt: skip
 def test_equals_a_loop_over_tokens(
-    rows: int, length: int, width: int, hidden: int, experts: int, top_k: int, shared: int, normalise: bool, seed: int
+    rows: int,
+    length: int,
+    width: int,
+    hidden: int,
+    experts: int,
+    top_k: int,
+    shared: int,
+    normalize_weights: bool,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
     top_k = min(top_k, experts)
     sizes = SIZES.replace(width=width)
     layer = random_layer(
-        sizes, hidden=hidden, experts=experts, top_k=top_k, shared=shared, normalise=normalise and top_k > 1
+        sizes,
+        hidden=hidden,
+        experts=experts,
+        top_k=top_k,
+        shared=shared,
+        normalize_weights=normalize_weights and top_k > 1,
     )
     x = torch.randn(rows, length, width, dtype=torch.float64, requires_grad=True)
     y, expected = layer(x)[0], one_by_one(layer, x)
@@ -92,7 +105,7 @@ def test_experts_that_no_token_chose() -> None:
 
 def test_losses_of_the_router() -> None:
     """The formulas of the papers, and their values where they are known: K for an even load, E for a collapsed one."""
-    layer = random_layer(experts=6, top_k=3, balance=0.5, z_loss=0.25)
+    layer = random_layer(experts=6, top_k=3, aux_loss_coef=0.5, z_loss_coef=0.25)
     x = torch.randn(4, 50, 48, dtype=torch.float64)
     logits = layer.router(x).flatten(0, 1)
     probabilities = logits.softmax(-1)
@@ -103,7 +116,7 @@ def test_losses_of_the_router() -> None:
     z = logits.logsumexp(-1).square().mean()
     torch.testing.assert_close(layer(x)[1], 0.5 * balance + 0.25 * z, rtol=0, atol=1e-12)
 
-    layer = random_layer(experts=4, top_k=1, normalise=False, balance=1.0, z_loss=0.0)
+    layer = random_layer(experts=4, top_k=1, normalize_weights=False, aux_loss_coef=1.0, z_loss_coef=0.0)
     nn.init.zeros_(layer.router.weight)
     assert layer(x)[1].item() == pytest.approx(1.0)  # equal probabilities, whatever the load
     nn.init.constant_(layer.router.weight[2], 100.0)
@@ -140,10 +153,10 @@ def test_active_parameters_are_those_of_the_dense_layer() -> None:
         ({"experts": 1, "top_k": 1}, "experts must be at least 2"),
         ({"experts": 4, "top_k": 5}, r"top_k must be from 1 to experts \(4\), got 5"),
         ({"top_k": 0}, "top_k must be"),
-        ({"top_k": 1}, "normalise=False"),
+        ({"top_k": 1}, "normalize_weights=False"),
         ({"shared": -1}, "shared must be 0 or more"),
-        ({"balance": -0.1}, "balance must be a number from 0 up"),
-        ({"z_loss": float("nan")}, "z_loss must be a number from 0 up"),
+        ({"aux_loss_coef": -0.1}, "aux_loss_coef must be a number from 0 up"),
+        ({"z_loss_coef": float("nan")}, "z_loss_coef must be a number from 0 up"),
         ({"hidden": 0}, "hidden must be at least 1"),
     ],
 )
@@ -173,11 +186,11 @@ def test_grouped_products_equal_the_loop(dtype: torch.dtype) -> None:
     layer = random_layer(SIZES, torch.float32, hidden=40, experts=5).to(dtype)
     x = torch.randn(30, 48, dtype=dtype, requires_grad=True)
     shares = torch.rand(30, 2, requires_grad=True)
-    groups = grouped.group(torch.randint(4, (30, 2)), 5)  # no token for the last expert
+    groups = expert_matmul.group(torch.randint(4, (30, 2)), 5)  # no token for the last expert
     weights = [layer.gate.weight, layer.up.weight, layer.down.weight]
-    assert grouped.takes_grouped_mm(x, weights[0]) == (dtype == torch.bfloat16)
-    one = grouped.by_grouped_mm(x, shares, groups, *weights)
-    two = grouped.mix_experts(x, shares, groups, *weights)
+    assert expert_matmul.takes_grouped_mm(x, weights[0]) == (dtype == torch.bfloat16)
+    one = expert_matmul.by_grouped_mm(x, shares, groups, *weights)
+    two = expert_matmul.mix_experts(x, shares, groups, *weights)
     assert one.dtype == two.dtype == dtype
     wanted = [x, shares, *weights]
     pairs = [(one, two), *zip(gradients(one, wanted), gradients(two, wanted), strict=True)]
@@ -197,7 +210,7 @@ def test_grouped_products_compile() -> None:
     chosen, shares = torch.randint(4, (30, 2)), torch.rand(30, 2)
 
     def run(x: Tensor) -> Tensor:
-        return grouped.by_grouped_mm(x, shares, grouped.group(chosen, 5), *weights)
+        return expert_matmul.by_grouped_mm(x, shares, expert_matmul.group(chosen, 5), *weights)
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), run(x))
@@ -216,8 +229,10 @@ def test_losses_under_recompute_and_compile(feedforward: Any) -> None:
         loss.backward()
         return [loss.detach(), *(p.grad.clone() for p in net.parameters())]
 
-    net = GPT(50, width=32, depth=2, heads=2, context=16, feedforward=feedforward, tie=True, seed=1).train()
-    again = GPT(50, width=32, depth=2, heads=2, context=16, feedforward=feedforward, recompute=True, seed=1).train()
+    net = GPT(50, width=32, depth=2, heads=2, context=16, feedforward=feedforward, tie_embeddings=True, seed=1).train()
+    again = GPT(
+        50, width=32, depth=2, heads=2, context=16, feedforward=feedforward, activation_checkpointing=True, seed=1
+    ).train()
     compiled = copy.deepcopy(net)
     compiled.compile(backend="aot_eager", fullgraph=True)
     expected = run(net)
@@ -263,7 +278,7 @@ def test_a_small_net_uses_all_experts(tmp_path: Path, text_file: Path) -> None:
 
 
 def test_balance_evens_a_load_that_is_not() -> None:
-    layer = random_layer(experts=6, balance=1.0)
+    layer = random_layer(experts=6, aux_loss_coef=1.0)
     x = torch.randn(400, 48, dtype=torch.float64) + 0.2
     with torch.no_grad():
         layer.router.weight[0] += 0.3  # what all tokens have in common leads to the first expert

@@ -19,10 +19,10 @@ def test_rope_is_a_rotation_of_complex_pairs() -> None:
     q = torch.randn(2, 4, 16, 8, dtype=torch.float64)
     at = torch.arange(16)
 
-    class Frame:
+    class ForwardContext:
         tables = rope.gather(at, 16)
 
-    turned, _ = rope.rotate(q, q, Frame)
+    turned, _ = rope.rotate(q, q, ForwardContext)
     pairs = torch.complex(q[..., :4], q[..., 4:])
     angles = at[:, None] * torch.tensor([10_000 ** (-2 * i / 8) for i in range(4)], dtype=torch.float64)
     expected = pairs * torch.polar(torch.ones_like(angles), angles)
@@ -98,6 +98,6 @@ def test_a_position_is_not_added_twice() -> None:
 def test_masks_are_made_once_for_positions_without_a_bias() -> None:
     local = [partial(SelfAttention, window=4), SelfAttention]
     net = GPT(50, position=[RoPE, partial(RoPE, base=500.0), ALiBi], attention=local, depth=6)
-    one, two, biased = net._frames(torch.zeros(1, 16, dtype=torch.long), None, None)
+    one, two, biased = net._contexts(torch.zeros(1, 16, dtype=torch.long), None, None)
     assert one.mask(4) is two.mask(4) and one.mask(None) is None
     assert biased.mask(4).is_floating_point()

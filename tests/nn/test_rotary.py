@@ -65,8 +65,8 @@ def sizes(head_size: int = 16, context: int = 256) -> Sizes:
     return Sizes(width=4 * head_size, heads=4, depth=2, context=context, vocab_size=50, head_size=head_size)
 
 
-def theirs(kind: str, told: dict[str, Any], base: float, fraction: float, head_size: int) -> LlamaConfig:
-    rope = {"rope_type": kind, "rope_theta": base, "partial_rotary_factor": fraction} | told
+def theirs(kind: str, told: dict[str, Any], base: float, partial_rotary_factor: float, head_size: int) -> LlamaConfig:
+    rope = {"rope_type": kind, "rope_theta": base, "partial_rotary_factor": partial_rotary_factor} | told
     if kind != "dynamic":
         rope["original_max_position_embeddings"] = 64
     return LlamaConfig(
@@ -84,24 +84,24 @@ def trimmed(scaling: Any, told: dict[str, Any], pairs: int) -> tuple[Any, dict[s
 
 
 @pytest.mark.parametrize("length", [20, 64, 65, 300])
-@pytest.mark.parametrize(("base", "fraction", "head_size"), [(10_000.0, 1.0, 16), (500_000.0, 0.5, 16), (1e4, 0.75, 8)])
+@pytest.mark.parametrize(("base", "share", "head_size"), [(10_000.0, 1.0, 16), (500_000.0, 0.5, 16), (1e4, 0.75, 8)])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_angles_equal_transformers(name: str, base: float, fraction: float, head_size: int, length: int) -> None:
+def test_angles_equal_transformers(name: str, base: float, share: float, head_size: int, length: int) -> None:
     scaling, kind, told = SETTINGS[name]
-    scaling, told = trimmed(scaling, told, int(fraction * head_size) // 2)
-    rope = RoPE(sizes(head_size), base, fraction, scaling).double()
+    scaling, told = trimmed(scaling, told, int(share * head_size) // 2)
+    rope = RoPE(sizes(head_size), base, share, scaling).double()
     rope.reach(length)
     at = torch.arange(length)
     cos, sin = rope.gather(at, length)
     with Float64():
-        frequencies, gain = ROPE_INIT_FUNCTIONS[kind](theirs(kind, told, base, fraction, head_size), "cpu", length)
+        frequencies, gain = ROPE_INIT_FUNCTIONS[kind](theirs(kind, told, base, share, head_size), "cpu", length)
     assert frequencies.dtype == torch.float64
     angles = at[:, None] * torch.cat((frequencies, frequencies))
     torch.testing.assert_close(cos, gain * angles.cos(), rtol=0, atol=1e-11)
     half = len(frequencies)
     torch.testing.assert_close(sin[:, half:], gain * angles.sin()[:, half:], rtol=0, atol=1e-11)
     assert torch.equal(sin[:, :half], -sin[:, half:])
-    plain, _ = RoPE(sizes(head_size), base, fraction).double().gather(at[:20], 20)
+    plain, _ = RoPE(sizes(head_size), base, share).double().gather(at[:20], 20)
     beyond = kind not in ("dynamic", "longrope") or length > 64
     assert not beyond or not torch.allclose(cos[:20], plain), "the setting changes nothing"
 
@@ -148,15 +148,15 @@ def test_dynamic_scaling_changes_nothing_within_the_original_length() -> None:
 
 
 def turn(rope: RoPE, x: Tensor, at: Tensor) -> Tensor:
-    class Frame:
+    class ForwardContext:
         tables = rope.gather(at, len(at))
 
-    return rope.rotate(x, x, Frame)[0]
+    return rope.rotate(x, x, ForwardContext)[0]
 
 
 def test_a_fraction_turns_the_first_dimensions_as_a_smaller_head() -> None:
     x = torch.randn(2, 4, 9, 16, dtype=torch.float64)
-    part, small = RoPE(sizes(16), fraction=0.25).double(), RoPE(sizes(4)).double()
+    part, small = RoPE(sizes(16), partial_rotary_factor=0.25).double(), RoPE(sizes(4)).double()
     at = torch.arange(9)
     turned = turn(part, x, at)
     assert torch.equal(turned[..., :4], turn(small, x[..., :4], at))
@@ -174,7 +174,8 @@ class Louder(RoPE):
 def test_tables_are_shared_where_all_settings_are_equal() -> None:
     linear, more = partial(LinearScaling, factor=2.0), partial(LinearScaling, factor=3.0)
     component = [
-        RoPE, partial(RoPE, fraction=1.0), partial(RoPE, fraction=0.5), partial(RoPE, scaling=linear),
+        RoPE, partial(RoPE, partial_rotary_factor=1.0), partial(RoPE, partial_rotary_factor=0.5),
+        partial(RoPE, scaling=linear),
         partial(RoPE, scaling=more), partial(RoPE, scaling=partial(LinearScaling, factor=2.0)), Louder,
         partial(Louder, loudness=2.0), partial(Louder, base=10_000.0),
     ]  # fmt: skip
@@ -187,10 +188,10 @@ def test_tables_are_shared_where_all_settings_are_equal() -> None:
         (partial(RoPE, base=-5.0), "base must be above 1, got -5.0"),
         (partial(RoPE, base=float("nan")), "base must be above 1, got nan"),
         (partial(nn.Sinusoidal, base=1.0), "base must be above 1, got 1.0"),
-        (partial(RoPE, fraction=0.0), "fraction must be above 0"),
-        (partial(RoPE, fraction=1.5), "at most 1, got 1.5"),
-        (partial(RoPE, fraction=0.2), "0.2 of which is 3"),
-        (partial(RoPE, fraction=0.05), "0.05 of which is 0"),
+        (partial(RoPE, partial_rotary_factor=0.0), "partial_rotary_factor must be above 0"),
+        (partial(RoPE, partial_rotary_factor=1.5), "at most 1, got 1.5"),
+        (partial(RoPE, partial_rotary_factor=0.2), "0.2 of which is 3"),
+        (partial(RoPE, partial_rotary_factor=0.05), "0.05 of which is 0"),
         (partial(RoPE, scaling=partial(LinearScaling, factor=0.5)), "factor must be at least 1, got 0.5"),
         (partial(RoPE, scaling=partial(DynamicNTK, factor=2.0, original_context=0)), "original_context must be"),
         (partial(RoPE, scaling=partial(Llama3Scaling, 8.0, 4.0, 4.0, 64)), "low_freq_factor must be above 0 and below"),
@@ -224,7 +225,7 @@ def test_scalings_agree_on_arguments_and_say_what_they_do() -> None:
 WORDS = {
     "yarn": [
         "--model.net.position=RoPE", "--model.net.position.scaling=YaRN", "--model.net.position.scaling.factor=4",
-        "--model.net.position.scaling.original_context=16", "--model.net.position.fraction=0.5",
+        "--model.net.position.scaling.original_context=16", "--model.net.position.partial_rotary_factor=0.5",
     ],
     "longrope": [
         "--model.net.position={class_path: RoPE, init_args: {scaling: {class_path: LongRoPE, init_args: "
@@ -255,14 +256,6 @@ def test_words_become_a_scaling_and_a_file_rebuilds_it(name: str, tmp_path: Path
     assert repr(again) == repr(run.model.net)
     ids = torch.randint(50, (1, 30))
     assert torch.equal(again(ids), run.model.net.eval()(ids))
-
-
-def test_the_path_of_old_files_still_means_rope() -> None:
-    config = {"class_path": "lit_gpt.nn.position.RoPE", "init_args": {"base": 100.0}}
-    net = checkpoint.build_net(
-        {"class_path": "lit_gpt.model.GPT", "init_args": {"vocab_size": 9, "position": config}}, Path("old.ckpt")
-    )
-    assert type(net.positions[0]) is nn.RoPE and net.positions[0].base == 100.0
 
 
 def test_a_head_of_one_pair_can_be_scaled() -> None:

@@ -71,7 +71,7 @@ def pair(
         feedforward=partial(MLP, hidden=config.n_inner, bias=True, activation=ACTIVATIONS[config.activation_function]),
         norm=partial(LayerNorm, eps=config.layer_norm_epsilon, bias=True),
         position=Learned,
-        tie=config.tie_word_embeddings,
+        tie_embeddings=config.tie_word_embeddings,
     )
     net.to(dtype)
     copy(table, theirs, net)

@@ -76,7 +76,7 @@ def pair(
         feedforward=partial(SwiGLU, hidden=config.intermediate_size),
         norm=partial(RMSNorm, eps=config.rms_norm_eps),
         position=partial(RoPE, base=config.rope_parameters["rope_theta"]),
-        tie=config.tie_word_embeddings,
+        tie_embeddings=config.tie_word_embeddings,
     )
     net.to(dtype)
     copy(table, theirs, net)

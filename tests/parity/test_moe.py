@@ -28,10 +28,10 @@ def mixtral(experts: int, top_k: int) -> nn.Module:
     return MixtralSparseMoeBlock(config)
 
 
-def qwen(experts: int, top_k: int, normalise: bool) -> nn.Module:
+def qwen(experts: int, top_k: int, normalize_weights: bool) -> nn.Module:
     config = Qwen3MoeConfig(
         hidden_size=WIDTH, moe_intermediate_size=HIDDEN, num_experts=experts, num_experts_per_tok=top_k,
-        norm_topk_prob=normalise, experts_implementation="eager",
+        norm_topk_prob=normalize_weights, experts_implementation="eager",
     )  # fmt: skip
     return Qwen3MoeSparseMoeBlock(config)
 
@@ -39,9 +39,9 @@ def qwen(experts: int, top_k: int, normalise: bool) -> nn.Module:
 LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Mixtral": (mixtral, {"experts": 8, "top_k": 2}),
     "Mixtral, all experts": (mixtral, {"experts": 3, "top_k": 3}),
-    "Qwen3": (qwen, {"experts": 16, "top_k": 4, "normalise": True}),
-    "Qwen3, not normalized": (qwen, {"experts": 16, "top_k": 4, "normalise": False}),
-    "Qwen3, one expert": (qwen, {"experts": 6, "top_k": 1, "normalise": False}),
+    "Qwen3": (qwen, {"experts": 16, "top_k": 4, "normalize_weights": True}),
+    "Qwen3, not normalized": (qwen, {"experts": 16, "top_k": 4, "normalize_weights": False}),
+    "Qwen3, one expert": (qwen, {"experts": 6, "top_k": 1, "normalize_weights": False}),
 }
 
 
@@ -97,7 +97,8 @@ def test_float64(kind: str) -> None:
 def test_balance(experts: int, top_k: int, patched: bool) -> None:
     """One layer's loss is theirs; several pooled layers' too, and that is not the sum of each layer's own."""
     dtype = torch.float64 if patched else torch.float32
-    layers = [MoE(SIZES, experts=experts, top_k=top_k, balance=0.3, z_loss=0.0, pooled=p) for p in (False, True, True)]
+    options = {"experts": experts, "top_k": top_k, "aux_loss_coef": 0.3, "z_loss_coef": 0.0}
+    layers = [MoE(SIZES, **options, pooled=pooled) for pooled in (False, True, True)]
     logits, terms, pooled = [], [], []
     for layer in layers:
         randomize(layer.to(dtype), seed=len(logits))

@@ -101,7 +101,7 @@ def test_a_model_made_elsewhere_is_used_like_a_run(tmp_path: Path, text_file: Pa
 
 @pytest.mark.parametrize("tie", ["true", "false"])
 def test_new_tokens_get_rows_and_the_old_ones_stay(tie: str, chats: str, text_file: Path, capsys: Any) -> None:
-    words = [*TINY, f"--model.net.tie={tie}", "--data.tokenizer=BPE", "--data.tokenizer.vocab_size=320"]
+    words = [*TINY, f"--model.net.tie_embeddings={tie}", "--data.tokenizer=BPE", "--data.tokenizer.vocab_size=320"]
     fit(*words, f"--data.source.paths={text_file}", "--name=base")
     tokenizer = checkpoint.load("runs/base")[1]
     assert tokenizer.vocab_size == 320
@@ -134,7 +134,7 @@ def test_new_tokens_get_rows_and_the_old_ones_stay(tie: str, chats: str, text_fi
 
 
 def test_spare_rows_are_used_first(tmp_path: Path, chats: str, capsys: Any) -> None:
-    made = made_elsewhere(tmp_path, spare=5, dtype=torch.float32, tie=False)
+    made = made_elsewhere(tmp_path, spare=5, dtype=torch.float32, tie_embeddings=False)
     known = made.vocab_size - 5
     run = build(None, [*SMALL, chats, ADD, "--model.init_from=runs/theirs", "--name=tuned"])
     after = run.model.net.state_dict()

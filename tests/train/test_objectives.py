@@ -16,7 +16,7 @@ from lit_gpt.train.step_metrics import StepMetrics
 
 
 def experts(**options: Any) -> GPT:
-    layer = partial(MoE, experts=4, balance=0.5, z_loss=0.1, **options)
+    layer = partial(MoE, experts=4, aux_loss_coef=0.5, z_loss_coef=0.1, **options)
     return GPT(VOCABULARY, width=16, depth=2, heads=2, context=16, feedforward=layer, seed=0)
 
 

@@ -9,8 +9,8 @@ from lit_gpt.train.gradients import finish_gradients
 from lit_gpt.train.optimizers import apply_factors, kinds_of, parameter_groups, prefer_fused
 
 
-def net(tie: bool = True) -> GPT:
-    return GPT(32, width=16, depth=2, heads=2, context=8, tie=tie, seed=0)
+def net(tie_embeddings: bool = True) -> GPT:
+    return GPT(32, width=16, depth=2, heads=2, context=8, tie_embeddings=tie_embeddings, seed=0)
 
 
 def decay_of(model: GPT, table: dict[str, dict[str, float]] | None = None) -> dict[str, float]:
@@ -20,7 +20,7 @@ def decay_of(model: GPT, table: dict[str, dict[str, float]] | None = None) -> di
 
 
 def test_default_decays_matrices_but_not_tables_norms_and_biases() -> None:
-    decay = decay_of(net(tie=False))
+    decay = decay_of(net(tie_embeddings=False))
     assert decay["head.weight"] == 0.1
     assert decay["embedding.weight"] == 0.0
     assert all(d == 0.1 for n, d in decay.items() if "blocks" in n and "norm" not in n)
@@ -30,12 +30,12 @@ def test_default_decays_matrices_but_not_tables_norms_and_biases() -> None:
 
 
 def test_a_tied_matrix_counts_as_the_head() -> None:
-    assert kinds_of(net(tie=True))["embedding.weight"] == "matrices"
-    assert kinds_of(net(tie=False))["embedding.weight"] == "embeddings"
+    assert kinds_of(net(tie_embeddings=True))["embedding.weight"] == "matrices"
+    assert kinds_of(net(tie_embeddings=False))["embedding.weight"] == "embeddings"
 
 
 def test_all_matrices_decayed_as_nanogpt_does() -> None:
-    model = net(tie=False)
+    model = net(tie_embeddings=False)
     decay = decay_of(model, {"embeddings": {"weight_decay": 0.1}})
     for name, parameter in model.named_parameters():
         assert decay[name] == (0.1 if parameter.ndim >= 2 else 0.0)

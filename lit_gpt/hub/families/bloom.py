@@ -55,7 +55,7 @@ class BloomFamily(Family):
             "position": component(ALiBi),
             "block": component(PreNorm),
             "embedding_norm": True,
-            "tie": config.flag("tie_word_embeddings", True),
+            "tie_embeddings": config.flag("tie_word_embeddings", True),
         }
         # How the numbers are computed, on how many devices, not which numbers.
         config.finish(
@@ -73,7 +73,7 @@ class BloomFamily(Family):
             "n_head": net["heads"],
             "seq_length": net["context"],
             "layer_norm_epsilon": net["norm"]["eps"],
-            "tie_word_embeddings": net["tie"],
+            "tie_word_embeddings": net["tie_embeddings"],
             "apply_residual_connection_post_layernorm": False,
             "attention_dropout": 0.0,
             "hidden_dropout": 0.0,

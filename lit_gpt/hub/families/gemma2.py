@@ -38,8 +38,10 @@ class Gemma2Family(Family):
         if not config.has("sliding_window"):  # else transformers does not look at this older name
             config.must("sliding_window_size", window)
         windows = read_windows(config, net["depth"], window, usual)
-        attention = [component(SelfAttention, **net["attention"], softcap=softcap, window=window) for window in windows]
-        net |= {"softcap": config.bound("final_logit_softcapping", 30.0)}
+        attention = [
+            component(SelfAttention, **net["attention"], attn_softcap=softcap, window=window) for window in windows
+        ]
+        net |= {"logit_softcap": config.bound("final_logit_softcapping", 30.0)}
         net |= {"attention": tiled(attention), "position": read_rotary(config, net["context"])}
         config.finish(ignored=("sliding_window_size",))
         return net
@@ -47,15 +49,15 @@ class Gemma2Family(Family):
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
         """See `Family.write`."""
         return write_gemma(net) | {
-            "attn_logit_softcapping": net["attention"][0]["softcap"],
-            "final_logit_softcapping": net["softcap"],
+            "attn_logit_softcapping": net["attention"][0]["attn_softcap"],
+            "final_logit_softcapping": net["logit_softcap"],
             **write_rotary(net["position"][0]),
         }
 
 
 def read_gemma(config: HFConfig, context: int) -> dict[str, Any]:
     """What Gemma 2 and 3 share; ``attention`` holds those arguments only that all layers have in common."""
-    net = read_sizes(config, kv_heads=4, context=context, head_size=256, tie=True)
+    net = read_sizes(config, kv_heads=4, context=context, head_size=256, tie_embeddings=True)
     for name in ("hidden_activation", "hidden_act"):  # two names for the same
         config.must(name, TANH)
     config.must("use_bidirectional_attention", None, False)

@@ -35,7 +35,7 @@ class Gemma3Family(Family):
         attention = [component(SelfAttention, **net["attention"], qk_norm=net["norm"], window=w) for w in windows]
         near, far = _read_positions(config, net["context"])
         net |= {
-            "softcap": config.bound("final_logit_softcapping", None),
+            "logit_softcap": config.bound("final_logit_softcapping", None),
             "attention": tiled(attention),
             "position": tiled([far if window is None else near for window in windows]),
         }
@@ -48,7 +48,7 @@ class Gemma3Family(Family):
         near = next((position for attention, position in layers if attention["window"] is not None), None)
         far = next((position for attention, position in layers if attention["window"] is None), None)
         return write_gemma(net) | {
-            "final_logit_softcapping": net["softcap"],
+            "final_logit_softcapping": net["logit_softcap"],
             "attn_logit_softcapping": None,
             # In transformers 4 the layers with a window have no scaling; one left out here shows when it is read again.
             "rope_local_base_freq": LOCAL_BASE if near is None else near["base"],

@@ -62,7 +62,7 @@ class GPT2Family(Family):
             "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5), bias=True),
             "position": component(Learned),
             "block": component(PreNorm),
-            "tie": config.flag("tie_word_embeddings", True),
+            "tie_embeddings": config.flag("tie_word_embeddings", True),
         }
         config.finish()
         return net
@@ -83,7 +83,7 @@ class GPT2Family(Family):
             "layer_norm_epsilon": net["norm"]["eps"],
             "scale_attn_weights": first == usual,
             "scale_attn_by_inverse_layer_idx": len({one["scale"] for one in attention}) > 1,
-            "tie_word_embeddings": net["tie"],
+            "tie_word_embeddings": net["tie_embeddings"],
             "attn_pdrop": 0.0,
             "embd_pdrop": 0.0,
             "resid_pdrop": 0.0,

@@ -46,7 +46,7 @@ class GPTNeoXFamily(Family):
             config,
             context,
             base=config.positive("rotary_emb_base", 10_000),
-            fraction=config.positive("rotary_pct", 0.25),
+            partial_rotary_factor=config.positive("rotary_pct", 0.25),
             partial=True,
         )
         net = {
@@ -65,7 +65,7 @@ class GPTNeoXFamily(Family):
             "norm": component(LayerNorm, eps=config.positive("layer_norm_eps", 1e-5), bias=True),
             "position": position,
             "block": component(Parallel) if parallel else component(PreNorm),
-            "tie": config.flag("tie_word_embeddings", False),
+            "tie_embeddings": config.flag("tie_word_embeddings", False),
         }
         config.finish()
         return net
@@ -84,8 +84,8 @@ class GPTNeoXFamily(Family):
             "layer_norm_eps": net["norm"]["eps"],
             "attention_bias": net["attention"][0]["bias"],
             "use_parallel_residual": net["block"][0]["class"] == "Parallel",
-            "tie_word_embeddings": net["tie"],
+            "tie_word_embeddings": net["tie_embeddings"],
             "rotary_emb_base": position["base"],
-            "rotary_pct": position["fraction"],
+            "rotary_pct": position["partial_rotary_factor"],
             **write_scaled(position["scaling"]),
         }

@@ -67,7 +67,7 @@ def read_sizes(
     eps: float = 1e-6,
     context: int = 2048,
     head_size: int | None = None,
-    tie: bool = False,
+    tie_embeddings: bool = False,
 ) -> dict[str, Any]:
     """The numbers, norms and wiring that Llama's many relatives share; ``attention`` holds kv_heads and head_size only.
 
@@ -77,7 +77,7 @@ def read_sizes(
         eps: What a missing rms_norm_eps means.
         context: What a missing max_position_embeddings means.
         head_size: What a missing head_dim means; None for width / heads.
-        tie: What a missing tie_word_embeddings means.
+        tie_embeddings: What a missing tie_word_embeddings means.
     """
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     kv = config.optional("num_key_value_heads", kv_heads)
@@ -90,7 +90,7 @@ def read_sizes(
         "context": config.integer("max_position_embeddings", context),
         "norm": component(RMSNorm, eps=config.positive("rms_norm_eps", eps)),
         "block": component(PreNorm),
-        "tie": config.flag("tie_word_embeddings", tie),
+        "tie_embeddings": config.flag("tie_word_embeddings", tie_embeddings),
         "attention": {"kv_heads": kv or heads, "head_size": own or width // heads},
     }
 
@@ -118,7 +118,7 @@ def write_sizes(net: dict[str, Any]) -> dict[str, Any]:
         "head_dim": attention["head_size"],
         "max_position_embeddings": write_context(net),
         "rms_norm_eps": net["norm"]["eps"],
-        "tie_word_embeddings": net["tie"],
+        "tie_word_embeddings": net["tie_embeddings"],
         "hidden_act": "silu",
         "intermediate_size": net["feedforward"][0]["hidden"],
         "attention_dropout": 0.0,

@@ -41,8 +41,8 @@ class MixtralFamily(Family):
             hidden=config.integer("intermediate_size"),
             experts=config.integer("num_local_experts", 8),
             top_k=config.integer("num_experts_per_tok", 2),
-            balance=config.number("router_aux_loss_coef", 0.001),
-            z_loss=0.0,
+            aux_loss_coef=config.number("router_aux_loss_coef", 0.001),
+            z_loss_coef=0.0,
             pooled=True,
         )
         position = read_rotary(config, net["context"], base=1e6)

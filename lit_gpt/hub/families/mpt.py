@@ -65,7 +65,7 @@ class MPTFamily(Family):
             "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5)),
             "position": component(ALiBi),
             "block": component(PreNorm),
-            "tie": config.flag("tie_word_embeddings", True),
+            "tie_embeddings": config.flag("tie_word_embeddings", True),
         }
         # learned_pos_emb has no effect beside ALiBi; the others say where and how first weights are drawn.
         config.finish(ignored=("learned_pos_emb", "init_device", "init_config", "verbose", "emb_pdrop"))
@@ -82,7 +82,7 @@ class MPTFamily(Family):
             "expansion_ratio": 4,
             "no_bias": True,
             "layer_norm_epsilon": net["norm"]["eps"],
-            "tie_word_embeddings": net["tie"],
+            "tie_word_embeddings": net["tie_embeddings"],
             "attn_config": {
                 "alibi": True,
                 "softmax_scale": net["attention"][0]["scale"],

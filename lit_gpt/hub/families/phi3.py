@@ -65,6 +65,6 @@ class Phi3Family(Family):
             written["rope_scaling"] = exact | ({} if gain == usual else {"attention_factor": gain})
         return written | {
             "sliding_window": net["attention"][0]["window"],
-            "partial_rotary_factor": position["fraction"],
+            "partial_rotary_factor": position["partial_rotary_factor"],
             "original_max_position_embeddings": scaling["original_context"] if scaling else net["context"],
         }

@@ -43,9 +43,9 @@ class Qwen3MoEFamily(Family):
             hidden=config.integer("moe_intermediate_size", 768),
             experts=config.either("num_experts", "num_local_experts", default=128),
             top_k=config.integer("num_experts_per_tok", 8),
-            normalise=config.flag("norm_topk_prob", False),
-            balance=config.number("router_aux_loss_coef", 0.001),
-            z_loss=0.0,
+            normalize_weights=config.flag("norm_topk_prob", False),
+            aux_loss_coef=config.number("router_aux_loss_coef", 0.001),
+            z_loss_coef=0.0,
             pooled=True,
         )
         dense = component(SwiGLU, hidden=config.integer("intermediate_size", 6144))
@@ -69,7 +69,7 @@ class Qwen3MoEFamily(Family):
             "moe_intermediate_size": experts["hidden"],
             "num_experts": experts["experts"],
             "num_experts_per_tok": experts["top_k"],
-            "norm_topk_prob": experts["normalise"],
+            "norm_topk_prob": experts["normalize_weights"],
             "decoder_sparse_step": 1,
             "mlp_only_layers": [layer for layer, one in enumerate(net["feedforward"]) if one["class"] != "MoE"],
             "attention_bias": net["attention"][0]["bias"],

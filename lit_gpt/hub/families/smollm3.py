@@ -22,7 +22,7 @@ class SmolLM3Family(Family):
 
     def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(config, kv_heads=4, context=32768, tie=True)
+        net = read_sizes(config, kv_heads=4, context=32768, tie_embeddings=True)
         depth = net["depth"]
         config.must("hidden_act", "silu")
         period = config.integer("no_rope_layer_interval", 4)

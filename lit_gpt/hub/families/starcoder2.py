@@ -32,7 +32,7 @@ class StarCoder2Family(Family):
 
     def read(self, config: HFConfig) -> dict[str, Any]:
         """See `Family.read`."""
-        net = read_sizes(config, kv_heads=2, context=4096, tie=True)
+        net = read_sizes(config, kv_heads=2, context=4096, tie_embeddings=True)
         bias = config.flag("use_bias", True)
         attention = component(SelfAttention, **net["attention"], bias=bias, window=config.optional("sliding_window"))
         activation = read_activation(config, "hidden_act", "gelu_pytorch_tanh")

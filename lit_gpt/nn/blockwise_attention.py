@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 32  # queries in a block, twice as many for long windows; see `benchmarks/window.py`
+BLOCK = 32  # queries in a block, twice as many for long windows; see `benchmarks/blockwise_attention.py`
 FEW = 256  # queries for which one mask of all pairs is as fast
 SCORES = 1 << 20  # of one step, at most: what a processor's cache holds a good part of
 GPU_BLOCK, GPU_SCORES = 512, 1 << 26  # there, starting a kernel costs more than what the edges of a window waste

@@ -6,14 +6,14 @@ S tokens seen so far (keys, S >= T), H heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lit_gpt.nn import flex
-from lit_gpt.nn.window import Band, Recent, blocks_pay
+from lit_gpt.nn.blockwise_attention import Band, Recent, blocks_pay
 
 if TYPE_CHECKING:
     from lit_gpt.nn.position import Position
@@ -22,27 +22,10 @@ Mask = Tensor | Band | Recent | None
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What a part may need to know of the whole net; the one argument that every component's factory is called with."""
-
-    width: int
-    heads: int
-    depth: int
-    context: int
-    vocab_size: int
-    dropout: float = 0.0
-    head_size: int = 0  # 0: width / heads; attention may choose another and the position is built with that one
-
-    def replace(self, **changes: Any) -> Sizes:
-        """The same sizes with some of them changed (a norm over one head has ``width=head_size``)."""
-        return replace(self, **changes)
-
-
-@dataclass(frozen=True)
-class Frame:
+class ForwardContext:
     """Everything about positions that is computed once per forward pass and read by every layer.
 
-    One frame is made for each distinct position encoding; frames of one pass share ids and segments, and the masks too
+    One is made for each distinct position encoding; contexts of one pass share ids and segments, and the masks too
     unless their position adds a bias to the scores.
     It is never written to after it is made, so recomputed layers see the same values.
     """

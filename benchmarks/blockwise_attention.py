@@ -3,7 +3,7 @@
 Scores and values alone, without projections, through the layer's own `attend`. The dense mask that this saves is timed
 too, and what soft-caps and sinks add.
 
-python benchmarks/window.py
+python benchmarks/blockwise_attention.py
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lit_gpt.nn import attend
-from lit_gpt.nn.frame import build_mask, distances
+from lit_gpt.nn.context import build_mask, distances
 
 HEADS, SIZE = 8, 64
 

@@ -11,22 +11,22 @@ from rounding import assert_only_rounded
 from torch import Tensor
 
 from lit_gpt.model import GPT
-from lit_gpt.nn import Cache, RMSNorm, RoPE, SelfAttention, attend, flex, window
-from lit_gpt.nn.frame import build_mask
+from lit_gpt.nn import Cache, RMSNorm, RoPE, SelfAttention, attend, blockwise_attention, flex
+from lit_gpt.nn.context import build_mask
 
 HEADS = 4
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "BLOCK", 4)
-    monkeypatch.setattr(window, "FEW", 8)
+    monkeypatch.setattr(blockwise_attention, "BLOCK", 4)
+    monkeypatch.setattr(blockwise_attention, "FEW", 8)
 
 
-@pytest.fixture(params=[1, 150, window.SCORES])
+@pytest.fixture(params=[1, 150, blockwise_attention.SCORES])
 def scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One matrix a step, a few, and all at once."""
-    monkeypatch.setattr(window, "SCORES", request.param)
+    monkeypatch.setattr(blockwise_attention, "SCORES", request.param)
 
 
 def reference(
@@ -96,13 +96,13 @@ def test_no_mask_of_all_pairs_is_made_for_a_window() -> None:
         return build_mask(*args, torch.device("cpu"))
 
     segments = torch.zeros(2, 40, dtype=torch.long)
-    assert isinstance(made(5, 40, 0, None, None, None), window.Band)
-    assert isinstance(made(5, 40, 0, segments, segments, None), window.Band)
-    assert isinstance(made(5, 20, 20, segments[:, 20:], segments, None), window.Band)
+    assert isinstance(made(5, 40, 0, None, None, None), blockwise_attention.Band)
+    assert isinstance(made(5, 40, 0, segments, segments, None), blockwise_attention.Band)
+    assert isinstance(made(5, 20, 20, segments[:, 20:], segments, None), blockwise_attention.Band)
     assert made(40, 40, 0, None, None, None) is None  # nothing lies outside
-    assert made(5, 1, 39, None, None, None) == window.Recent(5, None)
+    assert made(5, 1, 39, None, None, None) == blockwise_attention.Recent(5, None)
     few = made(5, 3, 37, segments[:, 37:], segments, None)
-    assert isinstance(few, window.Recent) and few.keys == 7 and few.mask.shape == (2, 1, 3, 7)
+    assert isinstance(few, blockwise_attention.Recent) and few.keys == 7 and few.mask.shape == (2, 1, 3, 7)
     bias = torch.zeros(4, 40, 40)
     assert made(5, 40, 0, None, None, bias).shape == (4, 40, 40)
 
@@ -117,18 +117,22 @@ def test_steps_cover_every_query_of_every_row_once() -> None:
         (70, 0, 4, 36),
     ):
         q, k, v, _ = drawn(2, queries, cached + queries, kv_heads, 3)
-        blocks = window._Blocks(q, k, v, None, None, None, None, None, size, cached, 0.0, 1.0, None)
+        blocks = blockwise_attention._Blocks(q, k, v, None, None, None, None, None, size, cached, 0.0, 1.0, None)
         seen = torch.zeros(2 * kv_heads, 1, queries, 1)
         for step in blocks:
             blocks.at_queries(seen, step).add_(1)
             matrices = step.rows * step.blocks
-            assert matrices == 1 or matrices * HEADS // kv_heads * step.queries * step.keys <= window.SCORES
+            assert (
+                matrices == 1 or matrices * HEADS // kv_heads * step.queries * step.keys <= blockwise_attention.SCORES
+            )
             assert step.rows == 1 or step.blocks == 1
         assert torch.equal(seen, torch.ones_like(seen))
 
 
 def test_few_queries_take_one_mask() -> None:
-    assert not window.blocks_pay(window.FEW) and window.blocks_pay(window.FEW + 1)
+    assert not blockwise_attention.blocks_pay(blockwise_attention.FEW) and blockwise_attention.blocks_pay(
+        blockwise_attention.FEW + 1
+    )
 
 
 def test_a_bias_that_is_learned_gets_its_gradient() -> None:
@@ -164,12 +168,18 @@ def test_dropout_keeps_the_mean_and_has_the_gradient_of_what_it_kept(sunk: bool)
     assert torch.autograd.gradcheck(lambda x: pass_(x, 0.5), (x,))
 
 
-@pytest.mark.parametrize("options", [{"window": 5}, {"softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
+@pytest.mark.parametrize("options", [{"window": 5}, {"attn_softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
 def test_recompute_repeats_its_dropout(options: dict[str, Any]) -> None:
     ids = torch.randint(50, (2, 16))
     results = []
-    for recompute in (False, True):
-        net = GPT(50, seed=1, dropout=0.3, recompute=recompute, attention=lambda s: SelfAttention(s, **options)).train()
+    for activation_checkpointing in (False, True):
+        net = GPT(
+            50,
+            seed=1,
+            dropout=0.3,
+            activation_checkpointing=activation_checkpointing,
+            attention=lambda s: SelfAttention(s, **options),
+        ).train()
         torch.manual_seed(2)
         net(ids).logsumexp(-1).sum().backward()
         results.append([p.grad for p in net.parameters()])
@@ -177,7 +187,7 @@ def test_recompute_repeats_its_dropout(options: dict[str, Any]) -> None:
         torch.testing.assert_close(one, two)
 
 
-@pytest.mark.parametrize("options", [{"window": 5}, {"softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
+@pytest.mark.parametrize("options", [{"window": 5}, {"attn_softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
 def test_one_graph_serves_all_lengths(options: dict[str, Any]) -> None:
     torch._dynamo.reset()
     net = GPT(50, seed=1, context=64, position=RoPE, attention=lambda s: SelfAttention(s, **options)).train()
@@ -212,10 +222,8 @@ def test_sixteen_bits(dtype: torch.dtype) -> None:
 
 def test_autocast() -> None:
     ids = torch.randint(50, (2, 16))
-    net = GPT(
-        50, seed=1, position=RoPE,
-        attention=lambda s: SelfAttention(s, window=5, qk_norm=RMSNorm, sinks=True, softcap=5.0, value_embedding=True),
-    )  # fmt: skip
+    options = {"window": 5, "qk_norm": RMSNorm, "sinks": True, "attn_softcap": 5.0, "value_embedding": True}
+    net = GPT(50, seed=1, position=RoPE, attention=lambda s: SelfAttention(s, **options))
     with torch.autocast("cpu", torch.bfloat16):
         y = net(ids)
         y.float().logsumexp(-1).sum().backward()
@@ -245,7 +253,7 @@ def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: 
     segments = (torch.rand(2, queries) < 0.02).cumsum(1) if segmented else None
     reach = size or queries
     blocks = flex.block_mask(queries, reach, segments, torch.device("cpu"))
-    band = window.Band(reach, 0, segments, segments, blocks)
+    band = blockwise_attention.Band(reach, 0, segments, segments, blocks)
     distance = torch.arange(384)[:, None] - torch.arange(384)
     seen = ((distance >= 0) & (distance < reach)).view(3, 128, 3, 128).any(3).any(1)
     rows = -(-queries // 128)
@@ -253,17 +261,19 @@ def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: 
     eager = flex.flex_attention
     for softcap, own in ((None, None), (0.9, sinks)):
         y = flex.flexible(q, k, v, band, 0.3, softcap, own, attention=eager)
-        torch.testing.assert_close(y, window.blockwise(q, k, v, band, 0.0, 0.3, softcap, own), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            y, blockwise_attention.blockwise(q, k, v, band, 0.0, 0.3, softcap, own), rtol=0, atol=1e-6
+        )
 
 
 def test_flex_attention_is_for_training_on_gpus() -> None:
     q = torch.zeros(1, 4, 40, 16)
     assert not flex.applies(q, None, 0.0)
     gpu: Any = SimpleNamespace(is_cuda=True, shape=q.shape, dtype=q.dtype)
-    band = window.Band(3, 0, flex=object())
+    band = blockwise_attention.Band(3, 0, flex=object())
     assert flex.applies(gpu, None, 0.0) and flex.applies(gpu, band, 0.0)
     assert not flex.applies(gpu, band, 0.1)
-    assert not flex.applies(gpu, window.Band(3, 5), 0.0)
+    assert not flex.applies(gpu, blockwise_attention.Band(3, 5), 0.0)
     assert not flex.applies(gpu, torch.zeros(40, 40), 0.0)
     with torch.no_grad():
         assert not flex.applies(gpu, band, 0.0)
@@ -272,7 +282,9 @@ def test_flex_attention_is_for_training_on_gpus() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("options", [{"window": 50}, {"softcap": 1.0}, {"sinks": True, "window": 50, "softcap": 2.0}])
+@pytest.mark.parametrize(
+    "options", [{"window": 50}, {"attn_softcap": 1.0}, {"sinks": True, "window": 50, "attn_softcap": 2.0}]
+)
 def test_on_a_gpu(options: dict[str, Any]) -> None:
     def net(device: str) -> GPT:
         return GPT(50, 128, 2, 4, 400, lambda s: SelfAttention(s, kv_heads=2, **options), seed=1).to(device).train()
