@@ -1,7 +1,6 @@
-"""Token ids in, an iterator of token ids out: cache, ragged batches, stops, a window that slides.
+"""Autoregressive decoding of token ids with a KV cache: greedy or sampled, batched, with stop ids and sliding windows.
 
-Knows a net's forward signature and the logits processors; knows no text and no tokenizer (see `text_generator`).
-Letters: B rows still being written, T tokens so far, V vocabulary, C width.
+Letters: B unfinished rows, T tokens so far, V vocabulary, C width.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from lit_gpt.model import GPT
 from lit_gpt.nn.cache import Cache
 from lit_gpt.nn.loss import cap
 
-PADDING = -1  # left padding of shorter rows, as logits processors see it; the net gets 0 there, in a segment apart
+PADDING = -1  # left padding of shorter rows as logits processors see it; the net gets 0 there, in another segment
 
 
 def generate(
@@ -35,29 +34,29 @@ def generate(
     window: int | None = None,
     finished: set[int] | None = None,
 ) -> Iterator[list[int | None]]:
-    """Continue each prompt; yield one list a step with the next id of each row, None for a finished row.
+    """Continue a batch of prompts; yield the next token id of each row at each step, None for a finished row.
 
-    Greedy decoding unless one of the logits processors samples. A row's draws depend on (seed, row) alone, not on
-    its neighbors. A stop id is yielded, then its row is finished; the iterator ends when all rows are.
+    Decoding is greedy unless one of the logits processors samples. The draws of a row depend on (seed, row) alone, not
+    on the rest of the batch. A stop id is yielded, then its row is finished; the iterator ends when all rows are.
 
-    When a row fills its window, it goes on from the last half of it. Nets whose positions go past the context take
-    a prompt longer than the window as it is, and such a row is never cut.
+    A row that fills its window continues from the last half of it. A net whose positions extend past the context takes
+    a prompt longer than the window whole, and such a row is never truncated.
 
-    The net stands in eval mode while the iterator is under way and returns to its own mode at the end or on `close()`.
+    The net is in eval mode during the iteration and returns to its former mode at the end or on `close()`.
 
     Args:
-        prompts: token ids, at least one a row; rows may differ in length.
-        max_new_tokens: steps at most.
-        logits_processors: applied in order to the float logits (B, V).
-        seed: of the draws, or one for each row, whose draws then depend on it alone; None takes a fresh one. The
-            global random state is neither read nor changed.
-        stop_ids: ids that end a row.
-        window: tokens a row looks back on at most; the net's context when None.
-        finished: rows that the caller adds here while iterating are given up before the next step.
+        prompts: Token ids, at least one a row; rows may differ in length.
+        max_new_tokens: Steps at most.
+        logits_processors: Applied in order to the logits (B, V), float32 or float64.
+        seed: Seed of all rows, or one for each row; None takes a fresh one. The global random state is neither read
+            nor changed.
+        stop_ids: Ids that end a row.
+        window: Attention window of a row in tokens; None for the context of the net.
+        finished: Rows that the caller adds here while iterating end before the next step.
 
     Raises:
-        UserError: a prompt longer than a net with learned positions can take.
-        ValueError: other arguments that cannot be, or logits that are not finite.
+        UserError: A prompt is longer than a net with learned positions can take.
+        ValueError: Another argument is out of range, or the logits are not finite.
     """
     limit = net.context if window is None else window
     if limit < 1 or (net.longest is not None and limit > net.longest):
@@ -80,7 +79,7 @@ def generate(
                 f"the prompt has {len(prompt)} tokens, but the net's positions end at {net.longest}: "
                 f"shorten it to {net.longest} tokens, or use a net with a longer context or with RoPE or ALiBi"
             )
-    # Checked here, at the call, and not at the first step as a generator function would.
+    # A generator function would check at its first step only.
     return _steps(
         net, prompts, max_new_tokens, logits_processors, seed, stop_ids, limit, set() if finished is None else finished
     )
@@ -98,40 +97,40 @@ def _steps(
     finished: set[int],
 ) -> Iterator[list[int | None]]:
     device = next(net.parameters()).device
-    draw = Draw(len(prompts), seed, device) if any(processor.samples for processor in logits_processors) else greedy
-    text = Text(prompts, limit, device)
+    sample = TokenSampler(len(prompts), seed, device) if any(p.samples for p in logits_processors) else greedy
+    tokens = TokenBuffer(prompts, limit, device)
     was_training = net.training
     net.eval()
     try:
         cache: Cache | None = None
         for _ in range(max_new_tokens):
             if finished:
-                alive = [place for place, row in enumerate(text.rows) if row not in finished]
+                alive = [index for index, row in enumerate(tokens.rows) if row not in finished]
                 if not alive:
                     return
-                if len(alive) < len(text.rows):
+                if len(alive) < len(tokens.rows):
                     kept = torch.tensor(alive, device=device)
-                    text.select(kept)
+                    tokens.select(kept)
                     if cache is not None:
                         cache.select(kept)
             full = cache is not None and net.longest is not None and cache.length >= net.longest
-            if cache is None or text.slide() or full or net.outdated(cache):
+            if cache is None or tokens.slide() or full or net.outdated(cache):
                 cache = Cache(net.sizes.depth)
-                inputs, segments = text.window()
+                inputs, segments = tokens.window()
             else:
-                inputs, segments = text.ids[:, -1:], None
+                inputs, segments = tokens.ids[:, -1:], None
             with uncompiled():
                 logits = net(inputs, cache=cache, segments=segments, reduce=last_logits)  # (B, V)
             if logits.dtype != torch.float64:
                 logits = logits.float()
             for processor in logits_processors:
-                logits = processor(logits, text.ids)
-            chosen = draw(logits, text.rows)  # (B,)
+                logits = processor(logits, tokens.ids)
+            chosen = sample(logits, tokens.rows)  # (B,)
             if not bool(logits.gather(-1, chosen[:, None]).isfinite().all()):
                 raise ValueError("the logits of the next token are not finite, or no token is left to choose")
-            text.append(chosen)
+            tokens.append(chosen)
             step: list[int | None] = [None] * len(prompts)
-            for row, id in zip(text.rows, chosen.tolist(), strict=True):
+            for row, id in zip(tokens.rows, chosen.tolist(), strict=True):
                 step[row] = id
                 if id in stop_ids:
                     finished.add(row)
@@ -140,13 +139,13 @@ def _steps(
         net.train(was_training)
 
 
-class Text:
-    """The tokens so far of the rows still being written, aligned on the right, and how far each looks back.
+class TokenBuffer:
+    """Token ids of the unfinished rows, padded on the left, and the first column of each row's window.
 
     Args:
-        prompts: token ids of each row.
-        limit: tokens in a row's window; a row that starts with more is never cut.
-        device: where the ids live.
+        prompts: Token ids of each row.
+        limit: Window of a row in tokens; a row that starts with more is never truncated.
+        device: Device of the ids.
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], limit: int, device: torch.device) -> None:
@@ -158,88 +157,80 @@ class Text:
         self.limits = [limit if len(prompt) <= limit else None for prompt in prompts]
 
     def append(self, chosen: Tensor) -> None:
-        """Put one more token (B,) to each row."""
+        """Append one token (B,) to each row."""
         self.ids = torch.cat((self.ids, chosen[:, None]), dim=1)
 
     def select(self, kept: Tensor) -> None:
-        """Keep these places (B',) and drop the others."""
-        places = kept.tolist()
+        """Keep the rows at these indices (B',) and drop the others."""
         self.ids = self.ids[kept]
-        self.rows = [self.rows[place] for place in places]
-        self.begins = [self.begins[place] for place in places]
-        self.limits = [self.limits[place] for place in places]
+        for name in ("rows", "begins", "limits"):
+            values = getattr(self, name)
+            setattr(self, name, [values[index] for index in kept.tolist()])
 
     def slide(self) -> bool:
-        """Cut the rows that outgrew their window to its last half; say whether there were any."""
+        """Truncate rows that outgrew their window to its last half; return whether there were any."""
         length, slid = self.ids.shape[1], False
-        for place, limit in enumerate(self.limits):
-            if limit is not None and length - self.begins[place] > limit:
-                self.begins[place] = length - max(1, limit // 2)
+        for index, limit in enumerate(self.limits):
+            if limit is not None and length - self.begins[index] > limit:
+                self.begins[index] = length - max(1, limit // 2)
                 slid = True
         return slid
 
     def window(self) -> tuple[Tensor, Tensor | None]:
-        """Return ids (B, T') and segments (B, T') that a fresh cache is filled with: 0 padding, 1 text."""
+        """Return ids (B, T') and segments (B, T') to prefill a cache with: 0 padding, 1 text; None without padding."""
         start = min(self.begins)
         ids = self.ids[:, start:]
         if len(set(self.begins)) == 1:
-            return ids, None  # no padding: the plain causal kernel
+            return ids, None  # is_causal, without a mask
         begins = torch.tensor(self.begins, device=ids.device)[:, None] - start
         segments = (torch.arange(ids.shape[1], device=ids.device)[None] >= begins).long()
         return torch.where(segments == 1, ids, 0), segments
 
 
-class Draw:
-    """Draws one token a row, each row from a random stream of its own.
+class TokenSampler:
+    """Samples one token a row, each row from a random generator of its own.
 
     Args:
-        rows: how many streams.
-        seed: of all of them, or one of each; None takes a fresh one.
-        device: where the logits live.
+        rows: Number of generators.
+        seed: Seed of all, or one of each; None takes a fresh one.
+        device: Device of the logits.
     """
 
     def __init__(self, rows: int, seed: int | Sequence[int] | None, device: torch.device) -> None:
         base = secrets.randbits(63) if seed is None else seed
         self.streams = []
         for row in range(rows):
-            own = f"{base},{row}" if isinstance(base, int) else f"{base[row]},0"
-            # Hashed, because torch keeps 32 bits of a CPU seed and neighboring (seed, row) must not meet.
-            mixed = int.from_bytes(hashlib.blake2b(own.encode(), digest_size=4).digest(), "little")
+            key = f"{base},{row}" if isinstance(base, int) else f"{base[row]},0"
+            # Hashed: torch keeps 32 bits of a CPU seed, and neighboring (seed, row) must not collide.
+            mixed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little")
             self.streams.append(torch.Generator(device).manual_seed(mixed))
         self.dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
 
     def __call__(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
-        """Return ids (B,) for logits (B, V); one uniform number a row, looked up in the cumulated probabilities."""
-        cumulated = logits.to(self.dtype).softmax(-1).cumsum(-1)
+        """Sample ids (B,) from logits (B, V) by inverse transform: one uniform number a row."""
+        cumulative = logits.to(self.dtype).softmax(-1).cumsum(-1)
         uniform = torch.cat([
             torch.rand(1, 1, generator=self.streams[row], device=logits.device, dtype=self.dtype) for row in rows
         ])  # fmt: skip
         # 1 - u lies in (0, 1]: the first sum that reaches it belongs to a token whose probability is not 0.
-        chosen = torch.searchsorted(cumulated, (1 - uniform) * cumulated[:, -1:])[:, 0]
+        chosen = torch.searchsorted(cumulative, (1 - uniform) * cumulative[:, -1:])[:, 0]
         return chosen.clamp(max=logits.shape[-1] - 1)  # sums that are not numbers are never reached
 
 
 def uncompiled() -> AbstractContextManager[Any]:
-    """Return a context in which a compiled net runs as it is written.
+    """Return a context in which a compiled net runs eagerly.
 
-    Each step sees a longer cache: `torch.compile` would compile many of them anew, in the midst of training.
+    The KV cache grows with each step, and `torch.compile` would recompile for many of its lengths.
     """
     # Nothing is compiled before dynamo is imported, and to import it takes longer than a short text.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def greedy(logits: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return the likeliest ids (B,) of logits (B, V)."""
+    """Return the most likely ids (B,) of logits (B, V)."""
     return logits.argmax(-1)
 
 
 def last_logits(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> Tensor:
-    """Return logits (B, V) of the last position: those of a whole prompt would be B * T * V numbers for nothing.
-
-    Args:
-        hidden: (B, T, C).
-        weight: (V, C) of the head.
-        softcap: the bound of the logits, or None.
-        aux: not looked at.
-    """
+    """Return the logits (B, V) of the last position from hidden states (B, T, C) and the head's weight (V, C)."""
     return cap(functional.linear(hidden[:, -1], weight), softcap)

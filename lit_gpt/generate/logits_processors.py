@@ -1,6 +1,5 @@
-"""How the next token is chosen from the logits: logits processors that are applied one after the other.
+"""Logits processors for sampling: temperature, top-k, top-p (nucleus sampling), min-p, repetition penalty.
 
-Knows logits and the ids so far; knows no net, no tokenizer and draws nothing itself (the engine draws).
 Letters: B rows, V vocabulary, T tokens so far.
 """
 
@@ -12,22 +11,22 @@ from torch import Tensor
 
 
 class LogitsProcessor:
-    """Changes the logits of the next token; `-inf` rules a token out."""
+    """Base of the logits processors: changes the logits of the next token; `-inf` excludes a token."""
 
-    samples: bool = True  # False: says nothing about chance, so that a list of such processors alone stays greedy
+    samples: bool = True  # False: with such processors alone decoding stays greedy
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         """Return new logits.
 
         Args:
             logits: (B, V) float32 or float64; not to be changed in place.
-            ids: (B, T) int64, prompt and text so far; rows shorter than the longest are filled with -1 on the left.
+            ids: (B, T) int64, prompt and generated tokens; shorter rows are padded on the left with -1.
         """
         raise NotImplementedError
 
 
 class Temperature(LogitsProcessor):
-    """Divides the logits: below 1 is bolder, above 1 more varied, 0 leaves the likeliest token alone.
+    """Divides the logits: below 1 sharpens the distribution, above 1 flattens it, 0 is greedy decoding.
 
     Ackley, Hinton & Sejnowski, "A Learning Algorithm for Boltzmann Machines", 1985.
 
@@ -47,7 +46,7 @@ class Temperature(LogitsProcessor):
 
 
 class TopK(LogitsProcessor):
-    """Keeps the k likeliest tokens, exactly k also where logits tie.
+    """Keeps the k most likely tokens (top-k sampling), exactly k also where logits tie.
 
     Fan, Lewis & Dauphin, "Hierarchical Neural Story Generation", 2018 (arXiv:1805.04833).
 
@@ -57,7 +56,7 @@ class TopK(LogitsProcessor):
 
     def __init__(self, top_k: int = 50) -> None:
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k}; give a whole number of at least 1, or leave it out")
+            raise ValueError(f"top_k is {top_k}; give a whole number of at least 1, or omit it")
         self.top_k = top_k
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ class TopK(LogitsProcessor):
 
 
 class TopP(LogitsProcessor):
-    """Keeps the nucleus: the fewest likeliest tokens whose probabilities reach p together.
+    """Nucleus sampling: keeps the smallest set of most likely tokens whose probabilities sum to at least p.
 
     Holtzman et al., "The Curious Case of Neural Text Degeneration", 2019 (arXiv:1904.09751).
 
@@ -75,12 +74,12 @@ class TopP(LogitsProcessor):
         top_p: above 0, at most 1.
     """
 
-    # On a CPU core a full sort of 50k logits takes ten times as long as finding these, which nearly always suffice.
+    # On a CPU core a full sort of 50k logits takes ten times as long as this top-k, which nearly always suffices.
     candidates = 1024
 
     def __init__(self, top_p: float = 0.95) -> None:
         if not 0 < top_p <= 1:
-            raise ValueError(f"top_p is {top_p}; give a probability above 0 and at most 1, or leave it out")
+            raise ValueError(f"top_p is {top_p}; give a probability above 0 and at most 1, or omit it")
         self.top_p = top_p
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -88,40 +87,40 @@ class TopP(LogitsProcessor):
         if self.top_p == 1:
             return logits
         total = logits.logsumexp(-1, keepdim=True)  # (B, 1) over the whole vocabulary
-        best, indices = logits.topk(min(self.candidates, vocabulary))  # (B, candidates), likeliest first
+        best, indices = logits.topk(min(self.candidates, vocabulary))  # (B, candidates), sorted
         share = (best - total).exp().cumsum(-1)
         if not bool((share[:, -1] >= self.top_p).all()):
             best, indices = logits.sort(descending=True)
             share = (best - total).exp().cumsum(-1)
-        # A token stays while those before it fall short of p; so the likeliest always stays.
+        # A token stays while those before it sum to less than p, so the first always stays.
         enough = torch.zeros_like(share, dtype=torch.bool)
         enough[:, 1:] = share[:, :-1] >= self.top_p
         return torch.full_like(logits, -math.inf).scatter(-1, indices, best.masked_fill(enough, -math.inf))
 
 
 class MinP(LogitsProcessor):
-    """Keeps tokens at least `min_p` times as likely as the likeliest.
+    """Keeps tokens at least `min_p` times as likely as the most likely one (min-p sampling).
 
     Nguyen et al., "Turning Up the Heat: Min-p Sampling", 2024 (arXiv:2407.01082).
 
     Args:
-        min_p: from 0 (keeps all) to 1 (keeps the likeliest).
+        min_p: from 0 (keeps all) to 1 (keeps the most likely).
     """
 
     def __init__(self, min_p: float = 0.05) -> None:
         if not 0 <= min_p <= 1:
-            raise ValueError(f"min_p is {min_p}; give a share from 0 to 1, such as 0.05, or leave it out")
+            raise ValueError(f"min_p is {min_p}; give a share from 0 to 1, such as 0.05, or omit it")
         self.min_p = min_p
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         if self.min_p == 0:
             return logits
-        # p >= min_p * p_max, written in logits, where the normalization falls out
+        # p >= min_p * p_max in logits, where the softmax normalization cancels
         return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(self.min_p), -math.inf)
 
 
 class RepetitionPenalty(LogitsProcessor):
-    """Makes tokens that occurred already less likely: their positive logits are divided, negative ones multiplied.
+    """Lowers the logits of tokens that occurred already: positive ones are divided, negative ones multiplied.
 
     Keskar et al., "CTRL: A Conditional Transformer Language Model", 2019 (arXiv:1909.05858), section 4.1.
 
@@ -133,25 +132,22 @@ class RepetitionPenalty(LogitsProcessor):
 
     def __init__(self, repetition_penalty: float = 1.1) -> None:
         if not (math.isfinite(repetition_penalty) and repetition_penalty > 0):
-            raise ValueError(
-                f"repetition_penalty is {repetition_penalty}; give a positive number, 1 for none, 1.1 for a little"
-            )
+            raise ValueError(f"repetition_penalty is {repetition_penalty}; give a positive number, 1 for none")
         self.repetition_penalty = repetition_penalty
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
-        padding = ids < 0
-        # The filling points at each row's last token, which occurred anyway: no mask of (B, V) is needed.
-        seen = torch.where(padding, ids[:, -1:], ids)
+        # Padding points at each row's last token, which occurred anyway: no mask of (B, V) is needed.
+        seen = torch.where(ids < 0, ids[:, -1:], ids)
         score = logits.gather(-1, seen)
         score = torch.where(score > 0, score / self.repetition_penalty, score * self.repetition_penalty)
         return logits.scatter(-1, seen, score)
 
 
 class SuppressTokens(LogitsProcessor):
-    """Rules tokens out by id, such as the rows that only fill the embedding up to a round size.
+    """Excludes tokens by id, such as the rows that pad the embedding to a round size.
 
     Args:
-        ids: token ids that shall never be drawn; ids past the vocabulary are refused when applied.
+        ids: token ids that are never sampled.
     """
 
     samples = False
@@ -181,18 +177,12 @@ def build_logits_processors(
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
 ) -> list[LogitsProcessor]:
-    """Return the usual logits processors in their usual order: penalty, temperature, top-k, top-p, min-p.
+    """Return the logits processors in the order of transformers: penalty, temperature, top-k, top-p, min-p.
 
-    With temperature 0 only the penalty is left, which the engine reads as greedy; the other values are checked
-    all the same.
+    With temperature 0 only the penalty is left, so decoding is greedy; the other values are checked all the same.
     """
-    penalty = RepetitionPenalty(repetition_penalty)
-    sampling: list[LogitsProcessor] = [Temperature(temperature)]
-    if top_k is not None:
-        sampling.append(TopK(top_k))
-    if top_p is not None:
-        sampling.append(TopP(top_p))
-    if min_p is not None:
-        sampling.append(MinP(min_p))
-    penalties: list[LogitsProcessor] = [penalty] if repetition_penalty != 1 else []
-    return penalties + sampling if temperature > 0 else penalties
+    penalty, sampling = RepetitionPenalty(repetition_penalty), [Temperature(temperature)]
+    for processor, value in ((TopK, top_k), (TopP, top_p), (MinP, min_p)):
+        if value is not None:
+            sampling.append(processor(value))  # type: ignore[arg-type]
+    return [*([penalty] if repetition_penalty != 1 else []), *(sampling if temperature > 0 else [])]

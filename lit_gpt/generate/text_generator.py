@@ -1,7 +1,4 @@
-"""Text in, text out: prompts become ids, ids become whole characters, stop strings cut exactly.
-
-Knows a tokenizer and the engine; knows no files and no command line.
-"""
+"""TextGenerator: text from prompts, streamed or in batches, with stop strings and incremental detokenization."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack
@@ -14,11 +11,11 @@ from lit_gpt.generate.engine import generate
 from lit_gpt.generate.logits_processors import SuppressTokens, build_logits_processors
 from lit_gpt.model import GPT
 
-Prompt = str | Sequence[int]  # a text, or ids as they are
+Prompt = str | Sequence[int]  # text or token ids
 
 
 class Options(TypedDict, total=False):
-    """What `TextGenerator.stream_batch` takes beside the prompts, and the others hand on to it."""
+    """Keyword arguments of `TextGenerator.stream_batch`, which the other methods pass on."""
 
     max_new_tokens: int
     temperature: float
@@ -31,25 +28,23 @@ class Options(TypedDict, total=False):
 
 
 class TextGenerator:
-    """Writes on from prompts with a net and its tokenizer.
+    """Generates text from prompts with a net and its tokenizer.
 
-    BOS stands ahead of each prompt where the tokenizer was made for it, since its nets were trained so. An empty
-    prompt starts from BOS, else from EOS (which stands between documents), else from a newline, else from id 0. The
-    tokenizer's `stop_ids` end a text, mostly EOS and BOS; padding, unknown and ids without a token are never drawn.
+    BOS is put before a prompt where the tokenizer was trained with it. An empty prompt starts from BOS, else from EOS,
+    else from a newline, else from id 0. The tokenizer's `stop_ids` end a text, mostly EOS and BOS; padding, unknown and
+    unused ids are never sampled.
 
     Args:
-        net: the model.
-        tokenizer: the one it was trained with.
-        form: how the records were laid out that it was trained on, where it was; then `question` makes a prompt of a
-            record, and what ends an answer ends a text.
+        net: The model.
+        tokenizer: The one it was trained with.
+        form: Format of the records it was trained on, if any; then `question` makes a prompt of a record, and the
+            tokens that end an answer end a text.
     """
 
     def __init__(self, net: GPT, tokenizer: Tokenizer, form: Form | None = None) -> None:
         if tokenizer.vocab_size > net.vocab_size:
-            raise UserError(
-                f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}: they do not belong together;"
-                " load both from one checkpoint"
-            )
+            sizes = f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}"
+            raise UserError(f"{sizes}: they do not belong together; load both from one checkpoint")
         self.net = net
         self.tokenizer = tokenizer
         self.form = form
@@ -59,16 +54,16 @@ class TextGenerator:
         self.suppress = SuppressTokens(never | tokenizer.unused_ids | set(range(tokenizer.vocab_size, net.vocab_size)))
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
-        """Yield the text that follows the prompt, piece by piece, as soon as each is certain; options as below."""
+        """Yield the generated text in pieces as soon as each is final; options as of `stream_batch`."""
         steps = self.stream_batch([prompt], **options)
         return (piece for (piece,) in steps if piece)
 
     def generate(self, prompt: Prompt, **options: Unpack[Options]) -> str:
-        """Return the whole text that follows the prompt; options as of `stream_batch`."""
+        """Return the generated text, without the prompt; options as of `stream_batch`."""
         return "".join(self.stream(prompt, **options))
 
     def generate_batch(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[str]:
-        """Return the texts that follow many prompts, written side by side; options as of `stream_batch`."""
+        """Return the generated texts of a batch of prompts; options as of `stream_batch`."""
         texts = [""] * len(prompts)
         for step in self.stream_batch(prompts, **options) if prompts else ():
             for row, piece in enumerate(step):
@@ -87,24 +82,24 @@ class TextGenerator:
         seed: int | Sequence[int] | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[list[str | None]]:
-        """Yield one list a token: the next piece of each text, "" while none is certain, None once it has ended.
+        """Yield one list a step: the next piece of each text, "" while none is final, None once the text has ended.
 
-        Pieces are whole characters. Equal prompts get different texts, for each row draws for itself.
+        Pieces are whole characters. Each row samples for itself, so equal prompts get different texts.
 
         Args:
-            prompts: texts, which may be empty, or ids, as `question` makes them.
-            max_new_tokens: at most; a text that outgrows the net's context goes on from the last half of it.
-            temperature: 0 takes the likeliest token each time.
-            top_k: see `logits_processors.TopK`; None leaves it out, as for the two below.
-            top_p: see `logits_processors.TopP`.
-            min_p: see `logits_processors.MinP`.
-            repetition_penalty: see `logits_processors.RepetitionPenalty`; 1 leaves it out.
-            seed: same seed, same text; one for each prompt may be given; None takes a fresh one.
-            stop: strings that end a text; neither they nor what follows them is yielded.
+            prompts: Texts, which may be empty, or token ids, as `question` makes them.
+            max_new_tokens: At most; a text that outgrows the context continues from the last half of it.
+            temperature: 0 for greedy decoding.
+            top_k: See `logits_processors.TopK`; None for off, as of the next two.
+            top_p: See `logits_processors.TopP`.
+            min_p: See `logits_processors.MinP`.
+            repetition_penalty: See `logits_processors.RepetitionPenalty`; 1 for off.
+            seed: Same seed, same text; one for each prompt may be given; None takes a fresh one.
+            stop: Strings that end a text; neither they nor what follows them is yielded.
 
         Raises:
-            UserError: a prompt that the tokenizer or the net cannot take.
-            ValueError: another option that cannot be.
+            UserError: The tokenizer or the net cannot take a prompt.
+            ValueError: Another option is out of range.
         """
         if isinstance(stop, str):
             raise ValueError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
@@ -125,10 +120,10 @@ class TextGenerator:
         return _pieces(steps, rows, finished, max_new_tokens)
 
     def encode(self, prompt: str) -> list[int]:
-        """Return the ids that the net is given for a prompt, never none.
+        """Return the token ids of a prompt, at least one.
 
         Raises:
-            UserError: a character that the tokenizer does not know and has no unknown token for.
+            UserError: The prompt has a character that the tokenizer cannot encode.
         """
         tokenizer, ids = self.tokenizer, self._ids(prompt)
         if tokenizer.starts_with_bos and tokenizer.bos is not None:
@@ -140,22 +135,19 @@ class TextGenerator:
                 return [start]
         try:
             return tokenizer.encode("\n")
-        except ValueError:  # a vocabulary of characters without a newline
+        except ValueError:  # a character vocabulary without a newline
             return [0]
 
     def question(self, record: str | dict[str, Any]) -> list[int]:
-        """Return the ids that ask for a record's answer, laid out as in training.
+        """Return the token ids that ask for a record's answer, formatted as in training.
 
-        What the record says is only ever text: no special token can be spelled in it.
-
-        Args:
-            record: with or without its answer.
+        The record's text never becomes a special token.
 
         Raises:
-            UserError: the form asks for nothing, a field is missing, or a character that the tokenizer does not know.
+            UserError: The format asks for nothing, a field is missing, or a character cannot be encoded.
         """
         if self.form is None:
-            raise UserError("the net was trained on plain text, which asks for no answer; give a text to go on from")
+            raise UserError("the net was trained on plain text, which asks for no answer; give a text prompt")
         tokenizer, spans = self.tokenizer, self.form.question(record)
         if self.form.framed and tokenizer.bos is not None:
             spans = [Span(tokenizer.token(tokenizer.bos), special=True, scored=False), *spans]
@@ -175,10 +167,8 @@ class TextGenerator:
             text.encode("utf-8")
             return encode(text)
         except UnicodeEncodeError as error:
-            raise UserError(
-                f"the prompt holds U+{ord(text[error.start]):04X} at position {error.start}, which is no character:"
-                " it was not read from UTF-8; convert it"
-            ) from None
+            code = f"U+{ord(text[error.start]):04X} at position {error.start}"
+            raise UserError(f"the prompt has {code}, a lone surrogate: it is not valid UTF-8; convert it") from None
         except ValueError as error:
             raise UserError(f"the prompt cannot be encoded: {error}") from None
 
@@ -186,18 +176,18 @@ class TextGenerator:
 def _pieces(
     steps: Iterator[list[int | None]], rows: "list[_Row]", finished: set[int], max_new_tokens: int
 ) -> Iterator[list[str | None]]:
-    """Turn the engine's ids into text; tell it by `finished` which rows met a stop string."""
+    """Detokenize the steps of the engine; rows that met a stop string are added to `finished`."""
     for number, step in enumerate(steps, start=1):
         pieces: list[str | None] = []
-        for place, (row, id) in enumerate(zip(rows, step, strict=True)):
+        for index, (row, id) in enumerate(zip(rows, step, strict=True)):
             pieces.append(None if id is None else row.push(id, last=number == max_new_tokens))
             if row.ended:
-                finished.add(place)
+                finished.add(index)
         yield pieces
 
 
 class _Row:
-    """One text under way: ids in, pieces of text out, until a stop id or a stop string ends it."""
+    """Incremental detokenizer of one row, up to a stop id or a stop string."""
 
     def __init__(self, tokenizer: Tokenizer, stop_ids: frozenset[int], stop: Sequence[str]) -> None:
         self.characters = tokenizer.stream()
@@ -206,12 +196,9 @@ class _Row:
         self.ended = False
 
     def push(self, id: int, last: bool) -> str:
-        """Take one more id; return the text that is certain now, all of it where the id is the last or a stop id."""
-        if id in self.stop_ids:
-            last = True
-            text = ""
-        else:
-            text = self.characters.step(id)
+        """Take one more id; return the text that is final now: all of it after the last id or a stop id."""
+        ended = id in self.stop_ids
+        text, last = "" if ended else self.characters.step(id), last or ended
         piece = self.stops.push(text + self.characters.flush() if last else text)
         if last and not self.stops.found:
             piece += self.stops.held
@@ -220,30 +207,26 @@ class _Row:
 
 
 class StopStrings:
-    """Lets text through up to the first stop string to be completed, holding back what may yet become one.
-
-    Args:
-        stop: the strings, none of them empty.
-    """
+    """Passes text on up to the first complete stop string; holds back what may be the start of one."""
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         if isinstance(stop, str):
             raise ValueError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
         if not all(stop):
-            raise ValueError("stop holds an empty string, which would end every text before it starts; leave it out")
+            raise ValueError("stop holds an empty string, which would end every text before it starts; remove it")
         self.stop = tuple(stop)
-        self.held = ""  # the end of the text so far that may be the beginning of a stop string
+        self.held = ""  # end of the text that may be the start of a stop string
         self.found = False
 
     def push(self, text: str) -> str:
-        """Take more text; return what is certain to stand before any stop string."""
+        """Take more text; return what certainly precedes any stop string."""
         if self.found:
             return ""
         text = self.held + text
-        places = [(text.find(stop), len(stop)) for stop in self.stop]
-        ends = [(start + length, start) for start, length in places if start >= 0]
+        found = [(text.find(stop), len(stop)) for stop in self.stop]
+        ends = [(start + length, start) for start, length in found if start >= 0]
         if ends:
-            # the first to be completed, not the first to begin: so the cut is the same however the text is sliced
+            # the first to be complete, not the first to begin: the cut must not depend on how text arrives
             self.found, self.held = True, ""
             return text[: min(ends)[1]]
         hold = max((self._overlap(text, stop) for stop in self.stop), default=0)
@@ -252,6 +235,6 @@ class StopStrings:
 
     @staticmethod
     def _overlap(text: str, stop: str) -> int:
-        """Return how many characters at the end of text begin the stop string."""
+        """Return how many characters at the end of text start the stop string."""
         lengths = range(min(len(text), len(stop) - 1), 0, -1)
         return next((length for length in lengths if text.endswith(stop[:length])), 0)

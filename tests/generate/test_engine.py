@@ -10,7 +10,7 @@ from rounding import assert_only_rounded
 from torch import Tensor
 
 from lit_gpt.errors import UserError
-from lit_gpt.generate.engine import Draw, Text, generate, last_logits
+from lit_gpt.generate.engine import TokenBuffer, TokenSampler, generate, last_logits
 from lit_gpt.generate.logits_processors import LogitsProcessor, Temperature, TopK
 from lit_gpt.model import GPT
 from lit_gpt.nn import ALiBi, Learned, NoPosition, RoPE, Sinusoidal
@@ -161,7 +161,7 @@ def test_the_global_random_state_is_left_alone() -> None:
 def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([[0.1, 0.6, -9.0, 0.05, 0.25]]).clamp(min=1e-30).log()
     logits[0, 2] = -torch.inf
-    draw = Draw(1, 0, torch.device("cpu"))
+    draw = TokenSampler(1, 0, torch.device("cpu"))
     counts = torch.bincount(torch.cat([draw(logits, [0]) for _ in range(4000)]), minlength=5) / 4000
     assert counts[2] == 0
     torch.testing.assert_close(counts, logits[0].exp(), atol=0.03, rtol=0)
@@ -173,7 +173,7 @@ def test_the_ends_of_the_uniform_number_draw_no_impossible_token(monkeypatch: py
         monkeypatch.setattr(
             torch, "rand", lambda *_, value=uniform, **__: torch.full((1, 1), value, dtype=torch.float64)
         )
-        assert Draw(1, 0, torch.device("cpu"))(logits, [0]).tolist() == [expected]
+        assert TokenSampler(1, 0, torch.device("cpu"))(logits, [0]).tolist() == [expected]
 
 
 def test_top_k_alone_samples() -> None:
@@ -253,7 +253,7 @@ def test_logits_of_the_last_position_are_those_of_the_whole_pass() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 30))
 def test_windows_hold_the_last_tokens_of_each_row(lengths: list[int], limit: int, steps: int) -> None:
-    text = Text([[1] * length for length in lengths], limit, torch.device("cpu"))
+    text = TokenBuffer([[1] * length for length in lengths], limit, torch.device("cpu"))
     for step in range(steps):
         text.slide()
         ids, segments = text.window()

@@ -218,7 +218,7 @@ def test_an_unknown_character_is_named_or_becomes_unknown() -> None:
 
 def test_half_a_character_is_refused() -> None:
     for tokenizer in (Byte(), bpe(), char()):
-        with pytest.raises(UserError, match=r"U\+DC80 at position 2, which is no character"):
+        with pytest.raises(UserError, match=r"U\+DC80 at position 2"):
             generator(tokenizer).generate("ab\udc80")
 
 
