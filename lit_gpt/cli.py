@@ -21,7 +21,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from lit_gpt import rundir
 from lit_gpt.config import limits
 from lit_gpt.config.base_checkpoint import BaseCheckpoint, Vocabulary
 from lit_gpt.config.class_paths import only_trusted
@@ -34,7 +33,7 @@ from lit_gpt.data.module import TokenData
 from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
-from lit_gpt.rundir import Place
+from lit_gpt.train import run_folder
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
 from lit_gpt.train.exact_resume import ExactResume
 from lit_gpt.train.init_from import describe_growth, start_rows
@@ -44,6 +43,7 @@ from lit_gpt.train.module import LitGPT
 from lit_gpt.train.neftune import NEFTune as NEFTune  # found by its short name
 from lit_gpt.train.progress_bar import TrainingProgressBar
 from lit_gpt.train.ranks import PROCESSES, is_first, settle_rank
+from lit_gpt.train.run_folder import Place
 from lit_gpt.train.run_record import RunRecord
 from lit_gpt.train.samples import SampleText
 from lit_gpt.train.step_metrics import StepMetrics
@@ -276,7 +276,7 @@ class CLI(LightningCLI):
         """Finds mistakes that need no data before any text is prepared."""
         trainer = self.config.trainer
         if self.command == "fit" and not self.resuming and not self.config.get("show_batch"):
-            rundir.writable(Path(trainer.default_root_dir))
+            run_folder.writable(Path(trainer.default_root_dir))
             run_name(self.command_line)
             SkippedBatches(self.config.skip_batches)
         settle_rank({key: trainer.get(key) for key in PROCESSES})
@@ -332,7 +332,7 @@ class CLI(LightningCLI):
             trainer = Trainer(**self._fit_options(options, plain))
         except BaseException:
             if self.place.claimed and self.place.folder is not None:
-                rundir.discard(self.place.folder)
+                run_folder.discard(self.place.folder)
                 self.place.release()
             raise
         return trainer
@@ -344,8 +344,8 @@ class CLI(LightningCLI):
         if not is_first():  # writes nothing; rank 0 has claimed the directory
             self.place.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
             return
-        rundir.sweep(root)
-        place = rundir.claim(root, name)
+        run_folder.sweep(root)
+        place = run_folder.claim(root, name)
         assert place.folder is not None
         if place.folder.name != name:
             self.place.notes.append(f"{root / name} is taken; this run writes to {place.folder}")
@@ -361,14 +361,14 @@ class CLI(LightningCLI):
         if options["enable_progress_bar"] is not False:
             own.append(TrainingProgressBar())
         if options["enable_checkpointing"] is not False:
-            checkpoints = folder / rundir.CHECKPOINTS
+            checkpoints = folder / run_folder.CHECKPOINTS
             own.append(BestCheckpoint(dirpath=checkpoints, **self.config_init["best"]))
             own.append(LastCheckpoint(dirpath=checkpoints, **self.config_init["last"]))
         own.append(RunRecord(self.place, plain, self.command_line.argv))
         loggers: list[Logger] = []
         if options["logger"] is not False:
             if not (self.resuming or self.place.claimed) and is_first():
-                rundir.start_over(folder)
+                run_folder.start_over(folder)
             # A resumed run logs what came after its checkpoint again: readers drop it (StepMetrics sees to the rows).
             purge = self.base_checkpoint.step + 1 if self.base_checkpoint is not None and self.resuming else None
             loggers = [TensorBoardLogger(save_dir=folder, name="", version="", purge_step=purge), CSVLog(folder=folder)]

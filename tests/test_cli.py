@@ -16,7 +16,6 @@ import pytest
 import torch
 import yaml
 
-from lit_gpt import rundir
 from lit_gpt.__main__ import commands, main
 from lit_gpt.cli import CLI, build
 from lit_gpt.commands.fit import next_commands
@@ -24,6 +23,7 @@ from lit_gpt.config.base_checkpoint import BaseCheckpoint, differences
 from lit_gpt.config.command_line import CommandLine
 from lit_gpt.errors import UserError
 from lit_gpt.nn import LayerNorm, RMSNorm, SelfAttention
+from lit_gpt.train import run_folder
 from lit_gpt.train.stopping import StopOnSignal
 
 TINY = [
@@ -220,7 +220,7 @@ def test_a_stopped_run_says_what_goes_on_with_it(
     command = re.search("`lit-gpt (.*)` goes on from there", said)
     assert command and main(shlex.split(command[1])) == 0
     assert "step 2  tokens 64 " in capsys.readouterr().out
-    assert rundir.state(Path(root, "one")) == "done"
+    assert run_folder.state(Path(root, "one")) == "done"
 
 
 def test_losses_of_further_texts_are_shown(tiny: list[str], text_file: Path, capsys: Any) -> None:
@@ -235,18 +235,18 @@ def test_losses_of_further_texts_are_shown(tiny: list[str], text_file: Path, cap
 def test_two_runs_never_write_one_directory(tiny: list[str]) -> None:
     run = build(None, [*tiny, "--name=one"])
     run.trainer.fit(run.model, run.data)
-    with rundir.lock(Path("runs/one")), pytest.raises(UserError, match="being written by another run"):
-        rundir.lock(Path("runs/one"))
-    with rundir.lock(Path("runs/one")):
+    with run_folder.lock(Path("runs/one")), pytest.raises(UserError, match="being written by another run"):
+        run_folder.lock(Path("runs/one"))
+    with run_folder.lock(Path("runs/one")):
         assert main(["fit", "--name=one", "--resume", "--trainer.max_steps=4"]) == 2
-    assert rundir.state(Path("runs/one")) == "done"
+    assert run_folder.state(Path("runs/one")) == "done"
 
 
 def test_directories_are_claimed_one_each(tmp_path: Path) -> None:
-    names = [rundir.claim(tmp_path, "a").folder.name for _ in range(3)]
+    names = [run_folder.claim(tmp_path, "a").folder.name for _ in range(3)]
     assert names == ["a", "a-2", "a-3"]
-    rundir.claim(tmp_path, "a-b")
-    assert [folder.name for folder in rundir.of_name(tmp_path, "a")] == ["a-3", "a-2", "a"]
+    run_folder.claim(tmp_path, "a-b")
+    assert [folder.name for folder in run_folder.of_name(tmp_path, "a")] == ["a-3", "a-2", "a"]
 
 
 def test_a_command_of_several_lines_leaves_settings_that_can_be_read(tiny: list[str], capsys: Any) -> None:

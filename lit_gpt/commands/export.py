@@ -5,18 +5,17 @@ Knows the order of an export and what it says; which family can express a net is
 
 import argparse
 import json
-import os
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import disk, rundir
+from lit_gpt import atomic_io
 from lit_gpt.commands.parser import Parser
 from lit_gpt.config.trust import check_untrusted
 from lit_gpt.errors import UserError
+from lit_gpt.train import run_folder
 
 EXAMPLE = """examples:
   lit-gpt export runs/smol --format hf --out exported/
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> int:
     out = Path(arguments.out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists already; nothing was written: choose another --out, or remove it")
-    rundir.writable(out.absolute().parent)
+    run_folder.writable(out.absolute().parent)
     import torch
 
     from lit_gpt import checkpoint
@@ -89,23 +88,14 @@ def main(argv: list[str]) -> int:
     weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}
     if arguments.dtype:
         weights = Cast(weights, getattr(torch, arguments.dtype))
-    staged = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
-    try:
-        staged.mkdir(parents=True)
-        each = weights["embedding.weight"].dtype.itemsize  # cast, where it is
-        with Progress("exporting", sum(one.numel() for one in weights.values()) * each, "bytes") as progress:
+    size = sum(one.numel() for one in weights.values()) * weights["embedding.weight"].dtype.itemsize  # after a cast
+    hint = "nothing of it is left: free some space, or choose another --out"
+    with atomic_io.disk_errors(out, size, hint), atomic_io.staged_folder(out) as staged:
+        with Progress("exporting", size, "bytes") as progress:
             write_folder(
                 staged, family, config, net["init_args"], weights, files, ids(tokenizer),
                 arguments.max_shard_size, progress.advance,
             )  # fmt: skip
-        os.replace(staged, out)
-    except OSError as fault:
-        size = sum(one.numel() for one in weights.values()) * weights["embedding.weight"].dtype.itemsize
-        error = disk.CannotWrite(out, fault, size)
-        error.left = "nothing of it is left: free some space, or choose another --out"
-        raise error from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     where = shlex.quote(str(out))
     print(f"{family.architecture}: {out}")
     start = [{"role": "user", "content": "How are you?"}] if isinstance(form, Chat) else "Once"

@@ -9,14 +9,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import disk, manifest, rundir, signals
+from lit_gpt import atomic_io, signals
+from lit_gpt.checkpoint import manifest
 from lit_gpt.commands.import_cli import import_cli
 from lit_gpt.config.base_checkpoint import BaseCheckpoint, check_run_folder
 from lit_gpt.config.class_paths import needed_trust
 from lit_gpt.config.command_line import CommandLine
 from lit_gpt.config.yaml_files import flat, load_yaml, read, short
 from lit_gpt.errors import UserError
-from lit_gpt.rundir import Place
+from lit_gpt.train import run_folder
+from lit_gpt.train.run_folder import Place
 
 
 def main(argv: list[str]) -> int:
@@ -53,29 +55,33 @@ def resumed(command_line: CommandLine) -> tuple[Place, BaseCheckpoint | None]:
     if not command_line.get("name") and not command_line.name:
         raise UserError("--resume needs the run: --name NAME, or the --config it was started with")
     root, name = Path(command_line.get("trainer.default_root_dir") or front.ROOT), front.run_name(command_line)
-    folders = rundir.of_name(root, name) if resume == "auto" else rundir.to_resume(root, name)
+    folders = run_folder.of_name(root, name) if resume == "auto" else run_folder.to_resume(root, name)
     _settle_rank(command_line, folders)
     if front.is_first():
-        rundir.sweep(root)
+        run_folder.sweep(root)
     skipped: list[str] = []
     for folder in folders:
-        if rundir.read_facts(folder).get("imported"):
+        if run_folder.read_facts(folder).get("imported"):
             raise UserError(
                 f"{folder} is an imported model, so there is no run to go on with; train from it with another --name "
                 f"and --model.init_from {folder}"
             )
-        if resume != "auto" and rundir.running(folder) and not any((folder / rundir.CHECKPOINTS).glob("*.ckpt")):
+        if (
+            resume != "auto"
+            and run_folder.running(folder)
+            and not any((folder / run_folder.CHECKPOINTS).glob("*.ckpt"))
+        ):
             skipped.append(f"{folder} is being written by another run, which has saved nothing yet")
             continue
-        place = Place(folder, lock=rundir.lock(folder) if front.is_first() else None, name=name)
-        place.checkpoint, why = manifest.newest_valid(folder / rundir.CHECKPOINTS)
+        place = Place(folder, lock=run_folder.lock(folder) if front.is_first() else None, name=name)
+        place.checkpoint, why = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
         skipped += why
         if place.checkpoint is not None:
             place.notes += [*skipped, f"resume goes on with {place.checkpoint}"]
             if not command_line.files:
                 check = functools.partial(check_run_folder, folder=folder, trust=command_line.trust)
                 try:
-                    command_line.add_file(folder / rundir.CONFIG, check)
+                    command_line.add_file(folder / run_folder.CONFIG, check)
                 except UserError:
                     place.release()
                     raise
@@ -84,7 +90,7 @@ def resumed(command_line: CommandLine) -> tuple[Place, BaseCheckpoint | None]:
             except UserError:
                 place.release()
                 raise
-        if resume == "auto" and rundir.never_saved(folder):
+        if resume == "auto" and run_folder.never_saved(folder):
             place.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
             return place, None
         place.release()
@@ -99,8 +105,10 @@ def resumed(command_line: CommandLine) -> tuple[Place, BaseCheckpoint | None]:
 def _settle_rank(command_line: CommandLine, folders: list[Path]) -> None:
     """Finds out which process of a run this is, from what was typed or, without settings, from those of the run."""
     own: dict[str, Any] = {}
-    if folders and not command_line.files and (folders[0] / rundir.CONFIG).is_file():
-        own = {short(key): value for one in read(folders[0] / rundir.CONFIG) for key, value in flat(one.values).items()}
+    if folders and not command_line.files and (folders[0] / run_folder.CONFIG).is_file():
+        own = {
+            short(key): value for one in read(folders[0] / run_folder.CONFIG) for key, value in flat(one.values).items()
+        }
     values: dict[str, Any] = {}
     front = import_cli()
     for key in front.PROCESSES:
@@ -142,7 +150,7 @@ def train(cli: Any) -> None:
         raise
     except (ValueError, OSError, signals.Stopped) as error:
         if place.claimed and trainer.global_step == 0:
-            rundir.discard(place.folder)
+            run_folder.discard(place.folder)
         raise told_with_what_is_left(error, place.folder) from error.__cause__
     if not trainer.is_global_zero:
         return parts[StopOnSignal].end()
@@ -154,12 +162,12 @@ def train(cli: Any) -> None:
 
 def told_with_what_is_left(error: BaseException, folder: Path) -> BaseException:
     """The error of a disk with what is still there to go on from; any other as it is."""
-    if isinstance(error, OSError) and error.errno in disk.FAULTS and error.filename is None:
-        error = disk.CannotWrite(folder, error)  # of a logger's file
-    if isinstance(error, disk.CannotWrite):
-        whole, _ = manifest.newest_valid(folder / rundir.CHECKPOINTS)
-        begins = "" if error.errno not in disk.FULL else "free some space and "
-        error.left = (
+    if isinstance(error, OSError) and error.errno in atomic_io.DISK_ERRORS and error.filename is None:
+        error = atomic_io.CannotWrite(folder, error)  # of a logger's file
+    if isinstance(error, atomic_io.CannotWrite):
+        whole, _ = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
+        begins = "" if error.errno not in atomic_io.DISK_FULL else "free some space and "
+        error.hint = (
             f"{begins}`{resume_command(folder)}` goes on from {whole}"
             if whole
             else f"nothing was saved yet: {begins}{signals.AGAIN}"
@@ -175,7 +183,7 @@ def tell(cli: Any) -> None:
     trainer, place = cli.trainer, cli.place
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
-    if any((place.folder / rundir.CHECKPOINTS).glob("*.ckpt")):
+    if any((place.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):
         print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.form))}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
@@ -227,11 +235,11 @@ def resume_command(folder: Path) -> str:
 
     Packages of the user's that its config.yaml names are trusted by it.
     """
-    file = folder / rundir.CONFIG
+    file = folder / run_folder.CONFIG
     config = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
     root = [] if folder.parent == Path("runs") else ["--trainer.default_root_dir", str(folder.parent)]
-    found = rundir.to_resume(folder.parent, folder.name)
-    name = folder.name if folder in found[:1] else str(rundir.read_facts(folder).get("name", folder.name))
+    found = run_folder.to_resume(folder.parent, folder.name)
+    name = folder.name if folder in found[:1] else str(run_folder.read_facts(folder).get("name", folder.name))
     return _trusting(config) + shlex.join(["lit-gpt", "fit", "--name", name, *root, "--resume"])
 
 

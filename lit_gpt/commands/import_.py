@@ -4,14 +4,13 @@ Knows the order of an import and what it says; fields, tensors and files are `li
 """
 
 import argparse
-import os
 import shlex
-import shutil
 from pathlib import Path
 
-from lit_gpt import disk, rundir
+from lit_gpt import atomic_io
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
+from lit_gpt.train import run_folder
 
 FILE = "imported.ckpt"
 EXAMPLE = """examples:
@@ -65,26 +64,19 @@ def main(argv: list[str]) -> int:
     for line in notes(source.folder, source.config):
         say(line)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else tensors.widest
-    staged = out.with_name(f".{out.name}.{os.getpid()}.importing")
-    try:
-        folder = staged / rundir.CHECKPOINTS
-        folder.mkdir(parents=True)
-        held = rundir.lock(staged)  # what is held is not swept by a run that starts meanwhile
+    hint = "nothing of it is left: free some space, or choose another --out"
+    with atomic_io.disk_errors(out, tensors.bytes, hint), atomic_io.staged_folder(out, "importing") as staged:
+        lock = run_folder.lock(staged)  # a run that starts meanwhile does not sweep what is locked
+        folder = staged / run_folder.CHECKPOINTS
+        folder.mkdir()
         with Progress("importing", tensors.bytes, "bytes") as progress:
             write_checkpoint(source, tensors, tokenizer, folder / FILE, dtype, progress.advance)
         for link in ("best.ckpt", "last.ckpt"):
             (folder / link).symlink_to(FILE)
-        facts = rundir.facts(["import", *argv], torch.get_num_threads())
-        rundir.write_facts(staged, facts | {"state": "imported", "imported": source.family.architecture})
+        facts = run_folder.facts(["import", *argv], torch.get_num_threads())
+        run_folder.write_facts(staged, facts | {"state": "imported", "imported": source.family.architecture})
         free(out)
-        os.rename(staged, out)
-        held.close()
-    except OSError as fault:
-        error = disk.CannotWrite(out, fault, tensors.bytes)
-        error.left = "nothing of it is left: free some space, or choose another --out"
-        raise error from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    lock.close()
     parameters = sum(p.numel() for p in source.net.parameters())
     kind = str(dtype).removeprefix("torch.")
     print(
@@ -112,7 +104,7 @@ def free(out: Path) -> None:
         out.rmdir()
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists already; nothing was written: choose another --out, or remove it")
-    rundir.writable(out.parent)
+    run_folder.writable(out.parent)
 
 
 def folder_of(model: str, revision: str | None) -> Path:

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from lit_gpt import rundir
 from lit_gpt.commands.parser import Parser
 from lit_gpt.errors import UserError
+from lit_gpt.train import run_folder
 
 _COLUMNS = ("name", "state", "step", "tokens", "val_loss", "perplexity", "started", "command")
 
 
 def row(folder: Path) -> dict[str, str]:
     """What the list says of one run directory; a dash where the run has not said it."""
-    facts, metrics = rundir.read_facts(folder), rundir.last_metrics(folder)
+    facts, metrics = run_folder.read_facts(folder), run_folder.last_metrics(folder)
     # A run that was stopped was past its last log.
     ended = {"step": facts.get("steps"), "tokens": facts.get("tokens")}
     metrics |= {name: str(value) for name, value in ended.items() if value is not None}
@@ -24,7 +24,7 @@ def row(folder: Path) -> dict[str, str]:
 
     return {
         "name": folder.name,
-        "state": rundir.state(folder),
+        "state": run_folder.state(folder),
         "step": number("step", ",.0f"),
         "tokens": number("tokens", ",.0f"),
         "val_loss": number("val_loss", ".4f"),
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     folder = Path(parser.parse_args(argv).folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; `lit-gpt fit` makes runs/, or name the one you gave it")
-    rows = [row(one) for one in rundir.runs(folder)]
+    rows = [row(one) for one in run_folder.runs(folder)]
     if not rows:
         print(f"no runs in {folder}")
         return 0

@@ -12,7 +12,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt import disk, signals
+from lit_gpt import atomic_io
 from lit_gpt.commands.parser import Parser
 from lit_gpt.config import user_paths
 from lit_gpt.config.yaml_files import nearest
@@ -130,14 +130,8 @@ def train(argv: list[str]) -> int:
     learns = not tokenizer.trained
     if learns:
         train_tokenizer(recipe, recipe.surveys())
-    draft = out.with_name(f".{out.name}.draft")
-    with disk.writing(out), signals.held():
-        try:
-            tokenizer.save(draft)
-            draft.replace(out)
-        except BaseException:
-            disk.remove(draft)
-            raise
+    with atomic_io.disk_errors(out):
+        tokenizer.save(out)
     learned = f"learned from {recipe.source.describe()}" if learns else "nothing to learn"
     print(f"{out}: {type(tokenizer).__name__} of {tokenizer.vocab_size:,} ids, {learned}")
     print(f"\nnext:\n  lit-gpt tokenizer stats {shlex.quote(str(out))} --text FILE")

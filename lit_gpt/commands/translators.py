@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import manifest
+from lit_gpt.checkpoint import manifest
 from lit_gpt.config.yaml_files import nearest
 from lit_gpt.data.augment.backtranslation import Translator
 from lit_gpt.errors import UserError

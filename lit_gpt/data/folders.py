@@ -1,36 +1,17 @@
-"""Folders that appear whole or not at all, and the small JSON files that say what is in them.
-
-Knows: names, renames, the disk. Does not know: what the files hold.
-"""
+"""Data folders: the cache folder, JSON manifests, locks, and what to do when the disk refuses."""
 
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import disk
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
-
-
-class StagedFolder:
-    """A folder beside the target to write in; removed at the end with whatever was not moved out of it."""
-
-    def __init__(self, target: Path) -> None:
-        self.path = target.parent / f".{target.name}.{os.getpid()}.writing"
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.path, ignore_errors=True)  # left by a process that was killed and had our number
-        make_folder(self.path)
-        return self.path
-
-    def __exit__(self, *error: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:
@@ -75,21 +56,15 @@ def read_manifest(path: Path, form: str, version: int, keys: Sequence[str] = ())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON and waits until the disk has it."""
-    # Of names that are no Unicode the odd bytes are written as JSON's own escapes.
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
+    """Replaces a JSON file.
 
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the disk has a folder's entries."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    Raises:
+        OSError: The disk refused.
+    """
+    # Of names that are not Unicode the odd bytes are written as JSON's own escapes.
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    with atomic_io.staged_file(path) as file:
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def cache_folder() -> Path:
@@ -101,49 +76,42 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def one_at_a_time(lock: Path, does: str) -> Iterator[None]:
-    """One process at a time; says so where it has to wait.
+def exclusive(lock: Path, activity: str) -> Iterator[None]:
+    """Runs the block in one process at a time; reports when it has to wait.
 
     Args:
-        lock: File that is locked, in a folder that is there.
-        does: What the other one is at, such as "prepares corpus".
+        lock: File to lock, in a folder that exists.
+        activity: What the other process does, such as "prepares corpus".
     """
-    from filelock import FileLock, Timeout
-
-    held = FileLock(lock)
-    with disk_faults(lock.parent):
+    with disk_hints(lock.parent):
         try:
-            held.acquire(timeout=2)
-        except Timeout:
-            say(f"waiting for another process that {does}")
-            held.acquire()
-    try:
+            handle = atomic_io.lock_file(lock, timeout=2)
+        except TimeoutError:
+            say(f"waiting for another process that {activity}")
+            handle = atomic_io.lock_file(lock)
+    with handle:
         yield
-    finally:
-        held.release()
+
+
+_HINTS = {
+    errno.EFBIG: "the disk or a limit of this user (ulimit -f) allows no larger file; give a data.folder on another"
+    " disk, or raise the limit",
+    errno.EIO: "run it again (it continues where it stopped), or give a data.folder on another disk",
+    **dict.fromkeys(
+        atomic_io.DISK_FULL,
+        "free some and run it again (it continues where it stopped), or give a data.folder on another disk",
+    ),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give another data.folder or set LIT_GPT_CACHE"),
+}
 
 
 @contextmanager
-def disk_faults(target: Path) -> Iterator[None]:
-    """Tells a full disk or a missing permission in one line that names the folder."""
+def disk_hints(target: Path) -> Iterator[None]:
+    """Raises `CannotWrite` for a data folder, with what the user can do, where the disk refuses to write it."""
     try:
         yield
-    except OSError as fault:
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"no permission to write {target}; give another data.folder or set LIT_GPT_CACHE") from None
-        if fault.errno == errno.EFBIG:
-            raise UserError(
-                f"a file of {target} grows larger than the disk or a limit of this user (ulimit -f) allows; give a"
-                " data.folder on another disk, or raise the limit"
-            ) from None
-        if fault.errno in disk.FULL:
-            raise UserError(
-                f"no space left to write {target} ({disk.free_bytes(target):,} bytes are free); free some and run it"
-                " again (it goes on where it stopped), or give a data.folder on another disk"
-            ) from None
-        if fault.errno == errno.EIO:
-            raise UserError(
-                f"{fault.filename or target} cannot be written or read: {fault.strerror}; run it again (it goes on"
-                " where it stopped), or give a data.folder on another disk"
-            ) from None
-        raise
+    except OSError as error:
+        if error.errno not in _HINTS:
+            raise
+        path = error.filename if error.errno == errno.EIO and error.filename else target
+        raise atomic_io.CannotWrite(path, error, hint=_HINTS[error.errno]) from None

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lit_gpt import manifest
+from lit_gpt import atomic_io
+from lit_gpt.checkpoint import manifest
 
 BLOCK = 1 << 24  # bytes written at a time
 
@@ -72,13 +73,11 @@ class Checkpoint:
     def commit(self) -> None:
         """Syncs, renames, and writes the manifest that vouches for the file."""
         assert not self._open, f"never written: {sorted(self._open)[:3]}"
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
+        atomic_io.fsync_file(self._handle)
         self._handle.seek(0)
         digest = hashlib.file_digest(self._handle, "sha256").hexdigest()
         size = os.fstat(self._handle.fileno()).st_size
-        os.replace(self._staged, self.file)
-        manifest.sync_folder(self.file.parent)
+        atomic_io.rename(self._staged, self.file)
         versions = {"python": platform.python_version(), "torch": torch.__version__}
         manifest.write_manifest(self.file, {"step": 0, "bytes": size, "sha256": digest, "versions": versions})
 

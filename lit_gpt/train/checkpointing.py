@@ -5,7 +5,6 @@ Knows Lightning's checkpoint dict and files; what stands in the manifest beside 
 
 import hashlib
 import math
-import os
 import platform
 import re
 from collections.abc import Iterable
@@ -18,7 +17,8 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_gpt import disk, manifest, signals
+from lit_gpt import atomic_io, signals
+from lit_gpt.checkpoint import manifest
 from lit_gpt.errors import UserError
 from lit_gpt.train import weights_only
 from lit_gpt.train.lean_callback import LeanCallback
@@ -32,24 +32,16 @@ class VerifiedIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
-        with signals.held(), disk.writing(target, _expected(checkpoint, target.parent)):
+        with signals.held(), atomic_io.disk_errors(target, _expected_bytes(checkpoint, target.parent)):
             target.parent.mkdir(parents=True, exist_ok=True)
-            staged = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
+            with atomic_io.staged_path(target) as staged:
                 written = _write_synced(checkpoint, staged)
-                # From here to the new manifest the old one vouches for a file that is not there any more, and it is
-                # refused: by its sha256 or as one without a manifest. Before, the old file and its manifest are whole.
-                os.replace(staged, target)
-            except BaseException:
-                disk.remove(staged)
-                raise
+            # Until the new manifest is there the old one does not fit this file, so it is refused by its sha256. Before
+            # the rename, the old file and its manifest fit.
             try:
-                manifest.manifest_path(target).unlink(missing_ok=True)
-                manifest.sync_folder(target.parent)
                 manifest.write_manifest(target, facts(checkpoint) | {"bytes": written.size, "sha256": written.digest()})
-            except (OSError, disk.CannotWrite):  # nothing vouches for the file, and it takes the space that is lacking
-                disk.remove(target)
-                disk.remove(manifest.manifest_path(target))
+            except atomic_io.CannotWrite:  # without a manifest the file only takes the space that is missing
+                self.remove_checkpoint(target)
                 raise
 
     def load_checkpoint(
@@ -59,8 +51,8 @@ class VerifiedIO(CheckpointIO):
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        manifest.manifest_path(path).unlink(missing_ok=True)
-        Path(path).unlink(missing_ok=True)
+        atomic_io.remove(manifest.manifest_path(path))
+        atomic_io.remove(Path(path))
 
 
 def facts(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +86,7 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
                 raise weights_only.not_picklable(checkpoint) from None
             file.flush()
             weights_only.check_loadable(path, checkpoint)
-            os.fsync(file.fileno())
+            atomic_io.fsync_file(file)
     except Exception as error:
         if hashing is not None and hashing.fault is not None and error is not hashing.fault:
             raise hashing.fault from error
@@ -102,7 +94,7 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
     return hashing
 
 
-def _expected(checkpoint: dict[str, Any], folder: Path) -> int:
+def _expected_bytes(checkpoint: dict[str, Any], folder: Path) -> int:
     """Bytes that a checkpoint takes: those of its tensors, or of the largest one beside it, which has names too."""
     return max([_tensor_bytes(checkpoint), *(one.stat().st_size for one in folder.glob("*.ckpt") if one.exists())])
 
@@ -201,7 +193,7 @@ class _Checkpoints(LeanCallback, ModelCheckpoint):
                 trainer.save_checkpoint(path, weights_only=False)
         self._saved_at = trainer.global_step
         if trainer.is_global_zero:
-            _point(self.folder / self.link, Path(path))
+            atomic_io.write_link(self.folder / self.link, Path(path))
 
     def _idle(self, trainer: Trainer) -> bool:
         return bool(
@@ -277,7 +269,7 @@ class BestCheckpoint(_Checkpoints):
         best = self.best_model_path
         self._write(trainer, path)
         if trainer.is_global_zero:
-            _point(self.folder / self.link, Path(best))
+            atomic_io.write_link(self.folder / self.link, Path(best))
         self._surplus = self._forget(trainer, self._surplus)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -376,17 +368,3 @@ class LastCheckpoint(_Checkpoints):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._names = self._there(state_dict["names"])
-
-
-def _point(link: Path, target: Path) -> None:
-    """Make `link` name the target, at once and for good; relative, so that a run can be moved."""
-    staged = link.with_name(f".{link.name}.{os.getpid()}")
-    with signals.held(), disk.writing(link):
-        staged.unlink(missing_ok=True)
-        try:
-            staged.symlink_to(os.path.relpath(target, link.parent))
-            os.replace(staged, link)
-        except BaseException:
-            disk.remove(staged)
-            raise
-        manifest.sync_folder(link.parent)

@@ -6,7 +6,6 @@ Knows a file and numbers. Lightning's own CSV logger deletes the file when a run
 import csv
 import io
 import math
-import os
 import time
 from argparse import Namespace
 from contextlib import nullcontext, suppress
@@ -16,7 +15,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_gpt import disk, signals
+from lit_gpt import atomic_io, signals
 
 COLUMNS = (
     "step", "tokens", "train_loss", "val_loss", "val_perplexity", "val_bpb", "val_accuracy",
@@ -82,8 +81,7 @@ class CSVLog(Logger):
         if self._count is None:
             self._count = len(self._read())
         if self.path.exists():
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
+            atomic_io.fsync_path(self.path)
         return self._count
 
     @rank_zero_only
@@ -92,7 +90,7 @@ class CSVLog(Logger):
         self._flushed = time.monotonic()
         rows, self._rows = self._rows, []
         if rows:
-            with disk.writing(self.path), signals.held():
+            with atomic_io.disk_errors(self.path), signals.held():
                 self._append(rows)
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
@@ -112,7 +110,7 @@ class CSVLog(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is waiting."""
-        with suppress(disk.CannotWrite) if status == "failed" else nullcontext():  # why it failed is told already
+        with suppress(atomic_io.CannotWrite) if status == "failed" else nullcontext():  # why it failed is told already
             self.save()
 
     def _read(self) -> list[dict[str, str]]:
@@ -131,13 +129,7 @@ class CSVLog(Logger):
         writer.writeheader()
         writer.writerows(rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        staged = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            staged.write_text(text.getvalue())
-            os.replace(staged, self.path)
-        except BaseException:
-            disk.remove(staged)
-            raise
+        atomic_io.write_bytes(self.path, text.getvalue().encode())
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from lit_gpt import rundir
 from lit_gpt.data.module import TokenData
+from lit_gpt.train import run_folder
 from lit_gpt.train.lean_callback import LeanCallback
 from lit_gpt.train.step_metrics import StepMetrics
 from lit_gpt.train.stopping import NonFiniteStop
@@ -94,9 +94,9 @@ class LossWatch(LeanCallback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if not isinstance(exception, NonFiniteStop) or not trainer.is_global_zero:
             return
-        step, facts = trainer.global_step, rundir.read_facts(self.folder)
+        step, facts = trainer.global_step, run_folder.read_facts(self.folder)
         before = [int(one) for one in facts.get("not_finite", [])]
-        rundir.write_facts(self.folder, {**facts, "not_finite": [*before, step]})
+        run_folder.write_facts(self.folder, {**facts, "not_finite": [*before, step]})
         every = max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
         if any(abs(one - step) < every for one in before):
             # A CPU looks at each step, a GPU at each reading: the cause lies somewhere before it.

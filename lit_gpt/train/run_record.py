@@ -12,10 +12,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lit_gpt import disk, manifest, rundir
+from lit_gpt import atomic_io
 from lit_gpt.config.yaml_values import dump_yaml
-from lit_gpt.rundir import Place
+from lit_gpt.train import run_folder
 from lit_gpt.train.lean_callback import LeanCallback
+from lit_gpt.train.run_folder import Place
 
 
 class RunRecord(LeanCallback):
@@ -41,18 +42,18 @@ class RunRecord(LeanCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        self.place.lock = self.place.lock or rundir.lock(self.folder)
+        self.place.lock = self.place.lock or run_folder.lock(self.folder)
         text = dump_yaml(self.settings, sort_keys=False)
-        now = rundir.facts(["fit", *self.argv], torch.get_num_threads())
+        now = run_folder.facts(["fit", *self.argv], torch.get_num_threads())
         now["name"] = self.place.name or self.folder.name
         command = " ".join(now["command"].split())  # a comment has one line
-        old = rundir.read_facts(self.folder)
+        old = run_folder.read_facts(self.folder)
         if old and (self.place.checkpoint is not None or self._began):
             if self.place.checkpoint is not None:
                 now["resumed_from"] = str(self.place.checkpoint)
             old = {key: value for key, value in old.items() if key not in ("ended", "steps", "tokens")}
             now = {**old, "resumes": [*old.get("resumes", []), now]}
-        manifest.write_whole(self.folder / rundir.CONFIG, f"# {command}\n{text}".encode())
+        atomic_io.write_bytes(self.folder / run_folder.CONFIG, f"# {command}\n{text}".encode())
         self._began = True
         self._write(now, "running")
         for note in self.place.notes:
@@ -63,13 +64,13 @@ class RunRecord(LeanCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt) or hasattr(exception, "exit_code")
-        with suppress(disk.CannotWrite):  # where the disk is full that has been told, and must not be told over
+        with suppress(atomic_io.CannotWrite):  # where the disk is full that has been told, and must not be told over
             self._end("stopped" if stopped else "failed", trainer)
 
     @rank_zero_only
     def _end(self, state: str, trainer: Trainer) -> None:
-        facts = rundir.read_facts(self.folder)
-        facts |= {"ended": rundir.now(), "steps": trainer.global_step}
+        facts = run_folder.read_facts(self.folder)
+        facts |= {"ended": run_folder.now(), "steps": trainer.global_step}
         accumulators: Any = trainer.lightning_module.accumulators  # None where training never began
         if accumulators is not None and trainer.world_size == 1:  # others' tokens since the last log are not known here
             facts["tokens"] = accumulators.total_tokens()
@@ -79,4 +80,4 @@ class RunRecord(LeanCallback):
             self.place.release()
 
     def _write(self, facts: dict[str, Any], state: str) -> None:
-        rundir.write_facts(self.folder, {**facts, "state": state})
+        run_folder.write_facts(self.folder, {**facts, "state": state})

@@ -13,12 +13,14 @@ import yaml
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from lit_gpt import manifest, rundir
+from lit_gpt import atomic_io
 from lit_gpt.__main__ import main
+from lit_gpt.checkpoint import manifest
 from lit_gpt.commands.fit import resume_command, resumed
 from lit_gpt.config.command_line import CommandLine
 from lit_gpt.data.fingerprints import changes
 from lit_gpt.errors import UserError
+from lit_gpt.train import run_folder
 from lit_gpt.train.ranks import is_first, settle_rank
 
 TINY = [
@@ -62,7 +64,7 @@ def called(folder: str, name: str, started: str = "2026-01-01T00:00:00+0000", li
     target = Path("runs", folder)
     if target != Path(like):
         shutil.copytree(like, target, symlinks=True)
-    rundir.write_facts(target, rundir.read_facts(target) | {"name": name, "started": started})
+    run_folder.write_facts(target, run_folder.read_facts(target) | {"name": name, "started": started})
     return target
 
 
@@ -74,10 +76,10 @@ def chosen(*words: str) -> Path | None:
 
 
 def test_run_json_keeps_the_name_that_was_asked_for(root: Path) -> None:
-    assert rundir.read_facts(Path("runs/gpt"))["name"] == "gpt"
-    place = rundir.claim("runs", "gpt")
-    assert place.folder == Path("runs/gpt-2") and rundir.read_facts(place.folder)["name"] == "gpt"
-    assert rundir.running(place.folder) and rundir.state(place.folder) == "running"
+    assert run_folder.read_facts(Path("runs/gpt"))["name"] == "gpt"
+    place = run_folder.claim("runs", "gpt")
+    assert place.folder == Path("runs/gpt-2") and run_folder.read_facts(place.folder)["name"] == "gpt"
+    assert run_folder.running(place.folder) and run_folder.state(place.folder) == "running"
 
 
 def test_resume_takes_the_newest_run_that_asked_for_the_name(root: Path) -> None:
@@ -114,7 +116,7 @@ def test_resume_locks_before_it_picks_its_checkpoint(root: Path, monkeypatch: py
         path.rename(away)
     for best in folder.glob("checkpoints/best*"):
         best.unlink()
-    other = rundir.lock(folder)
+    other = run_folder.lock(folder)
 
     def the_other_saves_and_ends(seconds: float) -> None:
         for path, away in hidden:
@@ -122,12 +124,12 @@ def test_resume_locks_before_it_picks_its_checkpoint(root: Path, monkeypatch: py
                 away.rename(path)
         other.close()
 
-    monkeypatch.setattr(rundir.time, "sleep", the_other_saves_and_ends)
+    monkeypatch.setattr(atomic_io.time, "sleep", the_other_saves_and_ends)
     assert chosen("--name=gpt") == late
 
 
 def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys: Any) -> None:
-    place = rundir.claim("runs", "new")
+    place = run_folder.claim("runs", "new")
     assert place.folder is not None and place.lock is not None
     (place.folder / "metrics.csv").write_text("step,train_loss\n7,9.5\n")
     (place.folder / "events.out.tfevents.1.host").write_text("figures")
@@ -141,15 +143,15 @@ def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys:
     assert not Path("runs/new-2").exists() and Path("runs/new/notes.txt").exists()
     assert "9.5" not in Path("runs/new/metrics.csv").read_text()
     assert not Path("runs/new/events.out.tfevents.1.host").exists()
-    facts = rundir.read_facts(Path("runs/new"))
+    facts = run_folder.read_facts(Path("runs/new"))
     assert facts["name"] == "new" and facts["state"] == "done" and "resumes" not in facts
 
 
 def test_auto_keeps_a_run_that_was_never_meant_to_save(root: Path) -> None:
-    place = rundir.claim("runs", "dry")
+    place = run_folder.claim("runs", "dry")
     assert place.folder is not None and place.lock is not None
     place.lock.close()
-    rundir.write_facts(place.folder, rundir.read_facts(place.folder) | {"state": "done"})
+    run_folder.write_facts(place.folder, run_folder.read_facts(place.folder) | {"state": "done"})
     place, _ = resumed(CommandLine(["--resume=auto", "--name=dry"]))
     assert place.folder is None
 
@@ -172,12 +174,12 @@ def test_the_next_start_sweeps_what_dead_processes_left(root: Path) -> None:
     own = Path(f"runs/.exp.{dead}/checkpoints")  # a folder of the user's
     for folder in (*imports, own):
         folder.mkdir(parents=True)
-    held = [rundir.lock(folder) for folder in imports]
+    held = [run_folder.lock(folder) for folder in imports]
     held[0].close()  # its import was killed
     busy = called("busy", "busy")
     (busy / f".metrics.csv.{dead}").write_text("half")
     words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=1", "--name=next"]
-    with rundir.lock(busy):
+    with run_folder.lock(busy):
         assert main(words) == 0
     assert not any(Path(file).exists() for file in left) and not imports[0].exists()
     assert imports[1].exists() and own.exists()
@@ -194,7 +196,7 @@ def test_a_rank_in_the_environment_of_one_process_is_none(root: Path, monkeypatc
     assert {"config.yaml", "run.json", "metrics.csv"} <= {file.name for file in Path("runs/gpt-2").iterdir()}
     # Where a run goes on the lock holds too.
     monkeypatch.setattr(rank_zero_only, "rank", _get_rank())
-    with rundir.lock(Path("runs/gpt-2")):
+    with run_folder.lock(Path("runs/gpt-2")):
         assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=3"]) == 2
 
 

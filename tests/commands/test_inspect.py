@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from lit_gpt import checkpoint, cost, manifest, nn
+from lit_gpt import checkpoint, cost, nn
 from lit_gpt.__main__ import main
+from lit_gpt.checkpoint import manifest
 from lit_gpt.commands.anatomy import Part, anatomy, options, spans
 from lit_gpt.commands.inspect import NOTES
 from lit_gpt.data.tokenizers.byte_and_char import Byte

@@ -283,7 +283,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="another user's rights are tried as root")
 def test_a_folder_that_may_not_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
-    code = f"from lit_gpt import rundir; from pathlib import Path; rundir.claim(Path({str(tmp_path)!r}), 'a')"
+    code = f"from lit_gpt.train import run_folder; run_folder.claim({str(tmp_path)!r}, 'a')"
     tmp_path.chmod(0o555)
     for parent in list(tmp_path.parents)[:-2]:
         parent.chmod(parent.stat().st_mode | 0o055)

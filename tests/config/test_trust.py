@@ -35,7 +35,7 @@ BAD: dict[str, tuple[type, dict[str, Any], str]] = {
     "string": (LitGPT, {"objective": "os.system"}, "code outside lit_gpt"),
     "wrong type": (GPT, {"norm": named("lit_gpt.data.Byte")}, "where a subclass of Norm is expected"),
     "wrong type of torch": (LitGPT, {"optimizer": named("torch.nn.Linear")}, "subclass of Optimizer is expected"),
-    "re-export": (TokenData, {"source": named("lit_gpt.rundir.Path")}, "pathlib.Path, which is code outside"),
+    "re-export": (TokenData, {"source": named("lit_gpt.train.run_folder.Path")}, "pathlib.Path, which is code outside"),
     "function of ours": (GPT, {"norm": named("lit_gpt.nn.attend")}, "which is not a class"),
     "file": (TokenData, {"tokenizer": "/tmp/inner.yaml"}, "is not the dotted path of a class"),
     "class at a number": (GPT, {"width": named("lit_gpt.nn.RMSNorm")}, "where a subclass of class is expected"),

@@ -247,7 +247,6 @@ def test_of_several_processes_one_prepares(text: Path, tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import os, sys
-import filelock
 from lit_gpt.data import Byte, TextFiles
 from lit_gpt.data.corpus.preparation import Recipe, prepare
 from lit_gpt.data.corpus.splits import Fractions

@@ -40,7 +40,7 @@ POINTS: dict[str, tuple[str, str, int, str]] = {
     "end of a validation": ("lit_gpt.train.module", "LitGPT.on_validation_epoch_end", 2, "behind"),
     "best save": ("lit_gpt.train.checkpointing", "BestCheckpoint._write", 2, "ahead"),
     "last save": ("lit_gpt.train.checkpointing", "LastCheckpoint._write", 2, "ahead"),
-    "manifest": ("lit_gpt.manifest", "write_manifest", 2, "ahead"),
+    "manifest": ("lit_gpt.checkpoint.manifest", "write_manifest", 2, "ahead"),
     "log flush": ("lit_gpt.train.loggers", "CSVLog._append", 3, "ahead"),
     "sampling": ("lit_gpt.train.samples", "SampleText.write", 1, "ahead"),
     "last validation": ("lit_gpt.train.module", "LitGPT.validation_step", 8, "behind"),

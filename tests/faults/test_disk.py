@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from lit_gpt import disk, manifest
+from lit_gpt import atomic_io
 from lit_gpt.__main__ import main
+from lit_gpt.checkpoint import manifest
 from lit_gpt.train.checkpointing import VerifiedIO
 
 FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
@@ -96,7 +97,7 @@ def test_each_call_of_a_save_may_fail(tmp_path: Path, monkeypatch: pytest.Monkey
         save(folder / "last-1.ckpt", 1)
         watched.calls.clear()
         watched.refuse = kind, call, FAULTS[fault]
-        with pytest.raises(disk.CannotWrite) as told:
+        with pytest.raises(atomic_io.CannotWrite) as told:
             save(folder / "last-2.ckpt", 2)
         watched.refuse = None
         line = str(told.value)
@@ -115,7 +116,7 @@ def test_an_overwritten_checkpoint_stays_where_its_rename_fails(
 ) -> None:
     save(tmp_path / "last-1.ckpt", 1)
     Disk(monkeypatch, tmp_path).refuse = "rename", 1, errno.EIO
-    with pytest.raises(disk.CannotWrite):
+    with pytest.raises(atomic_io.CannotWrite):
         save(tmp_path / "last-1.ckpt", 1)
     assert manifest.newest_valid(tmp_path) == (tmp_path / "last-1.ckpt", [])
 
@@ -166,4 +167,4 @@ def test_other_files_of_a_run_are_named_too(
 
 
 def test_free_space_is_that_of_the_place_to_be(tmp_path: Path) -> None:
-    assert disk.free_bytes(tmp_path / "not/yet/there") > 0
+    assert atomic_io.free_bytes(tmp_path / "not/yet/there") > 0

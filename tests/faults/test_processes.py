@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_gpt import manifest
+from lit_gpt.checkpoint import manifest
 
 ROOT = Path(__file__).parents[2]
 NET = """--data.tokenizer Byte --data.context 8 --data.batch_size 4 --model.net.width 16 --model.net.depth 1

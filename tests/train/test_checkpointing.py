@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch import Callback
 from standins import TinyData, tiny, trainer
 
-from lit_gpt import checkpoint, manifest
+from lit_gpt import checkpoint
+from lit_gpt.checkpoint import manifest
 from lit_gpt.errors import UserError
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
 

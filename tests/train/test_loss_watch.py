@@ -9,8 +9,8 @@ import pytest
 import torch
 from standins import TinyData, tiny, trainer
 
-from lit_gpt import rundir
 from lit_gpt.__main__ import main
+from lit_gpt.train import run_folder
 from lit_gpt.train.loss_watch import LossWatch
 from lit_gpt.train.objectives import NextToken
 from lit_gpt.train.step_metrics import StepMetrics
@@ -83,7 +83,7 @@ def test_a_nan_that_comes_back_names_the_way_out(tmp_path: Path, monkeypatch: py
     words += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--sample.max_new_tokens=2"]
     assert main(words) == 3
     assert "skip_batches" not in capsys.readouterr().err
-    [step] = rundir.read_facts(Path("runs/one"))["not_finite"]
+    [step] = run_folder.read_facts(Path("runs/one"))["not_finite"]
     assert main(["fit", "--name=one", "--resume"]) == 3
     said = capsys.readouterr().err
     assert "not finite at this step in an earlier attempt" in said and "lower --model.optimizer.lr" in said
@@ -92,4 +92,4 @@ def test_a_nan_that_comes_back_names_the_way_out(tmp_path: Path, monkeypatch: py
     # What it names is the way out, and leaves out no other batch.
     assert main(["fit", "--name=one", "--resume", f"--skip_batches={found[1]}"]) == 0
     assert "step 22 " in capsys.readouterr().out
-    assert torch.isfinite(torch.tensor(float(rundir.last_metrics(Path("runs/one"))["train_loss"])))
+    assert torch.isfinite(torch.tensor(float(run_folder.last_metrics(Path("runs/one"))["train_loss"])))

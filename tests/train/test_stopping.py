@@ -11,7 +11,8 @@ from lightning.pytorch import Callback
 from standins import TinyData, tiny, trainer
 from torch import Tensor
 
-from lit_gpt import manifest, signals
+from lit_gpt import signals
+from lit_gpt.checkpoint import manifest
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint, VerifiedIO
 from lit_gpt.train.objectives import NextToken
 from lit_gpt.train.step_metrics import StepMetrics

@@ -7,9 +7,9 @@ import pytest
 import test_exact_resume
 import torch
 
+from lit_gpt.checkpoint.manifest import verify
 from lit_gpt.data import RandomCrops, Shuffled, TextFiles, TokenData
 from lit_gpt.data.tokenizers.byte_and_char import Char
-from lit_gpt.manifest import verify
 from lit_gpt.model import GPT
 from lit_gpt.train.module import LitGPT
 

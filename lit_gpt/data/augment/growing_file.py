@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.folders import sync_folder, write_json
+from lit_gpt.data.folders import write_json
 from lit_gpt.errors import UserError
 
 _VERSION = 1
@@ -38,23 +39,20 @@ class GrowingFile:
         self._part, self._record = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.json")
 
     def __enter__(self) -> "GrowingFile":
-        from filelock import FileLock, Timeout
-
         try:
             self.out.absolute().parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.out.with_name(f".{self.out.name}.lock"))
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            self._lock = atomic_io.lock_file(self.out.with_name(f".{self.out.name}.lock"), timeout=0)
+        except TimeoutError:
             raise UserError(f"another process writes {self.out}; wait for it, or give another file") from None
         except OSError as fault:
             raise self._told(fault) from None
         try:
             self._open()
         except OSError as fault:
-            self._lock.release()
+            self._lock.close()
             raise self._told(fault) from None
         except BaseException:
-            self._lock.release()
+            self._lock.close()
             raise
         return self
 
@@ -66,7 +64,7 @@ class GrowingFile:
         except OSError as fault:
             raise self._told(fault) from None
         finally:
-            self._lock.release()
+            self._lock.close()
 
     def add(self, lines: Iterable[str], counts: dict[str, int]) -> None:
         """Appends lines and what they add to the counts; now and then waits until the disk has all."""
@@ -85,8 +83,7 @@ class GrowingFile:
         try:
             self._save()
             self._file.close()
-            self._part.replace(self.out)
-            sync_folder(self.out.absolute().parent)
+            atomic_io.rename(self._part, self.out)
         except OSError as fault:
             raise self._told(fault) from None
         self.finished = True
@@ -135,11 +132,8 @@ class GrowingFile:
 
     def _save(self) -> None:
         """Waits until the disk has the lines, then says so in the record."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        draft = self._record.with_name(f".{self._record.name}.draft")
-        write_json(draft, {**self.facts, "counts": self.counts, "bytes": self._bytes})
-        draft.replace(self._record)
+        atomic_io.fsync_file(self._file)
+        write_json(self._record, {**self.facts, "counts": self.counts, "bytes": self._bytes})
         self._saved = time.monotonic()
 
     def _told(self, fault: OSError) -> UserError:

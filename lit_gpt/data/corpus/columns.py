@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+from lit_gpt import atomic_io
 from lit_gpt.errors import UserError
 
 BLOCK = 16384  # bytes under one checksum
@@ -161,10 +162,8 @@ class ColumnWriter:
         sums = np.array(self._sums, _SUM).tobytes()
         with self.path.with_suffix(".sums").open("wb") as file:
             file.write(sums)
-            file.flush()
-            os.fsync(file.fileno())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+            atomic_io.fsync_file(file)
+        atomic_io.fsync_file(self._file)
         self._file.close()
         return {
             self.path.name: {"bytes": self.count * self.dtype.itemsize, "sha256": self._sha.hexdigest()},

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from lit_gpt import atomic_io
 from lit_gpt.data.corpus.columns import Column, ColumnWriter
 from lit_gpt.data.corpus.encoding import Encoded, Encoder
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
 from lit_gpt.data.documents import Passage
-from lit_gpt.data.folders import StagedFolder, read_manifest, sync_folder, write_json
+from lit_gpt.data.folders import disk_hints, read_manifest, write_json
 from lit_gpt.data.forms.form import PlainText
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -49,7 +50,7 @@ class CorpusWriter:
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, masked: bool = False) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.tokenizer = folder, tokenizer
         self._columns = {"ids": ColumnWriter(folder / "ids.bin", dtype_for(tokenizer.vocab_size))}
         for name, dtype in COLUMNS.items():
@@ -114,7 +115,6 @@ class CorpusWriter:
             "files": files,
         }
         write_json(self.folder / "manifest.json", manifest)
-        sync_folder(self.folder)
         return manifest
 
     def abandon(self) -> None:
@@ -134,8 +134,8 @@ def write_corpus(folder: str | Path, documents: Iterable[str], tokenizer: Tokeni
         raise UserError(f"{folder} exists already; give another folder for the corpus, or remove it")
     encoder = Encoder(tokenizer, PlainText())
     pieces = Pieces(tokenizer).of(as_parts("", (Passage(text) for text in documents)))
-    with StagedFolder(folder) as staged:
-        writer = CorpusWriter(staged / "corpus", tokenizer)
+    with disk_hints(folder), atomic_io.staged_folder(folder) as staged:
+        writer = CorpusWriter(staged, tokenizer)
         try:
             for packet in packets(pieces, staged):
                 for encoded in encoder.encode(packet.pieces).values():
@@ -143,8 +143,6 @@ def write_corpus(folder: str | Path, documents: Iterable[str], tokenizer: Tokeni
             writer.close()
         finally:
             writer.abandon()
-        (staged / "corpus").rename(folder)
-    sync_folder(folder.parent)
     return Corpus(folder)
 
 

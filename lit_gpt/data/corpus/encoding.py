@@ -5,7 +5,6 @@ safetensors). Does not know: where text comes from, how splits are made, who enc
 for it has to be cheap.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from xxhash import xxh3_64_digest
 
+from lit_gpt import atomic_io
 from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.documents import Content, Span, text_of
 from lit_gpt.data.forms.form import Form
@@ -209,18 +209,11 @@ def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
         arrays[f"{split} counts"] = np.array([one.characters, one.largest_id], np.int64)
         if one.scored is not None:
             arrays[f"{split} scored"] = one.scored
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Not by the library's `save_file`: what it raises where the disk is full has no number.
-        with staged.open("wb") as file:
-            content = save(arrays)
-            file.write(xxh3_64_digest(content))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    # Not by the library's `save_file`: what it raises when the disk is full has no error number.
+    content = save(arrays)
+    with atomic_io.staged_file(path) as file:
+        file.write(xxh3_64_digest(content))
+        file.write(content)
 
 
 def read_shard(path: Path) -> dict[str, Encoded]:

@@ -36,7 +36,7 @@ from lit_gpt.data.corpus.working_folder import (
     working_folder,
 )
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, sync_folder, write_json
+from lit_gpt.data.folders import cache_folder, disk_hints, make_folder, write_json
 from lit_gpt.data.forms.form import Form, PlainText
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.data.sources.source import Source
@@ -192,10 +192,9 @@ def _prepare(recipe: Recipe, folder: str | Path | None, engine: Engine | None) -
         if found:
             return found
         _tell_why(target, identity)
-        with disk_faults(target), working_folder(target.absolute(), identity) as working:
+        with disk_hints(target), working_folder(target.absolute(), identity) as working:
             _build(recipe, surveys, identity, working, engine or _engine_for(surveys))
             put_in_place(working, target)
-        sync_folder(target.absolute().parent)
         made = open_if_current(target, identity)
         assert made is not None
         made.reused = False
@@ -255,7 +254,6 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "notes": [*_notes(recipe, surveys[""]), *shared.lines(recipe.own_texts())],
     }
     write_json(working / "new" / "manifest.json", content)
-    sync_folder(working / "new")
 
 
 def _notes(recipe: Recipe, main: Survey) -> list[str]:
@@ -275,9 +273,7 @@ def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Token
     if kept.exists():
         return Tokenizer.load(kept)
     train_tokenizer(recipe, surveys)
-    draft = working / "tokenizer.draft"
-    tokenizer.save(draft)
-    draft.replace(kept)
+    tokenizer.save(kept)
     return tokenizer
 
 

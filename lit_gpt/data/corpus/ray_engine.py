@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lit_gpt import atomic_io
 from lit_gpt.data.corpus.encoding import Encoder, write_shard
 from lit_gpt.data.corpus.engines import Engine, Packet, packed, unpacked
 from lit_gpt.errors import UserError
@@ -75,9 +76,8 @@ def _kept(encoder: Encoder, folder: Path) -> Path:
     content = packed(encoder)
     kept = folder / f"encoder-{hashlib.sha256(content).hexdigest()[:16]}.pickle"
     if not kept.exists():
-        draft = kept.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(content)
-        draft.replace(kept)
+        with atomic_io.staged_file(kept) as file:
+            file.write(content)
     return kept
 
 

@@ -5,20 +5,19 @@ Knows: sources, filters, a cache of what was found. Does not know: tokens, split
 
 import hashlib
 import json
-import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.documents import Passage, bytes_of, text_of, whole
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.folders import cache_folder, disk_faults, make_folder
+from lit_gpt.data.folders import cache_folder, disk_hints, make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
@@ -111,7 +110,7 @@ def _read(source: Source, filters: list[Filter], rules: str, key: str | None) ->
         # By what it holds: another text may leave the same documents after others were left out.
         held = _verdicts_name(verdicts.tobytes())
         make_folder(cache_folder() / "surveys")
-        with disk_faults(cache_folder() / "surveys"):
+        with disk_hints(cache_folder() / "surveys"):
             _write(cache_folder() / "surveys" / held, verdicts.tobytes())
     result = Survey(digest.hex(), documents, characters, size, longest, dict(dropped), lost, held)
     if key is not None:
@@ -157,14 +156,11 @@ def _verdicts_name(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    draft = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(path)
+        with atomic_io.staged_file(path) as file:
+            file.write(content)
     except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
         if path.suffix == ".verdicts":  # without it the filters would be forgotten
             raise
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import signals
+from lit_gpt import atomic_io, signals
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.folders import make_folder, one_at_a_time, write_json
+from lit_gpt.data.folders import exclusive, make_folder, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.errors import UserError
 
@@ -42,7 +42,7 @@ def check_replaceable(target: Path) -> None:
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
     """One process at a time."""
-    with one_at_a_time(_lock_of(target), f"prepares {target}"):
+    with exclusive(_lock_of(target), f"prepares {target}"):
         yield
 
 
@@ -59,8 +59,7 @@ def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
     else:
         shutil.rmtree(working, ignore_errors=True)
         make_folder(working)
-        write_json(working / "recipe.draft", identity)
-        (working / "recipe.draft").replace(working / "recipe.json")
+        write_json(working / "recipe.json", identity)
     try:
         with signals.doing(f"preparing {target}", "the same command goes on where it was"):
             yield working
@@ -73,13 +72,7 @@ def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
 
 def put_in_place(working: Path, target: Path) -> None:
     """Renames what was made, `new`, to the target; the old one goes into the working folder."""
-    old = working / "old"
-    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed after this
-    with signals.held():  # a stop between the two would leave no corpus at the target
-        if target.exists():
-            # Processes that have the old files mapped keep them until they end.
-            target.rename(old)
-        (working / "new").rename(target)
+    atomic_io.swap_folder(working / "new", target, old=working / "old")
 
 
 def clear_left_over(target: Path, identities: list[dict[str, Any]]) -> None:
@@ -89,13 +82,11 @@ def clear_left_over(target: Path, identities: list[dict[str, Any]]) -> None:
         target: Of one of the identities.
         identities: A working folder of another recipe stays: that work may go on.
     """
-    from filelock import FileLock, Timeout
-
     working = _beside(target.absolute())
     if not working.exists():
         return
-    with suppress(OSError, Timeout):  # somebody is at work there, or this user may only read
-        with FileLock(_lock_of(target)).acquire(timeout=0):
+    with suppress(OSError):  # another process works there, or this user can only read
+        with atomic_io.lock_file(_lock_of(target), timeout=0):
             if _recipe_in(working) in (None, *identities):
                 shutil.rmtree(working, ignore_errors=True)
 

@@ -4,7 +4,6 @@ Knows: zip, tar (also compressed), names that would lead out of the folder. Does
 """
 
 import lzma
-import os
 import tarfile
 import zipfile
 import zlib
@@ -12,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from lit_gpt.data.folders import StagedFolder, disk_faults, sync_folder
+from lit_gpt import atomic_io
+from lit_gpt.data.folders import disk_hints, make_folder
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.sources.opening import refuse_bomb
 from lit_gpt.errors import UserError
@@ -38,9 +38,8 @@ def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
         UserError: the archive is damaged, a wanted member leads out of the folder or is no plain file, disk full.
     """
     size, written = archive.stat().st_size, 0
-    with disk_faults(target), StagedFolder(target.absolute()) as staged:
-        new = staged / "new"
-        new.mkdir()
+    make_folder(target.absolute().parent)
+    with disk_hints(target), atomic_io.staged_folder(target) as new:
         members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
         with Progress(f"unpacking {archive.name}", size, "bytes") as progress:
             try:
@@ -51,9 +50,6 @@ def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
                 raise UserError(f"{archive} is not unpacked: {fault}") from None
             except _DAMAGE as fault:
                 raise UserError(f"{archive} is damaged ({fault}); remove it, and it is downloaded again") from None
-        sync_folder(new)
-        new.rename(target)
-    sync_folder(target.absolute().parent)
 
 
 Member = tuple[str, IO[bytes], int]  # name, content, bytes of the archive that have been read
@@ -94,6 +90,5 @@ def _write(content: IO[bytes], path: Path, archive: Path, before: int) -> int:
         while block := content.read(1 << 20):
             refuse_bomb(archive, before + file.tell() + len(block), archive.stat().st_size)
             file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
+        atomic_io.fsync_file(file)
         return before + file.tell()

@@ -5,12 +5,12 @@ Knows: sha256, md5, the sha1 by which git names a file's content; JSON. Does not
 
 import hashlib
 import json
-import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.folders import make_folder
 from lit_gpt.data.progress import Progress
@@ -65,15 +65,12 @@ class LockFile:
 
     def record(self, address: str, sha256: str, size: int) -> None:
         """Adds an address; what other processes record at the same time stays."""
-        from filelock import FileLock
-
         make_folder(self.path.absolute().parent)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with atomic_io.lock_file(self.path.with_name(f".{self.path.name}.lock")):
             entries = self._read()
             entries[address] = {"sha256": sha256, "bytes": size, "recorded": time.strftime("%Y-%m-%d")}
-            draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            draft.write_text(json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-            draft.replace(self.path)
+            text = json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+            atomic_io.write_bytes(self.path, text.encode())
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -83,5 +80,5 @@ class LockFile:
         except (OSError, ValueError) as fault:
             raise UserError(f"lock file {self.path} cannot be read ({fault}); mend it or remove it") from None
         if not isinstance(entries, dict):
-            raise UserError(f"lock file {self.path} is none: it holds no addresses; mend it or remove it")
+            raise UserError(f"{self.path} is not a valid lock file: it holds no addresses; fix or delete it")
         return entries

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from lit_gpt.data.documents import Content, Passage
-from lit_gpt.data.folders import cache_folder, make_folder, one_at_a_time
+from lit_gpt.data.folders import cache_folder, exclusive, make_folder
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.archives import is_archive, unpack
 from lit_gpt.data.sources.checksums import LockFile
@@ -197,7 +197,7 @@ def _unpacked(archive: Path, beside: Path, patterns: list[str]) -> list[Named]:
     key = hashlib.sha256(f"{patterns} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = beside / f"unpacked-{key}"
     make_folder(beside)
-    with one_at_a_time(beside / ".unpacking.lock", f"unpacks {archive.name}"):
+    with exclusive(beside / ".unpacking.lock", f"unpacks {archive.name}"):
         if not folder.exists():
             unpack(archive, lambda name: not patterns or _matches(name, patterns), folder)
     return [(path.relative_to(folder).as_posix(), path) for path in walk(folder)]

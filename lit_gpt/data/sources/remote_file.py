@@ -6,15 +6,15 @@ Files on the hub go through `huggingface_hub`, into its own cache: it resumes, k
 """
 
 import hashlib
-import os
 import re
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.folders import cache_folder, disk_faults, make_folder, one_at_a_time, sync_folder, write_json
+from lit_gpt.data.folders import cache_folder, disk_hints, exclusive, make_folder, write_json
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.checksums import LockFile, digest, parse
 from lit_gpt.data.sources.transfer import note_of, transfer
@@ -71,7 +71,7 @@ class RemoteFile:
             UserError: it cannot be fetched, or is not what the checksum says; then it is not kept.
         """
         make_folder(self.folder)
-        with disk_faults(self.folder), one_at_a_time(self.folder / ".lock", f"downloads {self.name}"):
+        with disk_hints(self.folder), exclusive(self.folder / ".lock", f"downloads {self.name}"):
             return self._from_hub(lock) if self.address.startswith("hf:") else self._from_server(lock)
 
     def _from_server(self, lock: LockFile) -> Path:
@@ -87,7 +87,8 @@ class RemoteFile:
             if wrong:
                 _discard(part)
                 raise UserError(f"{wrong}; the file was not kept. {self._remedy(lock)}")
-            _publish(part, target)
+            atomic_io.fsync_path(part)
+            atomic_io.rename(part, target)
         elif wrong := self._check(target, lock):
             raise UserError(f"{wrong}; remove {target} to have it downloaded again. {self._remedy(lock)}")
         return target
@@ -155,13 +156,6 @@ class _Stated(NamedTuple):
     kind: str
     value: str
     where: str
-
-
-def _publish(part: Path, target: Path) -> None:
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.rename(target)
-    sync_folder(target.parent)
 
 
 def _discard(part: Path) -> None:

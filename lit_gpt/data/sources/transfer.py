@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.folders import disk_faults, write_json
+from lit_gpt.data.folders import disk_hints, write_json
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.errors import UserError
 
@@ -55,7 +55,7 @@ def transfer(address: str, part: Path) -> bool:
     faults, longest, resumed = 0, _size(part), _size(part) > 0
     while True:
         try:
-            with disk_faults(part):
+            with disk_hints(part):
                 _attempt(address, part)
             note_of(part).unlink(missing_ok=True)
             return resumed

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_gpt import atomic_io
 from lit_gpt.config.class_paths import class_path as path_of
 from lit_gpt.config.class_paths import import_class
 from lit_gpt.config.safe_parsing import parse_json
@@ -254,7 +255,9 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Writes the state as JSON."""
-        Path(path).write_text(json.dumps(self.state(), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
+        content = json.dumps(self.state(), ensure_ascii=False).encode(errors="surrogatepass")
+        with atomic_io.staged_file(Path(path)) as file:
+            file.write(content)
 
     @staticmethod
     def load(path: str | Path) -> "Tokenizer":

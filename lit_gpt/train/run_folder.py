@@ -4,7 +4,6 @@ Knows files only: no torch, no training.
 """
 
 import csv
-import fcntl
 import json
 import os
 import platform
@@ -14,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from lit_gpt import manifest
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.errors import UserError
 
@@ -139,23 +137,13 @@ def lock(folder: Path, patience: float = 0.5) -> IO[str]:
         UserError: another process holds it, or the folder cannot be written.
     """
     try:
-        file = open(folder / _LOCK, "w")
+        return atomic_io.lock_file(folder / _LOCK, patience)
+    except TimeoutError:
+        raise UserError(
+            f"{folder} is being written by another run; wait for it, or start one with another --name"
+        ) from None
     except OSError as error:
         raise UserError(f"cannot write in the run directory {folder}: {error.strerror}") from None
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _held.add(file)
-            return file
-        except OSError:
-            if time.monotonic() < until:
-                time.sleep(0.01)
-                continue
-            file.close()
-            raise UserError(
-                f"{folder} is being written by another run; wait for it, or start one with another --name"
-            ) from None
 
 
 def never_saved(folder: Path) -> bool:
@@ -221,17 +209,6 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _close_inherited() -> None:
-    """A loader's worker outlives a killed run by seconds: with the lock, it would keep the run from being resumed."""
-    for file in _held:
-        file.close()
-
-
-_held: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
-
-
 def discard(folder: Path) -> None:
     """Takes back a claimed directory of a run that never began; keeps it where a checkpoint was written."""
     if not any(folder.glob(f"{CHECKPOINTS}/*.ckpt")):
@@ -242,14 +219,7 @@ def discard(folder: Path) -> None:
 
 def running(folder: Path) -> bool:
     """Whether a process holds the run directory."""
-    try:
-        with open(folder / _LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    return atomic_io.is_locked(folder / _LOCK)
 
 
 def facts(argv: list[str], threads: int) -> dict[str, Any]:
@@ -315,7 +285,7 @@ def git_commit() -> str | None:
 
 def write_facts(folder: Path, values: dict[str, Any]) -> None:
     """Replaces run.json in one step, so that a reader never sees half of it."""
-    manifest.write_whole(folder / FACTS, (json.dumps(values, indent=2) + "\n").encode())
+    atomic_io.write_bytes(folder / FACTS, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -1,15 +1,11 @@
-"""The small JSON file beside a checkpoint that says: this file is whole. It is the commit marker of a save.
-
-Knows files, sizes and sha256; knows nothing of torch or of what a checkpoint holds.
-"""
+"""The manifest beside a checkpoint: JSON with its step, size and sha256. It is written last and commits the save."""
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from lit_gpt import disk, signals
+from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.errors import UserError
 
@@ -22,42 +18,10 @@ def manifest_path(path: str | Path) -> Path:
     return real.with_name(real.name + SUFFIX)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write so that the path holds the old or the new bytes at any instant, a power cut included.
-
-    Raises:
-        CannotWrite: the disk refused; the old bytes are still there.
-    """
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with signals.held(), disk.writing(path, len(data)):
-        try:
-            with open(staged, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staged, path)
-        except BaseException:
-            disk.remove(staged)
-            raise
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable (POSIX keeps the directory entry apart from the file's data)."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders, and has no need to
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_manifest(path: Path, facts: dict[str, Any]) -> None:
     """Commit the checkpoint at `path`: facts must hold step, bytes and sha256."""
     assert {"step", "bytes", "sha256"} <= facts.keys()
-    write_whole(manifest_path(path), (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    atomic_io.write_bytes(manifest_path(path), (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lit_gpt import manifest
+from lit_gpt.checkpoint import manifest
 from lit_gpt.config.class_paths import import_class
 from lit_gpt.config.safe_parsing import check_plain
 from lit_gpt.config.trust import check_untrusted
