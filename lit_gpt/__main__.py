@@ -4,12 +4,10 @@ A command's module is imported only when it is run, so that `lit-gpt --help` nee
 """
 
 import ast
-import linecache
 import os
 import re
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -67,35 +65,14 @@ def find(name: str) -> Callable[[list[str]], int]:
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Whether an error is the user's to mend: told in one line, without a traceback."""
-    kinds: tuple[type[BaseException], ...] = (ValueError, OSError)
+    """Whether the user can fix an error: it is told in one line, without a traceback."""
+    kinds: tuple[type[BaseException], ...] = (UserError, OSError)
     lightning = sys.modules.get("lightning.pytorch.utilities.exceptions")
     if lightning is not None:  # e.g. "accelerator: gpu" where there is none
         kinds += (lightning.MisconfigurationException,)
-    if type(error) is ValueError and not _was_raised(error):
-        return False
-    if isinstance(error, NotImplementedError):
-        return _unwritten(error) is not None
     if _wanted_memory(error) or _lost(error):
         return True
-    return isinstance(error, kinds) and not isinstance(error, (UnicodeEncodeError, BrokenPipeError))
-
-
-def _was_raised(error: BaseException) -> bool:
-    """Whether a `raise` stands where it comes from. One of Python itself (unpacking what a user's class returned) says
-    too little without its place."""
-    *_, (frame, number) = traceback.walk_tb(error.__traceback__)
-    line = linecache.getline(frame.f_code.co_filename, number).strip()
-    return not line or line.startswith("raise")
-
-
-def _unwritten(error: BaseException) -> str | None:
-    """What a class lacks that was named where a whole one is wanted: a component's base, or a half of the user's."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    owner = frame.f_locals.get("self")
-    if owner is None or error.args or not str(frame.f_globals.get("__name__")).startswith("lit_gpt."):
-        return None
-    return f"{type(owner).__name__} has no {frame.f_code.co_name}; write it in a subclass, or name another class"
+    return isinstance(error, kinds) and not isinstance(error, BrokenPipeError)
 
 
 def _wanted_memory(error: BaseException) -> str | None:
@@ -112,8 +89,6 @@ def _lost(error: BaseException) -> str | None:
 
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks."""
-    if isinstance(error, NotImplementedError):
-        return _unwritten(error) or str(error)
     if wanted := _wanted_memory(error):
         return f"out of memory ({wanted}); lower data.batch_size or data.context, or take a smaller net"
     if pid := _lost(error):

@@ -25,7 +25,7 @@ from lit_gpt.config import limits
 from lit_gpt.config.base_checkpoint import BaseCheckpoint, Vocabulary
 from lit_gpt.config.class_paths import only_trusted
 from lit_gpt.config.command_line import CommandLine, with_text_files
-from lit_gpt.config.errors import explain, refuse_word_for_list, where_typed
+from lit_gpt.config.errors import constructing, explain, refuse_word_for_list, where_typed
 from lit_gpt.config.help_text import HELP
 from lit_gpt.config.yaml_values import dump_yaml, parse_words
 from lit_gpt.data.fingerprints import refuse_changes
@@ -265,9 +265,7 @@ class CLI(LightningCLI):
         typed = self.command_line.has
         if typed("trainer.max_epochs") and not typed("trainer.max_steps"):
             trainer.max_steps = -1
-        if self.command_line.has("trainer.check_val_every_n_epoch") and not self.command_line.has(
-            "trainer.val_check_interval"
-        ):
+        if typed("trainer.check_val_every_n_epoch") and not typed("trainer.val_check_interval"):
             trainer.val_check_interval = 1.0
 
     # -- building ------------------------------------------------------------------------------------------------------
@@ -292,7 +290,7 @@ class CLI(LightningCLI):
         parser.add_argument("--net", type=GPT)
         net = copy.deepcopy(self.config.model.net)
         net.init_args.vocab_size = 64
-        with torch.device("meta"):
+        with torch.device("meta"), constructing():
             made: GPT = parser.instantiate(Namespace(net=net)).net
         return made
 
@@ -303,12 +301,8 @@ class CLI(LightningCLI):
             self.datamodule = parser.instantiate_classes(Namespace(data=self.config.data)).data
             self.vocabulary(self.datamodule)
             return
-        try:
+        with constructing():
             super().instantiate_classes()
-        except ValueError as error:  # the parser wraps what the data says of itself into what it was doing
-            if error.__cause__ is not None and "compute_fn" in str(error):
-                raise error.__cause__ from None
-            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if self.vocab is not None and self.vocab.new and self.base_checkpoint is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lit_gpt.errors import UserError
 from lit_gpt.nn.attention import Attention, SelfAttention
 from lit_gpt.nn.block import Block, PreNorm
 from lit_gpt.nn.cache import Cache, LayerCache
@@ -239,7 +240,7 @@ class GPT(nn.Module):
 def _continue(cache: Cache, at: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
     """Positions (B, T) that go on where a segment began in the cache, and the segments (B, S) of all keys."""
     if cache.length and cache.segments is None:
-        raise ValueError("segments must be given from the first call with a cache on, not only later")
+        raise UserError("segments must be given from the first call with a cache on, not only later")
     if cache.segments is not None and cache.at is not None:
         same = (segments == cache.segments[:, -1:]).cummin(1).values  # still in the segment that the cache ends with
         at = torch.where(same, at + cache.at[:, None], at)
@@ -279,9 +280,9 @@ def _check_lists(depth: int, **components: Any) -> None:
     """Refuses lists of nothing, and those of which something would be left out, by name."""
     for name, component in components.items():
         if component == []:
-            raise ValueError(f"{name} is an empty list; give at least one class, or leave it out")
+            raise UserError(f"{name} is an empty list; give at least one class, or leave it out")
         if isinstance(component, list) and len(component) > depth:
-            raise ValueError(f"{name} lists {len(component)} classes for {depth} layers; give at most one a layer")
+            raise UserError(f"{name} lists {len(component)} classes for {depth} layers; give at most one a layer")
 
 
 def _check_numbers(
@@ -298,10 +299,10 @@ def _check_numbers(
     numbers = {"vocab_size": vocab_size, "width": width, "depth": depth, "heads": heads, "context": context}
     for name, number in numbers.items():
         if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+            raise UserError(f"{name} must be at least 1, got {number}")
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is a probability below 1, got {dropout}")
+        raise UserError(f"dropout is a probability below 1, got {dropout}")
     if logit_softcap is not None and not 0 < logit_softcap < math.inf:
-        raise ValueError(f"logit_softcap must be above 0, got {logit_softcap}; leave it out for none")
+        raise UserError(f"logit_softcap must be above 0, got {logit_softcap}; leave it out for none")
     if embedding_scale is not None and not 0 < embedding_scale < math.inf:
-        raise ValueError(f"embedding_scale must be above 0, got {embedding_scale}; leave it out for 1")
+        raise UserError(f"embedding_scale must be above 0, got {embedding_scale}; leave it out for 1")

@@ -7,6 +7,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -96,6 +97,19 @@ def explain(message: str, parser: Any, argv: Sequence[str], layers: Sequence[Con
     if path:
         return f"{where_typed(path, argv, layers)}: {_reason(_HOLDER.sub('', message), path, parser)}"
     return _last_line(message) if message.count("\n") else " ".join(message.split())
+
+
+@contextmanager
+def constructing() -> Iterator[None]:
+    """Within it a ValueError of a constructor, also of another library's or the user's class, is a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        if error.__cause__ is not None and "compute_fn" in str(error):  # the parser wraps errors of preparing the data
+            raise error.__cause__ from None
+        raise UserError(str(error)) from error
 
 
 def refuse_word_for_list(net: Any, components: Sequence[str], argv: Sequence[str]) -> None:

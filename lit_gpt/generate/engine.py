@@ -61,19 +61,19 @@ def generate(
     limit = net.context if window is None else window
     if limit < 1 or (net.longest is not None and limit > net.longest):
         most = "" if net.longest is None else f" and at most {net.longest}, where this net's positions end"
-        raise ValueError(f"window is {window}; give at least 1{most}")
+        raise UserError(f"window is {window}; give at least 1{most}")
     if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}; give 0 or more")
+        raise UserError(f"max_new_tokens is {max_new_tokens}; give 0 or more")
     if isinstance(seed, Sequence) and len(seed) != len(prompts):
-        raise ValueError(f"seed has {len(seed)} numbers for {len(prompts)} prompts; give one for each, or one for all")
+        raise UserError(f"seed has {len(seed)} numbers for {len(prompts)} prompts; give one for each, or one for all")
     if not prompts:
-        raise ValueError("prompts is empty; give at least one list of token ids")
+        raise UserError("prompts is empty; give at least one list of token ids")
     for row, prompt in enumerate(prompts):
         if not len(prompt):
-            raise ValueError(f"prompts[{row}] is empty; give at least one token id, such as the tokenizer's bos")
+            raise UserError(f"prompts[{row}] is empty; give at least one token id, such as the tokenizer's bos")
         if not (0 <= min(prompt) and max(prompt) < net.vocab_size):
             wrong = next(id for id in prompt if not 0 <= id < net.vocab_size)
-            raise ValueError(f"prompts[{row}] holds the id {wrong}; this net knows ids from 0 to {net.vocab_size - 1}")
+            raise UserError(f"prompts[{row}] holds the id {wrong}; this net knows ids from 0 to {net.vocab_size - 1}")
         if net.longest is not None and len(prompt) > net.longest:
             raise UserError(
                 f"the prompt has {len(prompt)} tokens, but the net's positions end at {net.longest}: "
@@ -127,7 +127,7 @@ def _steps(
                 logits = processor(logits, tokens.ids)
             chosen = sample(logits, tokens.rows)  # (B,)
             if not bool(logits.gather(-1, chosen[:, None]).isfinite().all()):
-                raise ValueError("the logits of the next token are not finite, or no token is left to choose")
+                raise UserError("the logits of the next token are not finite, or no token is left to choose")
             tokens.append(chosen)
             step: list[int | None] = [None] * len(prompts)
             for row, id in zip(tokens.rows, chosen.tolist(), strict=True):

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lit_gpt.errors import UserError, not_implemented
+
 
 class LogitsProcessor:
     """Base of the logits processors: changes the logits of the next token; `-inf` excludes a token."""
@@ -22,7 +24,7 @@ class LogitsProcessor:
             logits: (B, V) float32 or float64; not to be changed in place.
             ids: (B, T) int64, prompt and generated tokens; shorter rows are padded on the left with -1.
         """
-        raise NotImplementedError
+        raise not_implemented(self, "__call__")
 
 
 class Temperature(LogitsProcessor):
@@ -36,7 +38,7 @@ class Temperature(LogitsProcessor):
 
     def __init__(self, temperature: float = 1.0) -> None:
         if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(f"temperature is {temperature}; give 0 (greedy) or a positive number such as 0.8")
+            raise UserError(f"temperature is {temperature}; give 0 (greedy) or a positive number such as 0.8")
         self.temperature = temperature
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ class TopK(LogitsProcessor):
 
     def __init__(self, top_k: int = 50) -> None:
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k}; give a whole number of at least 1, or omit it")
+            raise UserError(f"top_k is {top_k}; give a whole number of at least 1, or omit it")
         self.top_k = top_k
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class TopP(LogitsProcessor):
 
     def __init__(self, top_p: float = 0.95) -> None:
         if not 0 < top_p <= 1:
-            raise ValueError(f"top_p is {top_p}; give a probability above 0 and at most 1, or omit it")
+            raise UserError(f"top_p is {top_p}; give a probability above 0 and at most 1, or omit it")
         self.top_p = top_p
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ class MinP(LogitsProcessor):
 
     def __init__(self, min_p: float = 0.05) -> None:
         if not 0 <= min_p <= 1:
-            raise ValueError(f"min_p is {min_p}; give a share from 0 to 1, such as 0.05, or omit it")
+            raise UserError(f"min_p is {min_p}; give a share from 0 to 1, such as 0.05, or omit it")
         self.min_p = min_p
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -132,7 +134,7 @@ class RepetitionPenalty(LogitsProcessor):
 
     def __init__(self, repetition_penalty: float = 1.1) -> None:
         if not (math.isfinite(repetition_penalty) and repetition_penalty > 0):
-            raise ValueError(f"repetition_penalty is {repetition_penalty}; give a positive number, 1 for none")
+            raise UserError(f"repetition_penalty is {repetition_penalty}; give a positive number, 1 for none")
         self.repetition_penalty = repetition_penalty
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
@@ -155,13 +157,13 @@ class SuppressTokens(LogitsProcessor):
     def __init__(self, ids: Iterable[int] = ()) -> None:
         self.ids = sorted(set(ids))
         if self.ids and self.ids[0] < 0:
-            raise ValueError(f"ids holds {self.ids[0]}; token ids start at 0")
+            raise UserError(f"ids holds {self.ids[0]}; token ids start at 0")
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         if not self.ids:
             return logits
         if self.ids[-1] >= logits.shape[-1]:
-            raise ValueError(f"ids holds {self.ids[-1]}; the vocabulary ends at {logits.shape[-1] - 1}")
+            raise UserError(f"ids holds {self.ids[-1]}; the vocabulary ends at {logits.shape[-1] - 1}")
         return logits.index_fill(-1, torch.tensor(self.ids, device=logits.device), -math.inf)
 
 

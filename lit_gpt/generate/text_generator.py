@@ -99,10 +99,10 @@ class TextGenerator:
 
         Raises:
             UserError: The tokenizer or the net cannot take a prompt.
-            ValueError: Another option is out of range.
+            UserError: Another option is out of range.
         """
         if isinstance(stop, str):
-            raise ValueError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
+            raise UserError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
         rows = [_Row(self.tokenizer, self.stop_ids, [*stop, *self.stop_texts]) for _ in prompts]
         finished: set[int] = set()
         steps = generate(
@@ -211,9 +211,9 @@ class StopStrings:
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         if isinstance(stop, str):
-            raise ValueError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
+            raise UserError(f"stop is the string {stop!r}; give a list of strings, such as [{stop!r}]")
         if not all(stop):
-            raise ValueError("stop holds an empty string, which would end every text before it starts; remove it")
+            raise UserError("stop holds an empty string, which would end every text before it starts; remove it")
         self.stop = tuple(stop)
         self.held = ""  # end of the text that may be the start of a stop string
         self.found = False

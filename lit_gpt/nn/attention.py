@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gpt.errors import UserError, not_implemented
 from lit_gpt.nn.blockwise_attention import Band, Recent, blockwise
 from lit_gpt.nn.cache import LayerCache
 from lit_gpt.nn.context import ForwardContext, Mask
@@ -43,7 +44,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, ctx, cache)")
+        raise not_implemented(self, "forward")
 
 
 class SelfAttention(Attention):
@@ -93,20 +94,20 @@ class SelfAttention(Attention):
         kv_heads = heads if kv_heads is None else kv_heads
         if kv_heads < 1 or heads % kv_heads:
             divisors = [n for n in range(1, heads + 1) if heads % n == 0]
-            raise ValueError(f"kv_heads {kv_heads} does not divide heads {heads}; choose one of {divisors}")
+            raise UserError(f"kv_heads {kv_heads} does not divide heads {heads}; choose one of {divisors}")
         if head_size is None and width % heads:
-            raise ValueError(
+            raise UserError(
                 f"width {width} is not divisible by heads {heads}; change one of them or give attention a head_size"
             )
         if head_size is not None and head_size < 1:
-            raise ValueError(f"head_size must be at least 1, got {head_size}")
+            raise UserError(f"head_size must be at least 1, got {head_size}")
         if window is not None and window < 1:
-            raise ValueError(f"window must be at least 1 (the token itself), got {window}; leave it out to see all")
+            raise UserError(f"window must be at least 1 (the token itself), got {window}; leave it out to see all")
         _check_scores(scale, attn_softcap)
         if qk_norm_over not in ("head", "heads"):
-            raise ValueError(f"qk_norm_over must be head or heads, got {qk_norm_over!r}")
+            raise UserError(f"qk_norm_over must be head or heads, got {qk_norm_over!r}")
         if qk_norm_over == "heads" and qk_norm is None:
-            raise ValueError("qk_norm_over heads says where a norm acts and there is none; give qk_norm, e.g. RMSNorm")
+            raise UserError("qk_norm_over heads says where a norm acts and there is none; give qk_norm, e.g. RMSNorm")
         self.heads, self.kv_heads, self.window = heads, kv_heads, window
         self.scale, self.attn_softcap = scale, attn_softcap
         self.head_size = head_size or width // heads
@@ -219,6 +220,6 @@ def attend(
 def _check_scores(scale: float | None, attn_softcap: float | None) -> None:
     """Refuses numbers that no score can be multiplied with or bounded by."""
     if scale is not None and not 0 < scale < math.inf:
-        raise ValueError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
+        raise UserError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
     if attn_softcap is not None and not 0 < attn_softcap < math.inf:
-        raise ValueError(f"attn_softcap must be above 0, got {attn_softcap}; leave it out for none")
+        raise UserError(f"attn_softcap must be above 0, got {attn_softcap}; leave it out for none")

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from lit_gpt.errors import not_implemented
 from lit_gpt.nn.attention import Attention
 from lit_gpt.nn.cache import LayerCache
 from lit_gpt.nn.context import ForwardContext
@@ -41,7 +42,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C) and the auxiliary loss of the feed-forward."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, ctx, cache)")
+        raise not_implemented(self, "forward")
 
 
 class PreNorm(Block):

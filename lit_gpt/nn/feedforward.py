@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gpt.errors import UserError, not_implemented
 from lit_gpt.nn.linear import Linear
 from lit_gpt.nn.sizes import Sizes
 
@@ -23,7 +24,7 @@ class Activation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        raise TypeError(f"{type(self).__name__} must define forward(x)")
+        raise not_implemented(self, "forward")
 
 
 class GELU(Activation):
@@ -93,7 +94,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
         """(B, T, C) -> (B, T, C) and the auxiliary loss."""
-        raise TypeError(f"{type(self).__name__} must define forward(x)")
+        raise not_implemented(self, "forward")
 
 
 class MLP(FeedForward):
@@ -194,7 +195,7 @@ def hidden_width(given: int | None, derived: float) -> int:
         ValueError: it is below 1.
     """
     if given is not None and given < 1:
-        raise ValueError(f"hidden must be at least 1, got {given}; leave it out to use ratio")
+        raise UserError(f"hidden must be at least 1, got {given}; leave it out to use ratio")
     if given is None and derived <= 0:
-        raise ValueError("ratio must be above 0; it is hidden width over width")
+        raise UserError("ratio must be above 0; it is hidden width over width")
     return given or max(1, round(derived))

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lit_gpt.errors import not_implemented
 from lit_gpt.nn.linear import Stacked
 from lit_gpt.nn.sizes import Sizes
 
@@ -38,7 +39,7 @@ class Init:
                 into the residual stream), ``matrix`` (any other linear or stacked weight).
             weight: The tensor, for its shape.
         """
-        raise TypeError(f"{type(self).__name__} must define std(role, weight)")
+        raise not_implemented(self, "std")
 
     @torch.no_grad()
     def fill(self, name: str, weight: Tensor, role: Role, seed: int) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lit_gpt.errors import UserError
 from lit_gpt.nn.expert_matmul import group, mix_experts
 from lit_gpt.nn.feedforward import Aux, FeedForward, SwiGLU, hidden_width
 from lit_gpt.nn.linear import Linear, Stacked
@@ -119,16 +120,16 @@ def total(terms: Sequence[Aux]) -> Tensor | float:
 def _check(experts: int, top_k: int, shared: int, normalize_weights: bool, factors: dict[str, float]) -> None:
     """Refuses numbers that no layer can have, by name."""
     if experts < 2:
-        raise ValueError(f"experts must be at least 2, got {experts}; one expert is SwiGLU")
+        raise UserError(f"experts must be at least 2, got {experts}; one expert is SwiGLU")
     if not 1 <= top_k <= experts:
-        raise ValueError(f"top_k must be from 1 to experts ({experts}), got {top_k}")
+        raise UserError(f"top_k must be from 1 to experts ({experts}), got {top_k}")
     if top_k == 1 and normalize_weights:
-        raise ValueError(
+        raise UserError(
             "top_k 1 with normalize_weights gives every token the weight 1, whatever the router says; "
             "give normalize_weights=False"
         )
     if shared < 0:
-        raise ValueError(f"shared must be 0 or more, got {shared}")
+        raise UserError(f"shared must be 0 or more, got {shared}")
     for name, factor in factors.items():
         if not 0 <= factor < math.inf:
-            raise ValueError(f"{name} must be a number from 0 up, got {factor}; 0 switches it off")
+            raise UserError(f"{name} must be a number from 0 up, got {factor}; 0 switches it off")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gpt.errors import UserError, not_implemented
 from lit_gpt.nn.sizes import Sizes
 
 
@@ -19,7 +20,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        raise TypeError(f"{type(self).__name__} must define forward(x)")
+        raise not_implemented(self, "forward")
 
     def reset_parameters(self) -> None:
         """Sets weights to one and biases to zero."""
@@ -62,7 +63,7 @@ class RMSNorm(Norm):
     def __init__(self, sizes: Sizes, eps: float = 1e-5, affine: bool = True, center: float = 0.0):
         super().__init__(sizes)
         if not math.isfinite(center):
-            raise ValueError(f"center must be a number, got {center}; Gemma has 1, others 0")
+            raise UserError(f"center must be a number, got {center}; Gemma has 1, others 0")
         self.eps, self.center = eps, center
         self.weight = nn.Parameter(torch.full((self.width,), 1.0 - center)) if affine else None
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_gpt.errors import UserError
 from lit_gpt.nn.context import ForwardContext, distances
 from lit_gpt.nn.linear import Embedding
 from lit_gpt.nn.sizes import Sizes
@@ -118,7 +119,7 @@ class Sinusoidal(Position):
     def __init__(self, sizes: Sizes, base: float = 10_000.0, scale: float = 1.0):
         super().__init__(sizes)
         if sizes.width % 2:
-            raise ValueError(f"Sinusoidal positions need an even width, got width {sizes.width}; make it even")
+            raise UserError(f"Sinusoidal positions need an even width, got width {sizes.width}; make it even")
         self.width, self.base, self.scale = sizes.width, check_base(base), scale
         self._add_tables()
 
@@ -170,7 +171,7 @@ class Learned(Position):
     def reach(self, length: int) -> None:
         """A learned table cannot grow."""
         if length > self.rows:
-            raise ValueError(
+            raise UserError(
                 f"a sequence of {length} tokens is longer than the {self.rows} positions that this net has learned; "
                 f"shorten it, or train with a larger model.net.context"
             )
@@ -190,7 +191,7 @@ class ALiBi(Position):
     def __init__(self, sizes: Sizes, max_bias: float = 8.0):
         super().__init__(sizes)
         if not 0 < max_bias < math.inf:
-            raise ValueError(f"max_bias must be above 0, got {max_bias}; the paper has 8")
+            raise UserError(f"max_bias must be above 0, got {max_bias}; the paper has 8")
         self.heads, self.max_bias = sizes.heads, max_bias
         self._add_tables()
 
@@ -223,7 +224,7 @@ def frequencies(size: int, base: float, device: torch.device) -> Tensor:
 def check_base(base: float) -> float:
     """The base of `frequencies`, refused where the angles would be no numbers or grow the wrong way."""
     if not 1 < base < math.inf:
-        raise ValueError(f"base must be above 1, got {base}; leave it out for 10000")
+        raise UserError(f"base must be above 1, got {base}; leave it out for 10000")
     return base
 
 

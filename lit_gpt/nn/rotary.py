@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lit_gpt.errors import UserError
 from lit_gpt.nn.context import ForwardContext
 from lit_gpt.nn.position import Position, check_base, frequencies, has_float64
 from lit_gpt.nn.sizes import Sizes
@@ -107,7 +108,7 @@ class Llama3Scaling(Scaling):
 
     def __init__(self, factor: float, low_freq_factor: float, high_freq_factor: float, original_context: int):
         if not 0 < low_freq_factor < high_freq_factor:
-            raise ValueError(
+            raise UserError(
                 f"low_freq_factor must be above 0 and below high_freq_factor, got {low_freq_factor} and "
                 f"{high_freq_factor}; Llama has 1 and 4"
             )
@@ -149,12 +150,12 @@ class YaRN(Scaling):
         truncate: bool = True,
     ):
         if not 0 < beta_slow <= beta_fast:
-            raise ValueError(
+            raise UserError(
                 f"beta_slow must be above 0 and at most beta_fast, got {beta_slow} and {beta_fast}; "
                 f"the paper has 1 and 32"
             )
         if (mscale is None) != (mscale_all_dim is None):
-            raise ValueError(
+            raise UserError(
                 f"mscale and mscale_all_dim belong together, got {mscale} and {mscale_all_dim}; give both or neither"
             )
         self.factor, self.original_context = _at_least_one("factor", factor), _context(original_context)
@@ -213,7 +214,7 @@ class LongRoPE(Scaling):
     ):
         for name, factors in (("short_factor", short_factor), ("long_factor", long_factor)):
             if not factors or min(factors) <= 0:
-                raise ValueError(f"{name} must be a list of numbers above 0, got {factors}")
+                raise UserError(f"{name} must be a list of numbers above 0, got {factors}")
         self.short_factor, self.long_factor = list(short_factor), list(long_factor)
         self.original_context = _context(original_context)
         self.attention_factor = _gain(attention_factor)
@@ -222,7 +223,7 @@ class LongRoPE(Scaling):
         """(R / 2,) -> (R / 2,)."""
         for name, factors in (("short_factor", self.short_factor), ("long_factor", self.long_factor)):
             if len(factors) != plain.shape[0]:
-                raise ValueError(
+                raise UserError(
                     f"{name} has {len(factors)} numbers; RoPE turns {plain.shape[0]} pairs, give one for each"
                 )
         factors = self.long_factor if self.stage(length) else self.short_factor
@@ -264,7 +265,7 @@ class RoPE(Position):
     ):
         super().__init__(sizes)
         if not 0 < partial_rotary_factor <= 1:
-            raise ValueError(
+            raise UserError(
                 f"partial_rotary_factor must be above 0 and at most 1, got {partial_rotary_factor}; "
                 f"use NoPosition for no rotation"
             )
@@ -274,7 +275,7 @@ class RoPE(Position):
             share = "; change"
             if partial_rotary_factor < 1:
                 share = f", {partial_rotary_factor} of which is {self.rotary_dim}; change partial_rotary_factor"
-            raise ValueError(
+            raise UserError(
                 f"RoPE turns pairs of dimensions and needs an even head size, got {sizes.head_size}{share} "
                 f"width ({sizes.width}) or heads ({sizes.heads}), or give attention an even head_size"
             )
@@ -338,13 +339,13 @@ def _turn_first(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
 
 def _at_least_one(name: str, value: float) -> float:
     if not 1 <= value < math.inf:
-        raise ValueError(f"{name} must be at least 1, got {value}; leave scaling out for none")
+        raise UserError(f"{name} must be at least 1, got {value}; leave scaling out for none")
     return value
 
 
 def _context(original_context: int) -> int:
     if original_context < 2:
-        raise ValueError(
+        raise UserError(
             f"original_context must be at least 2, got {original_context}; give what the net was trained with"
         )
     return original_context
@@ -352,5 +353,5 @@ def _context(original_context: int) -> int:
 
 def _gain(attention_factor: float | None) -> float | None:
     if attention_factor is not None and not 0 < attention_factor < math.inf:
-        raise ValueError(f"attention_factor must be above 0, got {attention_factor}; leave it out for the paper's")
+        raise UserError(f"attention_factor must be above 0, got {attention_factor}; leave it out for the paper's")
     return attention_factor

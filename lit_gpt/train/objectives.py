@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 from lit_gpt.model import GPT
 from lit_gpt.nn import Sizes, linear_cross_entropy, score_tokens
 from lit_gpt.nn.loss import IGNORE
@@ -42,7 +42,7 @@ class Objective(nn.Module):
 
         The part ``aux``, where there is one, is what the net itself adds: it is trained on and not logged as a loss.
         """
-        raise NotImplementedError
+        raise not_implemented(self, "forward")
 
     def evaluate(self, net: GPT, batch: Batch) -> TokenScores:
         """Score the next token of each position, without gradients, smoothing or auxiliary losses."""

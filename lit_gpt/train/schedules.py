@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 
 class Schedule(LRScheduler):
@@ -32,7 +32,7 @@ class Schedule(LRScheduler):
 
     def decay(self, progress: float) -> float:
         """Fraction of the peak at `progress` (0 at the end of the warmup, 1 at the last step)."""
-        raise NotImplementedError
+        raise not_implemented(self, "decay")
 
     def lr_factor(self, step: int) -> float:
         """Fraction of the peak learning rate used by optimizer step `step`, counted from 0."""

@@ -17,6 +17,7 @@ from typing import Any
 from lit_gpt.data.augment.growing_file import GrowingFile
 from lit_gpt.data.augment.pieces import pieces
 from lit_gpt.data.progress import Progress, say
+from lit_gpt.errors import not_implemented
 
 #: What is counted: documents and characters read, documents and characters written; documents that came back unchanged,
 #: empty, or (endless) had a piece whose translation came to no end.
@@ -40,11 +41,11 @@ class Translator:
             texts: Pieces of documents.
             seeds: For what is drawn, one for each.
         """
-        raise NotImplementedError
+        raise not_implemented(self, "translate")
 
     def configuration(self) -> dict[str, Any]:
         """What decides the translations."""
-        raise NotImplementedError
+        raise not_implemented(self, "configuration")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from lit_gpt import signals
 from lit_gpt.data.corpus.encoding import Encoder, Piece, write_shard
 from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 _AHEAD = 2  # packets that wait for each process
 
@@ -39,7 +39,7 @@ class Engine:
             packets: What is to be encoded; taken as it is needed.
             done: Told the number of characters of each packet when its shard is there.
         """
-        raise NotImplementedError
+        raise not_implemented(self, "run")
 
 
 class InProcess(Engine):

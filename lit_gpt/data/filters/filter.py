@@ -7,7 +7,7 @@ from typing import Any
 
 from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Content
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 
 class Filter:
@@ -20,14 +20,14 @@ class Filter:
     @property
     def reason(self) -> str:
         """Why a document is left out, in few words for the report: "shorter than 20 characters"."""
-        raise NotImplementedError
+        raise not_implemented(self, "reason")
 
     def start(self) -> None:
         """Forgets what was seen: a text begins."""
 
     def keeps(self, text: str) -> bool:
         """Whether the document stays."""
-        raise NotImplementedError
+        raise not_implemented(self, "keeps")
 
     def keeps_document(self, content: Content, text: str) -> bool:
         """Whether the document stays, for filters that look at more of a record than its text.

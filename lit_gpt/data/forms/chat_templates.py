@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Span
 from lit_gpt.data.forms.messages import Message, trained_on
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -66,12 +66,12 @@ class Template:
     @property
     def special_tokens(self) -> list[str]:
         """Names of the special tokens that the tokenizer has to have."""
-        raise NotImplementedError
+        raise not_implemented(self, "special_tokens")
 
     @property
     def stops(self) -> list[str]:
         """Names of the special tokens that end an answer."""
-        raise NotImplementedError
+        raise not_implemented(self, "stops")
 
     @property
     def stop_texts(self) -> list[str]:
@@ -90,7 +90,7 @@ class Template:
             others: Further fields of the record, such as the tools.
             ask: End with what stands ahead of an answer of the assistant.
         """
-        raise NotImplementedError
+        raise not_implemented(self, "spans")
 
     def program(self, bos: str | None) -> str | dict[str, str] | None:
         """The layout as a chat template of the Hugging Face world, for other programs; None where it has none.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -78,7 +78,7 @@ class Form:
         Raises:
             UserError: a field is missing or of another type; without the place, which is put ahead of it.
         """
-        raise NotImplementedError
+        raise not_implemented(self, "spans")
 
     def question(self, content: Content) -> list[Span]:
         """What stands ahead of a record's answer, for whoever lets a model write it; the answer itself may be missing.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Content, Span
 from lit_gpt.data.forms.form import Form
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -58,7 +58,7 @@ class Answered(Form):
 
     def reply(self, record: dict[str, Any]) -> str:
         """What is learned of a record."""
-        raise NotImplementedError
+        raise not_implemented(self, "reply")
 
     def spans(self, content: Content, number: int) -> list[Span]:
         """What asks for the answer, read; then the answer, learned with its end."""

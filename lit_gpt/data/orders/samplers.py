@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from lit_gpt.errors import not_implemented
+
 if TYPE_CHECKING:
     from lit_gpt.data.rows.datasets import Rows
 
@@ -70,7 +72,7 @@ class Order:
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
         """Numbers of windows, below count, for consecutive slots (uint64) of one epoch."""
-        raise NotImplementedError
+        raise not_implemented(self, "block")
 
     def numbers(self, seed: int, slots: Slots, epoch_size: int, count: int) -> np.ndarray:
         """Numbers of windows for one batch, int64; NOTHING for empty slots.

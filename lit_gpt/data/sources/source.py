@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lit_gpt.data.documents import Content, Passage, whole
+from lit_gpt.errors import not_implemented
 
 
 class Source:
@@ -32,7 +33,7 @@ class Source:
     def passages(self) -> Iterator[Passage]:
         """Yields the documents as preparation reads them: with their places, long ones in stretches."""
         if type(self).__iter__ is Source.__iter__:
-            raise NotImplementedError
+            raise not_implemented(self, "__iter__")
         return (Passage(document) for document in self)
 
     def __call__(self) -> "Source":

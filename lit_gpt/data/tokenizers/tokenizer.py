@@ -23,7 +23,7 @@ from lit_gpt.config.trust import check_untrusted_arguments
 from lit_gpt.data.documents import Span
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.data.tokenizers.segments import Encoded, encode_between_special
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 
 class Tokenizer:
@@ -71,17 +71,17 @@ class Tokenizer:
 
     def train(self, texts: Iterable[str]) -> None:
         """Learns the vocabulary from texts."""
-        raise NotImplementedError
+        raise not_implemented(self, "train")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, with no special tokens added."""
-        raise NotImplementedError
+        raise not_implemented(self, "encode")
 
     def _learned(self) -> dict[str, Any]:
         return {}
 
     def _restore(self, learned: dict[str, Any]) -> None:
-        raise NotImplementedError
+        raise not_implemented(self, "_restore")
 
     # -- what every tokenizer can do ---------------------------------------------------------------------------------
 

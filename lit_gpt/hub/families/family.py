@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from lit_gpt.errors import not_implemented
 from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.weights import WeightMapping
 
@@ -37,7 +38,7 @@ class Family:
         Raises:
             UserError: A field has a value that cannot be represented, or is not understood.
         """
-        raise TypeError(f"{type(self).__name__} must define read(config)")
+        raise not_implemented(self, "read")
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
         """The fields of a config.json from `lit_gpt.hub.net_config.layers`, all that `read` looks at.
@@ -45,4 +46,4 @@ class Family:
         Args:
             net: Its components may be of any class; an argument that a component does not have is None (`Arguments`).
         """
-        raise TypeError(f"{type(self).__name__} must define write(net)")
+        raise not_implemented(self, "write")
