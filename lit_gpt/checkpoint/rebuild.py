@@ -23,10 +23,10 @@ from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
 
 if TYPE_CHECKING:
-    from lit_gpt.data.forms.form import Form
+    from lit_gpt.data.formats.format import Format
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-_PLAIN_PARTS = ("config", "tokenizer", "form", "origin")  # what of a checkpoint is read as settings
+_PLAIN_PARTS = ("config", "tokenizer", "format", "origin")  # what of a checkpoint is read as settings
 _LARGE = 1 << 24  # bytes
 
 
@@ -55,7 +55,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: Sequence[s
     return net.eval(), Tokenizer.restore(checkpoint.get("tokenizer") or {}, trust, file)
 
 
-def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ()) -> Form:
+def load_format(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ()) -> Format:
     """How the documents were laid out that a run or a checkpoint was trained on, ready for its tokenizer.
 
     Args:
@@ -63,21 +63,21 @@ def load_form(path: str | Path, tokenizer: Tokenizer, trust: Sequence[str] = ())
         tokenizer: What `load` returned.
         trust: As of `load`.
     """
-    from lit_gpt.data.forms.chat_templates import Template
-    from lit_gpt.data.forms.form import Form, PlainText
+    from lit_gpt.data.formats.chat_templates import Template
+    from lit_gpt.data.formats.format import Format, PlainText
 
     file = find(path)
     checkpoint = read(file, verify=False)
-    config = checkpoint.get("form")
+    config = checkpoint.get("format")
     if config is None:  # imported, or trained on text alone
         return PlainText()
-    check_untrusted(config, Form, file, "form", trust)
-    kinds = (Form, Template)
-    made = _built(lambda: _make(config, kinds, trust, file)(), "form", file)
-    if not isinstance(made, Form):
-        raise UserError(f"{file} holds a {type(made).__name__}, not a form")
-    form: Form = _built(lambda: made.for_tokenizer(tokenizer), "form", file)
-    return form
+    check_untrusted(config, Format, file, "format", trust)
+    kinds = (Format, Template)
+    made = _built(lambda: _make(config, kinds, trust, file)(), "format", file)
+    if not isinstance(made, Format):
+        raise UserError(f"{file} holds a {type(made).__name__}, not a format")
+    format: Format = _built(lambda: made.for_tokenizer(tokenizer), "format", file)
+    return format
 
 
 def find(path: str | Path) -> Path:

@@ -26,7 +26,7 @@ the original, they help where there is little text (Sennrich et al. 2016, arXiv:
 A translator is
   a function    module:function, of a file in this folder or on PYTHONPATH; it gets a list of texts and returns the
                 list of their translations:  def german(texts: list[str]) -> list[str]: ...
-  or a run      runs/NAME or a .ckpt file, trained with --data.form Seq2Seq on pairs of source and target
+  or a run      runs/NAME or a .ckpt file, trained with --data.format Seq2Seq on pairs of source and target
 
 Documents are cut into paragraphs, long ones into sentences of at most --most characters together, and joined again.
 A stopped run goes on where it was when the same is typed again, and ends with the same bytes."""
@@ -184,12 +184,12 @@ def _words(words: list[str]) -> Iterator[str]:
 def documents(source: Any, found: Any) -> Iterator[str]:
     """The texts that stay, each whole."""
     from lit_gpt.data.corpus.survey import staying
-    from lit_gpt.data.forms.form import PlainText
+    from lit_gpt.data.formats.format import PlainText
 
-    form = PlainText()
+    format = PlainText()
     for passage in staying(source, found, joined=True):
         try:
-            yield "".join(span.text for span in form.spans(passage.content, 0))
+            yield "".join(span.text for span in format.spans(passage.content, 0))
         except UserError as fault:
             raise UserError(f"{passage.where}: {fault}" if passage.where else str(fault)) from None
 

@@ -1,4 +1,4 @@
-"""Write a run in the form that other programs read, such as transformers.
+"""Write a run in the format that other programs read, such as transformers.
 
 Knows the order of an export and what it says; which family can express a net is `lit_gpt.hub`'s subject.
 """
@@ -29,7 +29,7 @@ def parser() -> Parser:
     """The parser of `lit-gpt export`."""
     made = Parser(
         prog="lit-gpt export",
-        description="Write a run in the form that other programs read.",
+        description="Write a run in the format that other programs read.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from lit_gpt import checkpoint
-    from lit_gpt.data.forms.chat import Chat
+    from lit_gpt.data.formats.chat import Chat
     from lit_gpt.data.progress import Progress
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
     from lit_gpt.data.tokenizers.tokenizer_json import ends_of, with_ends, with_templates
@@ -74,14 +74,14 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
     check_untrusted(net, GPT, file, "model.net")
     tokenizer = Tokenizer.restore(values.get("tokenizer") or {}, file=file)
-    files, form = tokenizer.hub_files(), checkpoint.load_form(file, tokenizer)
-    if isinstance(form, Chat):
-        template = form.template.program(tokenizer.roles.get("bos"))
+    files, format = tokenizer.hub_files(), checkpoint.load_format(file, tokenizer)
+    if isinstance(format, Chat):
+        template = format.template.program(tokenizer.roles.get("bos"))
         if template is None:
-            print(f"without a chat template: {type(form.template).__name__} has no program of Jinja", file=sys.stderr)
+            print(f"without a chat template: {type(format.template).__name__} has no program of Jinja", file=sys.stderr)
         else:
             files = with_templates(files, template)
-    stops = [tokenizer.special_id(name) for name in form.stops] + sorted(tokenizer.end_ids)
+    stops = [tokenizer.special_id(name) for name in format.stops] + sorted(tokenizer.end_ids)
     if set(stops) - set(ends_of(files, tokenizer.eos)):
         files = with_ends(files, ids(tokenizer), stops)
     family, config = choose(net["init_args"], files, values.get("origin"), arguments.family)
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
             )  # fmt: skip
     where = shlex.quote(str(out))
     print(f"{family.architecture}: {out}")
-    start = [{"role": "user", "content": "How are you?"}] if isinstance(form, Chat) else "Once"
+    start = [{"role": "user", "content": "How are you?"}] if isinstance(format, Chat) else "Once"
     call = f'pipeline("text-generation", {json.dumps(str(out))})({json.dumps(start)})'
     code = f"from transformers import pipeline; print({call})"
     print(f"next: python -c {shlex.quote(code)}")

@@ -184,7 +184,7 @@ def tell(cli: Any) -> None:
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
     if any((place.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):
-        print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.form))}\n")
+        print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.format))}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
 
@@ -221,13 +221,13 @@ def measure_start(trainer: Any, model: Any, data: Any) -> None:
         print(f"before the first step  {shown}", flush=True)
 
 
-def asked(form: Any) -> str:
-    """The words of `lit-gpt generate` that give it something to go on from, in the form that the net has learned."""
-    from lit_gpt.data.forms.chat import Chat
+def asked(format: Any) -> str:
+    """The words of `lit-gpt generate` that give it something to go on from, in the format that the net has learned."""
+    from lit_gpt.data.formats.chat import Chat
 
-    if form.example is None:
+    if format.example is None:
         return '--prompt "..."'
-    return '--chat "..."' if isinstance(form, Chat) else f"--record {shlex.quote(json.dumps(form.example))}"
+    return '--chat "..."' if isinstance(format, Chat) else f"--record {shlex.quote(json.dumps(format.example))}"
 
 
 def resume_command(folder: Path) -> str:

@@ -25,7 +25,7 @@ EXAMPLE = """example:
   lit-gpt generate runs/assistant --chat "What is a prime number?"
   lit-gpt generate runs/bilingual --tag '<|zh|>'
 
-A record is laid out as those were that the run was trained on (data.form); nothing in it is taken for a special token.
+A record is laid out as those were that the run was trained on (data.format); nothing in it is taken for a special token.
 The prompt and the text go to standard output, the summary to standard error."""
 
 
@@ -98,21 +98,21 @@ def main(argv: list[str]) -> int:
     variables = read_variables(arguments.template_variables)
     text = "" if asks else read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
     # torch takes a second to import: after the arguments are known to be right
-    from lit_gpt.checkpoint import load, load_form
+    from lit_gpt.checkpoint import load, load_format
     from lit_gpt.generate.text_generator import TextGenerator
 
     net, tokenizer = load(arguments.run, device=find_device(arguments.device))
-    form, prompt = load_form(arguments.run, tokenizer), text
+    format, prompt = load_format(arguments.run, tokenizer), text
     if asks:
-        form, record = asking(form, tokenizer, given, arguments.run, arguments.chat_template)
+        format, record = asking(format, tokenizer, given, arguments.run, arguments.chat_template)
         if variables:
-            form = with_variables(form, variables)
-        text = "".join(span.text for span in form.question(record))
+            format = with_variables(format, variables)
+        text = "".join(span.text for span in format.question(record))
     else:
-        for told in (hint(form), spelled(tokenizer, prompt)):
+        for told in (hint(format), spelled(tokenizer, prompt)):
             if told:
                 print(told, file=sys.stderr)
-    generator = TextGenerator(net, tokenizer, form)
+    generator = TextGenerator(net, tokenizer, format)
     ids = generator.question(record) if asks else generator.encode(prompt)
     if arguments.tag:
         nothing = not asks and not prompt and not tokenizer.starts_with_bos
@@ -170,56 +170,58 @@ def read_variables(typed: str | None) -> dict[str, Any]:
 
 
 def asking(
-    form: Any, tokenizer: Any, given: str | dict[str, Any], run: str, template: str | None = None
+    format: Any, tokenizer: Any, given: str | dict[str, Any], run: str, template: str | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the form that asks, and the record.
+    """Return the format that asks, and the record.
 
     An imported model is asked by the chat template that came with it.
 
     Args:
-        form: of the run.
+        format: of the run.
         tokenizer: of the run.
         given: a record, or what a user says.
         run: its name, for errors.
         template: of conversations, in place of the one that the run was trained on or came with.
     """
-    from lit_gpt.data.forms.chat import Chat
-    from lit_gpt.data.forms.jinja_template import Jinja
+    from lit_gpt.data.formats.chat import Chat
+    from lit_gpt.data.formats.jinja_template import Jinja
 
     talks = isinstance(given, str) or {"messages", "conversations"} & given.keys()
     if template is not None:
-        field = form.field if isinstance(form, Chat) else "messages"
-        form = Chat(field, Jinja(template)).for_tokenizer(tokenizer)
-    elif form.example is None and talks and tokenizer.chat_templates:
-        form = Chat(template=Jinja()).for_tokenizer(tokenizer)
-    if form.example is None:
+        field = format.field if isinstance(format, Chat) else "messages"
+        format = Chat(field, Jinja(template)).for_tokenizer(tokenizer)
+    elif format.example is None and talks and tokenizer.chat_templates:
+        format = Chat(template=Jinja()).for_tokenizer(tokenizer)
+    if format.example is None:
         raise UserError(f"{run} was trained on plain text, which asks for no answer; give --prompt")
     if isinstance(given, dict):
-        return form, given
-    if not isinstance(form, Chat):
-        kind, like = type(form).__name__, json.dumps(form.example)
+        return format, given
+    if not isinstance(format, Chat):
+        kind, like = type(format).__name__, json.dumps(format.example)
         raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{like}'")
-    return form, {form.field: [{"role": "user", "content": given}]}
+    return format, {format.field: [{"role": "user", "content": given}]}
 
 
-def with_variables(form: Any, given: dict[str, Any]) -> Any:
-    """Return the form with further template variables."""
-    from lit_gpt.data.forms.chat import Chat
+def with_variables(format: Any, given: dict[str, Any]) -> Any:
+    """Return the format with further template variables."""
+    from lit_gpt.data.formats.chat import Chat
 
-    if not isinstance(form, Chat):
-        raise UserError(f"--template_variables are of conversations, and the run was trained on {type(form).__name__}")
-    return form.with_variables(given)
+    if not isinstance(format, Chat):
+        raise UserError(
+            f"--template_variables are of conversations, and the run was trained on {type(format).__name__}"
+        )
+    return format.with_variables(given)
 
 
-def hint(form: Any) -> str | None:
+def hint(format: Any) -> str | None:
     """Return the line for whoever gives plain text to a run that was trained on questions with their answers."""
-    from lit_gpt.data.forms.chat import Chat
-    from lit_gpt.data.forms.records import Answered
+    from lit_gpt.data.formats.chat import Chat
+    from lit_gpt.data.formats.records import Answered
 
-    if not isinstance(form, (Answered, Chat)):
+    if not isinstance(format, (Answered, Chat)):
         return None
-    way = '--chat "..."' if isinstance(form, Chat) else f"--record {shlex.quote(json.dumps(form.example))}"
-    kind = type(form).__name__
+    way = '--chat "..."' if isinstance(format, Chat) else f"--record {shlex.quote(json.dumps(format.example))}"
+    kind = type(format).__name__
     return f"trained on records of {kind}: the prompt is taken as it stands; {way} lays it out as they were"
 
 

@@ -16,9 +16,9 @@ def row(folder: Path) -> dict[str, str]:
     ended = {"step": facts.get("steps"), "tokens": facts.get("tokens")}
     metrics |= {name: str(value) for name, value in ended.items() if value is not None}
 
-    def number(key: str, form: str) -> str:
+    def number(key: str, spec: str) -> str:
         try:
-            return format(float(metrics[key]), form)
+            return format(float(metrics[key]), spec)
         except (KeyError, ValueError):
             return "-"
 

@@ -83,7 +83,7 @@ class Function(Translator):
 
 
 class Run(Translator):
-    """A run that was trained with data.form Seq2Seq, asked as it learned.
+    """A run that was trained with data.format Seq2Seq, asked as it learned.
 
     Args:
         option: How it was given, for errors: --there or --back.
@@ -93,8 +93,8 @@ class Run(Translator):
     """
 
     def __init__(self, option: str, path: str, temperature: float, device: Any) -> None:
-        from lit_gpt.checkpoint import find, load, load_form
-        from lit_gpt.data.forms.records import Seq2Seq
+        from lit_gpt.checkpoint import find, load, load_format
+        from lit_gpt.data.formats.records import Seq2Seq
         from lit_gpt.generate.text_generator import TextGenerator
 
         try:
@@ -102,14 +102,18 @@ class Run(Translator):
         except UserError as fault:
             raise UserError(f"{option}: {fault}; a translator is a run, a .ckpt file or module:function") from None
         net, tokenizer = load(file, device=device)
-        form = load_form(file, tokenizer)
-        if not isinstance(form, Seq2Seq):
+        format = load_format(file, tokenizer)
+        if not isinstance(format, Seq2Seq):
             raise UserError(
-                f"{option} {path} was trained on {type(form).__name__}, not on pairs of source and target (data.form"
+                f"{option} {path} was trained on {type(format).__name__}, not on pairs of source and target (data.format"
                 " Seq2Seq); give a run that was, or a module:function that asks it"
             )
-        self.apart = () if form.separator is None else (form.separator,)
-        self._field, self._generator, self._temperature = form.source, TextGenerator(net, tokenizer, form), temperature
+        self.apart = () if format.separator is None else (format.separator,)
+        self._field, self._generator, self._temperature = (
+            format.source,
+            TextGenerator(net, tokenizer, format),
+            temperature,
+        )
         self._place = f"{option} {path}"
         known = manifest.manifest_path(file).exists()
         self._sha256 = manifest.read_manifest(file)["sha256"] if known else _digest(file)

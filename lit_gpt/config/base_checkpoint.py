@@ -220,9 +220,9 @@ class BaseCheckpoint:
         new = tokenizer.add_tokens(data.add_tokens) if data.add_tokens else {}
         self._refuse_new(new, may_grow, "data.add_tokens")
         data.adopt(tokenizer)
-        data.recipe()  # gives the tokenizer the special tokens that form and source ask for
+        data.recipe()  # gives the tokenizer the special tokens that format and source ask for
         special = {tokenizer.token(id): id for id in sorted(tokenizer.special_ids - old) if id not in new.values()}
-        self._refuse_new(special, may_grow, "data.form or data.source")
+        self._refuse_new(special, may_grow, "data.format or data.source")
         new |= special
         size = self.vocab_size
         if may_grow and max(tokenizer.vocab_size, data.asked_vocab_size or 0) > size:

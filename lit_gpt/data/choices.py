@@ -8,12 +8,12 @@ from lit_gpt.data.augment.bpe_dropout import BPEDropout
 from lit_gpt.data.filters.duplicates import ExactDuplicates, NearDuplicates
 from lit_gpt.data.filters.filter import Length
 from lit_gpt.data.filters.language import Language
-from lit_gpt.data.forms.chat import Chat
-from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
-from lit_gpt.data.forms.fill_in import FillInTheMiddle
-from lit_gpt.data.forms.form import PlainText
-from lit_gpt.data.forms.jinja_template import Jinja
-from lit_gpt.data.forms.records import Instruction, Labeled, Seq2Seq
+from lit_gpt.data.formats.chat import Chat
+from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3
+from lit_gpt.data.formats.fill_in import FillInTheMiddle
+from lit_gpt.data.formats.format import PlainText
+from lit_gpt.data.formats.jinja_template import Jinja
+from lit_gpt.data.formats.records import Instruction, Labeled, Seq2Seq
 from lit_gpt.data.orders.curriculum import ByLength, ByScore, Curriculum
 from lit_gpt.data.orders.samplers import RandomCrops, Sequential, Shuffled
 from lit_gpt.data.orders.token_budget import TokenBudget

@@ -25,7 +25,7 @@ class Passage(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of a document as a form lays it out.
+    """A stretch of a document as a format lays it out.
 
     text: what is encoded, or the name of one special token where `special`. scored: whether it is learned (a target) or
     only read.

@@ -28,23 +28,23 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def read_manifest(path: Path, form: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
+def read_manifest(path: Path, kind: str, version: int, keys: Sequence[str] = ()) -> dict[str, Any]:
     """A manifest, after a look at whether it is one, of this version, and whole.
 
     Args:
         path: Its file.
-        form: What the folder is, as its `format` says.
+        kind: What the folder is, as its `format` says.
         version: The one that this program reads.
         keys: What it has to say.
     """
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path.parent} is not a finished {form}: it has no {path.name}; prepare it") from None
+        raise UserError(f"{path.parent} is not a finished {kind}: it has no {path.name}; prepare it") from None
     except ValueError as fault:
         raise UserError(f"{path} is damaged ({fault}); remove {path.parent} and prepare again") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != form:
-        raise UserError(f"{path} is not the manifest of a {form}; give another folder")
+    if not isinstance(manifest, dict) or manifest.get("format") != kind:
+        raise UserError(f"{path} is not the manifest of a {kind}; give another folder")
     if manifest.get("version") != version:
         raise UserError(
             f"{path} is of version {manifest.get('version')}, this program reads version {version};"

@@ -22,7 +22,7 @@ from lit_gpt.data.corpus.prepared import Prepared
 from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.fingerprints import fingerprints, refuse_changes
-from lit_gpt.data.forms.form import Form, PlainText
+from lit_gpt.data.formats.format import Format, PlainText
 from lit_gpt.data.orders.course import Course, Pace
 from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
 from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
@@ -45,7 +45,7 @@ NewTokenizer = Callable[[], Tokenizer]
 NewRows = Callable[[Corpus, int], Rows]
 NewOrder = Callable[[], Order]
 NewAugment = Callable[[], Augment]
-NewForm = Callable[[], Form]
+NewFormat = Callable[[], Format]
 NewFilter = Callable[[], Filter]
 
 
@@ -71,7 +71,7 @@ class TokenData(LightningDataModule):
         order: In which order the rows are taken for training.
         seed: Of the order; by default that of seed_everything.
         num_workers: Processes that read ahead; reading is fast enough to need none, unless augment is not.
-        form: How a document is laid out: as plain text, or a record as a conversation, a task, a gap to be filled.
+        format: How a document is laid out: as plain text, or a record as a conversation, a task, a gap to be filled.
         filters: What leaves documents out of the source's text, in turn; own validation and test texts stay whole.
         add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
             BPE and Pretrained take them, a net that is started from another grows for them.
@@ -101,14 +101,14 @@ class TokenData(LightningDataModule):
         seed: int | None = None,
         num_workers: int = 0,
         add_tokens: list[str] | None = None,
-        form: NewForm = PlainText,
+        format: NewFormat = PlainText,
         filters: list[NewFilter] | NewFilter | None = None,
         rows: NewRows = Windows,
         augment: list[NewAugment] | NewAugment | None = None,
         allow_changed_text: bool = False,
     ) -> None:
         super().__init__()
-        source, tokenizer, form, rows, order = unwrap([source, tokenizer, form, rows, order])
+        source, tokenizer, format, rows, order = unwrap([source, tokenizer, format, rows, order])
         val_source, test_source, extra_val, filters = unwrap([val_source, test_source, extra_val, filters])
         check_sizes(context=context, batch_size=batch_size, val_batch_size=val_batch_size, vocab_size=vocab_size)
         check_workers(num_workers)
@@ -119,7 +119,7 @@ class TokenData(LightningDataModule):
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
         self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
-        self._form, self._filters = form, as_list(filters)
+        self._format, self._filters = format, as_list(filters)
         self._new_rows, self._augment = rows, [new() for new in as_list(unwrap(augment))]
         check_turns(self._augment)
         self._rows: dict[str, Rows] = {}
@@ -158,7 +158,7 @@ class TokenData(LightningDataModule):
             val_source=self._val_source() if self._val_source else None,
             test_source=self._test_source() if self._test_source else None,
             extra_val={name: source() for name, source in self._extra_val.items()},
-            form=self._form(),
+            format=self._format(),
             filters=[new() for new in self._filters],
         )
 
@@ -174,9 +174,9 @@ class TokenData(LightningDataModule):
         return self.prepared.tokenizer
 
     @property
-    def form(self) -> Form:
+    def format(self) -> Format:
         """How each document is laid out, ready for the tokenizer."""
-        return self._form().for_tokenizer(self.tokenizer)
+        return self._format().for_tokenizer(self.tokenizer)
 
     @property
     def vocab_size(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.form import Form
+from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.generate.engine import generate
@@ -37,19 +37,19 @@ class TextGenerator:
     Args:
         net: The model.
         tokenizer: The one it was trained with.
-        form: Format of the records it was trained on, if any; then `question` makes a prompt of a record, and the
+        format: Format of the records it was trained on, if any; then `question` makes a prompt of a record, and the
             tokens that end an answer end a text.
     """
 
-    def __init__(self, net: GPT, tokenizer: Tokenizer, form: Form | None = None) -> None:
+    def __init__(self, net: GPT, tokenizer: Tokenizer, format: Format | None = None) -> None:
         if tokenizer.vocab_size > net.vocab_size:
             sizes = f"the tokenizer has {tokenizer.vocab_size} ids, the net {net.vocab_size}"
             raise UserError(f"{sizes}: they do not belong together; load both from one checkpoint")
         self.net = net
         self.tokenizer = tokenizer
-        self.form = form
-        self.stop_ids = tokenizer.stop_ids | {tokenizer.special_id(name) for name in (form.stops if form else ())}
-        self.stop_texts = form.stop_texts if form else []
+        self.format = format
+        self.stop_ids = tokenizer.stop_ids | {tokenizer.special_id(name) for name in (format.stops if format else ())}
+        self.stop_texts = format.stop_texts if format else []
         never = {id for id in (tokenizer.pad, tokenizer.unk) if id is not None} - self.stop_ids
         self.suppress = SuppressTokens(never | tokenizer.unused_ids | set(range(tokenizer.vocab_size, net.vocab_size)))
 
@@ -146,12 +146,12 @@ class TextGenerator:
         Raises:
             UserError: The format asks for nothing, a field is missing, or a character cannot be encoded.
         """
-        if self.form is None:
+        if self.format is None:
             raise UserError("the net was trained on plain text, which asks for no answer; give a text prompt")
-        tokenizer, spans = self.tokenizer, self.form.question(record)
-        if self.form.framed and tokenizer.bos is not None:
+        tokenizer, spans = self.tokenizer, self.format.question(record)
+        if self.format.framed and tokenizer.bos is not None:
             spans = [Span(tokenizer.token(tokenizer.bos), special=True, scored=False), *spans]
-        if self.form.whole_text:
+        if self.format.whole_text:
             whole = "".join(span.text for span in spans)
             return self._checked(whole, lambda _: [int(id) for ids, _ in tokenizer.encode_spans([spans]) for id in ids])
         ids: list[int] = []

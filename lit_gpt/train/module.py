@@ -309,7 +309,7 @@ class LitGPT(lightning.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, TokenData):  # for the manifest: which text and which ids the weights come from
             checkpoint["fingerprints"] = fingerprints(data)
-            checkpoint["form"] = json.loads(json.dumps(data.form.configuration(), default=str))  # plain data alone
+            checkpoint["format"] = json.loads(json.dumps(data.format.configuration(), default=str))  # plain data alone
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}

@@ -54,9 +54,9 @@ class SampleText(LeanCallback):
     def write(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """One sample, prompt included; where only answers are learned, that to a validation record."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        form = data.form if isinstance(data, TokenData) else None
-        read = [] if self.prompt or form is None else question(data)
-        generator = TextGenerator(pl_module.net, data.tokenizer, form)  # type: ignore[arg-type]
+        format = data.format if isinstance(data, TokenData) else None
+        read = [] if self.prompt or format is None else question(data)
+        generator = TextGenerator(pl_module.net, data.tokenizer, format)  # type: ignore[arg-type]
         text = ""
         for piece in generator.stream(
             read or self.prompt,

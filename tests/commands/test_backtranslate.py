@@ -13,8 +13,8 @@ import pytest
 from asked_runs import FEW, NET, RECORDS, WORDS, made_run, records
 
 from lit_gpt.__main__ import main
-from lit_gpt.data.forms.form import PlainText
-from lit_gpt.data.forms.records import Seq2Seq
+from lit_gpt.data.formats.format import PlainText
+from lit_gpt.data.formats.records import Seq2Seq
 
 FUNCTIONS = """
 calls = 0
@@ -116,7 +116,7 @@ def test_a_function_that_failed_once_goes_on_to_the_same_bytes(capsys: Any) -> N
 
 
 def test_a_run_translates_as_it_was_trained(capfd: Any) -> None:
-    words = ["--data.form=Seq2Seq", "--data.tokenizer=Byte", *NET, "--trainer.max_steps=120", "--name=pairs"]
+    words = ["--data.format=Seq2Seq", "--data.tokenizer=Byte", *NET, "--trainer.max_steps=120", "--name=pairs"]
     assert main(["fit", *FEW, *RECORDS, records("pairs.jsonl", "Seq2Seq"), *words]) == 0
     Path("text.txt").write_text("\n".join(WORDS) + "\n\n  dog\n")
     capfd.readouterr()

@@ -26,7 +26,7 @@ RECORDS = [
     for number in range(40)
 ]  # fmt: skip
 FIT = ["fit", *FEW, "--data.source=JsonLines", "--data.source.paths=chats.jsonl", "--data.source.field=null",
-       "--data.rows=Prompts", "--data.batch_size=4", "--data.form=Chat", "--data.form.template=Jinja",
+       "--data.rows=Prompts", "--data.batch_size=4", "--data.format=Chat", "--data.format.template=Jinja",
        "--sample.max_new_tokens=1", "--trainer.max_steps=1"]  # fmt: skip
 
 
@@ -54,8 +54,8 @@ def refused(capfd: Any, *words: str) -> str:
 
 def asked(run: str, record: Any, template: str | None = None, **variables: Any) -> list[int]:
     net, tokenizer = checkpoint.load(run)
-    form, given = asking(checkpoint.load_form(run, tokenizer), tokenizer, record, run, template)
-    return TextGenerator(net, tokenizer, form.with_variables(variables)).question(given)
+    format, given = asking(checkpoint.load_format(run, tokenizer), tokenizer, record, run, template)
+    return TextGenerator(net, tokenizer, format.with_variables(variables)).question(given)
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_from_a_models_folder_to_answers_and_back(capfd: Any) -> None:
     folder = hub_folder(listed)
     theirs = AutoTokenizer.from_pretrained(folder)
     words = [f"--data.tokenizer={{class_path: Pretrained, init_args: {{path: {folder}}}}}", *NET,
-             "--data.context=128", "--data.folder=prepared", "--data.form.template_variables={enable_thinking: false}",
+             "--data.context=128", "--data.folder=prepared", "--data.format.template_variables={enable_thinking: false}",
              "--model.net.position=RoPE", "--model.net.norm=RMSNorm", "--model.net.feedforward=SwiGLU"]  # fmt: skip
     assert main([*FIT, *words, "--name=chat"]) == 0
     assert "generate runs/chat --chat" in capfd.readouterr().out
@@ -124,13 +124,13 @@ def test_from_a_models_folder_to_answers_and_back(capfd: Any) -> None:
          "chats.jsonl:1: the chat template's {% generation %} marks no text of this conversation"),
         ("{% for m in messages %}{{ m.content + m.content }}{% endfor %}", [],
          "chats.jsonl:1: the chat template lays out message 1 in a way that its answer cannot be told"),
-        (THINKS, ["--data.form.template_variables={enable_thinkin: 1}"], "did you mean enable_thinking?"),
+        (THINKS, ["--data.format.template_variables={enable_thinkin: 1}"], "did you mean enable_thinking?"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_on_is_refused(template: str, words: list[str], says: str, capfd: Any) -> None:
     Path("own.jinja").write_text(template)
     special = "--data.tokenizer={class_path: Byte, init_args: {special: ['<|im_start|>', '<|im_end|>']}}"
-    more = [special, "--data.form.template.template=own.jinja", *words]
+    more = [special, "--data.format.template.template=own.jinja", *words]
     said = refused(capfd, *FIT, *NET, *more, "--name=none")
     assert says in said
     assert not list(Path("runs").glob("none/checkpoints/*"))

@@ -157,8 +157,8 @@ def test_names_codes_and_sources_called_no(
     monkeypatch.chdir(tmp_path)
     Path("a.jsonl").write_text("".join(f'{{"text": "text number {n}", "label": {n % 2}}}\n' for n in range(40)))
     records = "{class_path: JsonLines, init_args: {paths: a.jsonl, field: null}}"
-    words = ["prepare", "--data.tokenizer=Byte", "--data.context=8", "--data.form=Labeled", "--data.folder=c"]
-    mixed = ["--data.source=Mixture", f"--data.source.sources={{no: {records}}}", "--data.form.names", "[no, yes]"]
+    words = ["prepare", "--data.tokenizer=Byte", "--data.context=8", "--data.format=Labeled", "--data.folder=c"]
+    mixed = ["--data.source=Mixture", f"--data.source.sources={{no: {records}}}", "--data.format.names", "[no, yes]"]
     assert main([*words, *mixed]) == 0, capsys.readouterr().err
     assert "no: 40 documents" in capsys.readouterr().out
     text = bytes(id for id in open_prepared("c").corpora["train"].ids.tolist() if id < 256).decode()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lit_gpt.data.forms.form import Form
+from lit_gpt.data.formats.format import Format
 from lit_gpt.model import GPT
 
 WORDS = ["cat", "dog", "sun", "moon", "rain", "hill"]
@@ -25,20 +25,20 @@ def records(name: str, kind: str) -> str:
     return f"--data.source.paths={name}"
 
 
-def made_run(name: str, form: Form, context: int = 128) -> Path:
-    """A run of a net with random weights that was trained, as its checkpoint says, on this form."""
+def made_run(name: str, format: Format, context: int = 128) -> Path:
+    """A run of a net with random weights that was trained, as its checkpoint says, on this format."""
     from lit_gpt.data.tokenizers.byte_and_char import Byte
 
     folder = Path("runs", name, "checkpoints")
     folder.mkdir(parents=True)
     sizes = {"vocab_size": 320, "width": 16, "depth": 1, "heads": 2, "context": context, "seed": 5}
-    tokenizer = Byte(special=form.for_tokenizer(Byte()).special_tokens)
+    tokenizer = Byte(special=format.for_tokenizer(Byte()).special_tokens)
     torch.save(
         {
             "state_dict": {f"net.{name}": tensor for name, tensor in GPT(**sizes).state_dict().items()},
             "config": {"model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": sizes}}},
             "tokenizer": tokenizer.state(),
-            "form": form.configuration(),
+            "format": format.configuration(),
             "global_step": 1,
         },
         folder / "best.ckpt",

@@ -1,9 +1,9 @@
-"""Spans to ids in the plainest way, so that forms are tested without the preparation's own encoder."""
+"""Spans to ids in the plainest way, so that formats are tested without the preparation's own encoder."""
 
 from collections.abc import Iterable
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.form import Form
+from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -38,11 +38,11 @@ def text(spans: Iterable[Span]) -> str:
     return "".join(span.text for span in spans)
 
 
-def check_encodes(form: Form, spans: list[Span]) -> None:
+def check_encodes(format: Format, spans: list[Span]) -> None:
     """With each tokenizer the ids decode to the text, and as many are special as there are special spans."""
-    assert {span.text for span in spans if span.special} <= set(form.special_tokens)
-    for tokenizer in tokenizers(form.special_tokens):
+    assert {span.text for span in spans if span.special} <= set(format.special_tokens)
+    for tokenizer in tokenizers(format.special_tokens):
         ids = ids_of(spans, tokenizer)
-        named = {tokenizer.special_id(name) for name in form.special_tokens}
+        named = {tokenizer.special_id(name) for name in format.special_tokens}
         assert [tokenizer.token(id) for id in ids if id in named] == [span.text for span in spans if span.special]
         assert tokenizer.decode(ids) == text(span for span in spans if not span.special)

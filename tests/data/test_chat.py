@@ -14,9 +14,9 @@ from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
 from lit_gpt.data.documents import Span
 from lit_gpt.data.filters.filter import Filter
-from lit_gpt.data.forms.chat import Chat
-from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
-from lit_gpt.data.forms.form import Form
+from lit_gpt.data.formats.chat import Chat
+from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
+from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 
@@ -55,33 +55,33 @@ def test_the_other_layouts() -> None:
 
 @pytest.mark.parametrize("template", BUILT_IN)
 def test_answers_and_what_ends_them_are_learned_and_nothing_else(template: type[Template]) -> None:
-    form = Chat(template=template)
-    spans = form.spans({"messages": TURNS}, 0)
-    end = form.stops[0]
+    format = Chat(template=template)
+    spans = format.spans({"messages": TURNS}, 0)
+    end = format.stops[0]
     assert scored_text(spans) == f"Hello!{end}Now bye.{end}"
-    check_encodes(form, spans)
-    assert pickle.loads(pickle.dumps(form)).spans({"messages": TURNS}, 0) == spans
+    check_encodes(format, spans)
+    assert pickle.loads(pickle.dumps(format)).spans({"messages": TURNS}, 0) == spans
 
 
 @pytest.mark.parametrize("template", BUILT_IN)
 def test_user_text_that_spells_a_special_token_is_ordinary_text(template: type[Template]) -> None:
-    form = Chat(template=template)
-    for name in form.special_tokens:
+    format = Chat(template=template)
+    for name in format.special_tokens:
         forged = [{"role": "user", "content": f"a{name}b"}, {"role": "assistant", "content": f"{name}yes"}]
         honest = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "yes"}]
-        spans, expected = (form.spans({"messages": one}, 0) for one in (forged, honest))
+        spans, expected = (format.spans({"messages": one}, 0) for one in (forged, honest))
         assert [span for span in spans if span.special] == [span for span in expected if span.special]
-        check_encodes(form, spans)
+        check_encodes(format, spans)
 
 
 def test_the_prompt_of_an_answer_is_a_beginning_of_the_whole() -> None:
     for template in BUILT_IN:
-        form = Chat(template=template)
-        whole = text(form.spans({"messages": TURNS}, 0))
-        assert whole.startswith(asked := text(form.question({"messages": TURNS[:3]})))
+        format = Chat(template=template)
+        whole = text(format.spans({"messages": TURNS}, 0))
+        assert whole.startswith(asked := text(format.question({"messages": TURNS[:3]})))
         assert whole[len(asked) :].startswith("Now bye.")
-        assert form.question({"messages": TURNS}) == form.question({"messages": TURNS[:3]})
-        assert not any(span.scored for span in form.question({"messages": TURNS[:1]}))
+        assert format.question({"messages": TURNS}) == format.question({"messages": TURNS[:3]})
+        assert not any(span.scored for span in format.question({"messages": TURNS[:1]}))
 
 
 def test_an_answer_ends_where_the_marker_after_it_begins() -> None:
@@ -151,18 +151,18 @@ def test_markers_of_ones_own() -> None:
 
 def test_markers_take_the_special_tokens_that_the_tokenizer_has() -> None:
     tokenizer = tokenizers(["<|im_start|>", "<|im_end|>", "<other>"])[0]
-    form = Chat(template=Markers("<|im_start|>{role}\n", "<|im_end|>\n")).for_tokenizer(tokenizer)
-    assert form.special_tokens == ["<|im_start|>", "<|im_end|>"]
-    assert form.spans({"messages": TURNS}, 0) == Chat().spans({"messages": TURNS}, 0)
+    format = Chat(template=Markers("<|im_start|>{role}\n", "<|im_end|>\n")).for_tokenizer(tokenizer)
+    assert format.special_tokens == ["<|im_start|>", "<|im_end|>"]
+    assert format.spans({"messages": TURNS}, 0) == Chat().spans({"messages": TURNS}, 0)
 
 
 def test_an_eos_that_is_put_around_the_document_is_not_put_in_it() -> None:
     tokenizer = Byte(eos="<|im_end|>", bos="<|im_start|>", special=["<|im_start|>"])
-    form = Chat().for_tokenizer(tokenizer)
-    spans = form.spans({"messages": TURNS}, 0)
+    format = Chat().for_tokenizer(tokenizer)
+    spans = format.spans({"messages": TURNS}, 0)
     assert spans[0] == Span("user\nHi.", scored=False)  # this tokenizer's bos is what ChatML begins with
     assert spans[-1] == Span("Now bye.")
-    unanswered = form.spans({"messages": TURNS[:3]}, 0)
+    unanswered = format.spans({"messages": TURNS[:3]}, 0)
     assert unanswered[-2:] == [Span("<|im_end|>", True, False), Span("\n", scored=False)]
 
 
@@ -181,10 +181,10 @@ def test_no_message_brings_in_a_special_token(messages: list[str]) -> None:
     turns = [
         {"role": "user" if number % 2 else "assistant", "content": f"{one}x"} for number, one in enumerate(messages)
     ]
-    form = Chat()
-    spans = form.spans({"messages": turns}, 0)
+    format = Chat()
+    spans = format.spans({"messages": turns}, 0)
     assert sum(span.special for span in spans) == 2 * len(turns)
-    tokenizer = Byte(special=form.special_tokens)
+    tokenizer = Byte(special=format.special_tokens)
     tokenizer.train([])
     assert sum(id >= 256 for id in ids_of(spans, tokenizer)) - sum(
         id >= 256 for span in spans if not span.special for id in tokenizer.encode(span.text)
@@ -198,7 +198,7 @@ def test_split_takes_the_longest_name() -> None:
     assert split("a", []) == [Span("a")]
 
 
-@pytest.mark.parametrize("base", [Form, Filter, Template])
+@pytest.mark.parametrize("base", [Format, Filter, Template])
 def test_siblings_agree_on_shared_arguments_and_say_what_each_does(base: type) -> None:
     """Changing the class on the command line keeps same-named arguments."""
     classes = [cls for cls in subclasses(base) if "__init__" in vars(cls)]

@@ -6,9 +6,9 @@ import pytest
 from own_templates import TEMPLATES, TOOLS, unmarked
 from span_ids import scored_text, text
 
-from lit_gpt.data.forms.chat import Chat
-from lit_gpt.data.forms.chat_templates import Llama3
-from lit_gpt.data.forms.jinja_template import Jinja
+from lit_gpt.data.formats.chat import Chat
+from lit_gpt.data.formats.chat_templates import Llama3
+from lit_gpt.data.formats.jinja_template import Jinja
 from lit_gpt.errors import UserError
 
 USER, ANSWER = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello!"}
@@ -22,16 +22,16 @@ def jinja(name: str, marked: bool = False, **more: Any) -> Chat:
     return Chat(template=made, **more)
 
 
-@pytest.mark.parametrize("form", [Chat(), Chat(template=Llama3), jinja("thinks"), jinja("thinks", marked=True)])
-def test_weight_0_is_read_and_not_trained_on(form: Chat) -> None:
+@pytest.mark.parametrize("format", [Chat(), Chat(template=Llama3), jinja("thinks"), jinja("thinks", marked=True)])
+def test_weight_0_is_read_and_not_trained_on(format: Chat) -> None:
     plain = [USER, ANSWER, *MORE]
     weighed = [USER, {**ANSWER, "weight": 0}, MORE[0], {**MORE[1], "weight": 1}]
-    whole, part = (form.spans({"messages": one}, 0) for one in (plain, weighed))
+    whole, part = (format.spans({"messages": one}, 0) for one in (plain, weighed))
     assert text(whole) == text(part)
     assert scored_text(whole).startswith("Hello!")
-    assert scored_text(part) == scored_text(whole).removeprefix(f"Hello!{form.stops[0]}")
+    assert scored_text(part) == scored_text(whole).removeprefix(f"Hello!{format.stops[0]}")
     with pytest.raises(UserError, match="each message of the assistant has weight 0"):
-        form.spans({"messages": [USER, {**ANSWER, "weight": 0}]}, 0)
+        format.spans({"messages": [USER, {**ANSWER, "weight": 0}]}, 0)
 
 
 def test_weight_0_within_a_turn_of_several_messages() -> None:
@@ -106,9 +106,9 @@ def test_calls_and_speakers_have_their_place() -> None:
     assert "message 2 has name, for which" in refusal(jinja("dated"), {"messages": [*tools[:1], *tools[2:]]})
 
 
-def refusal(form: Chat, record: dict[str, Any]) -> str:
+def refusal(format: Chat, record: dict[str, Any]) -> str:
     with pytest.raises(UserError) as caught:
-        form.spans(record, 0)
+        format.spans(record, 0)
     return str(caught.value)
 
 
@@ -145,8 +145,8 @@ def test_tools_and_documents_are_printed_or_refused() -> None:
 
 def test_a_field_that_is_null_is_not_there() -> None:
     turns = [{**one, "tool_calls": None, "name": None, "reasoning_content": None} for one in (USER, ANSWER)]
-    for form in (Chat(), jinja("thinks"), jinja("trims"), jinja("parts")):
-        assert form.spans({"messages": turns}, 0) == form.spans({"messages": [USER, ANSWER]}, 0)
+    for format in (Chat(), jinja("thinks"), jinja("trims"), jinja("parts")):
+        assert format.spans({"messages": turns}, 0) == format.spans({"messages": [USER, ANSWER]}, 0)
 
 
 def test_content_in_parts_reaches_templates_that_read_them() -> None:
@@ -164,8 +164,8 @@ def test_asking_needs_nothing_that_training_needs() -> None:
     turns = [USER, {"role": "assistant", "content": "", "weight": 0.5, "reasoning_content": "hm"}, MORE[0]]
     assert text(Chat().question({"messages": turns})).endswith("And?<|im_end|>\n<|im_start|>assistant\n")
     twice = "{% for m in messages %}[{{ m.role }}]{{ m.content + m.content }}{% endfor %}[assistant]"
-    form = Chat(template=Jinja(twice, ["[user]", "[assistant]"]))
-    assert text(form.question({"messages": [USER, ANSWER, MORE[0]]})).endswith("[user]And?And?[assistant]")
-    assert form.stops == []
+    format = Chat(template=Jinja(twice, ["[user]", "[assistant]"]))
+    assert text(format.question({"messages": [USER, ANSWER, MORE[0]]})).endswith("[user]And?And?[assistant]")
+    assert format.stops == []
     refuses = "{{ raise_exception('a system prompt is needed') if messages[0].role != 'system' }}a"
     assert Chat(template=Jinja(refuses, ["[user]"])).stops == []

@@ -21,7 +21,7 @@ from lit_gpt.data.corpus.preparation import Recipe, prepare
 from lit_gpt.data.corpus.prepared import open_prepared
 from lit_gpt.data.corpus.splits import Fractions
 from lit_gpt.data.folders import cache_folder
-from lit_gpt.data.forms.form import PlainText
+from lit_gpt.data.formats.format import PlainText
 from lit_gpt.errors import UserError
 
 

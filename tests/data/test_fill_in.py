@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from span_ids import check_encodes
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.fill_in import FillInTheMiddle
+from lit_gpt.data.formats.fill_in import FillInTheMiddle
 from lit_gpt.errors import UserError
 
 PREFIX, MIDDLE, SUFFIX = "<fim_prefix>", "<fim_middle>", "<fim_suffix>"
@@ -42,10 +42,10 @@ def test_no_character_is_lost_or_moved_within_its_part(content: str, number: int
 
 
 def test_rates_and_places_are_even() -> None:
-    form = FillInTheMiddle(rate=0.5, spm_rate=0.25)
+    format = FillInTheMiddle(rate=0.5, spm_rate=0.25)
     content = "".join(chr(97 + place) for place in range(9))
     count = 20_000
-    rows = [form.spans(content, number) for number in range(count)]
+    rows = [format.spans(content, number) for number in range(count)]
     orders = Counter("plain" if len(spans) == 1 else "spm" if spans[1].text == SUFFIX else "psm" for spans in rows)
     # An empty prefix makes 1 - (9/10)^2 of the PSM rows look like SPM ones.
     looks_so = 0.25 + 0.75 * 0.19
@@ -65,13 +65,13 @@ def test_rate_none_and_all() -> None:
 
 
 def test_suffix_first_has_the_layout_of_the_paper() -> None:
-    form = FillInTheMiddle(rate=1, spm_rate=1)
-    spans = next(spans for number in range(99) if len(spans := form.spans("abcdefgh", number)) == 6)
+    format = FillInTheMiddle(rate=1, spm_rate=1)
+    spans = next(spans for number in range(99) if len(spans := format.spans("abcdefgh", number)) == 6)
     assert [span.text for span in spans if span.special] == [PREFIX, SUFFIX, MIDDLE]
     assert [span.special for span in spans] == [True, True, False, True, False, False]
     assert spans[4].text + spans[5].text + spans[2].text == "abcdefgh"
-    check_encodes(form, spans)
-    check_encodes(form, form.spans("text that says <fim_middle> itself", 1))
+    check_encodes(format, spans)
+    check_encodes(format, format.spans("text that says <fim_middle> itself", 1))
 
 
 def test_only_seed_and_number_decide() -> None:
@@ -82,7 +82,7 @@ def test_only_seed_and_number_decide() -> None:
     assert rows(3) != rows(4)
     assert pickle.loads(pickle.dumps(FillInTheMiddle(seed=3))).spans("a short text", 7) == rows(3)[7]
     code = (
-        "from lit_gpt.data.forms.fill_in import FillInTheMiddle as F; import sys;"
+        "from lit_gpt.data.formats.fill_in import FillInTheMiddle as F; import sys;"
         "print([F(seed=3).spans('a short text', n) for n in range(40)] , 'torch' in sys.modules)"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7"})
@@ -101,10 +101,10 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_a_gap_in_a_record_is_asked_for_in_the_layout_of_training() -> None:
-    form, text = FillInTheMiddle(rate=1, spm_rate=0), "one two three"
-    before, after = (form.spans(text, 3)[place].text for place in (1, 3))
-    asks = form.question({"before": before, "after": after})
-    assert asks == form.spans(text, 3)[: len(asks)] and asks[-1] == Span(form.middle, special=True)
-    assert set(form.example) == {"before", "after"}
+    format, text = FillInTheMiddle(rate=1, spm_rate=0), "one two three"
+    before, after = (format.spans(text, 3)[place].text for place in (1, 3))
+    asks = format.question({"before": before, "after": after})
+    assert asks == format.spans(text, 3)[: len(asks)] and asks[-1] == Span(format.middle, special=True)
+    assert set(format.example) == {"before", "after"}
     with pytest.raises(UserError, match="no field 'after'"):
-        form.question({"before": "a"})
+        format.question({"before": "a"})

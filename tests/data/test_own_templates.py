@@ -11,9 +11,9 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Inner
 
 from lit_gpt.data.corpus.encoding import Encoder, Piece
-from lit_gpt.data.forms.chat import Chat
-from lit_gpt.data.forms.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template
-from lit_gpt.data.forms.jinja_template import Jinja
+from lit_gpt.data.formats.chat import Chat
+from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template
+from lit_gpt.data.formats.jinja_template import Jinja
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 
 #: On bytes; with a space ahead of each stretch of text; with one ahead of the first alone.
@@ -106,12 +106,12 @@ def test_ids_and_trained_tokens_are_those_of_transformers(name: str, shape: str,
 def test_layouts_of_ours_give_the_ids_that_their_export_gives(layout: Template, kind: str, pairs: Any) -> None:
     """With bos ahead as in training; eos is put behind the text by the preparation."""
     pair = pairs[kind, False]
-    form = Chat(template=layout).for_tokenizer(pair.ours)
-    assert isinstance(form, Chat)
+    format = Chat(template=layout).for_tokenizer(pair.ours)
+    assert isinstance(format, Chat)
     bos, eos = pair.ours.token(pair.ours.bos), pair.ours.eos
-    template = form.template.program(bos)
+    template = format.template.program(bos)
     messages = [one for one in SHAPES["no system"] if one["role"] != "system"]
-    made = Encoder(pair.ours, form).encode([Piece("train", {"messages": messages})])["train"]
+    made = Encoder(pair.ours, format).encode([Piece("train", {"messages": messages})])["train"]
     assert made.ids.tolist() == [*pair.ids(template, messages, None), eos]
     assert made.scored is not None
     learned = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]

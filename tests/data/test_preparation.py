@@ -156,7 +156,7 @@ def test_empty_splits_and_names_that_are_no_names_are_refused(text: Path, tmp_pa
     short.write_text("abc")
     with pytest.raises(UserError, match="the validation split is empty"):
         prepare(recipe(short, val=0.5, split_by="document"))
-    whole = Recipe(TextFiles(str(short)), Byte(), Fractions(0.5, 0.0), form=FillInTheMiddle())
+    whole = Recipe(TextFiles(str(short)), Byte(), Fractions(0.5, 0.0), format=FillInTheMiddle())
     with pytest.raises(UserError, match="raise the fraction, cut the text into more documents, or give a source"):
         prepare(whole)
     with pytest.raises(UserError, match="val_fraction 0 leaves no validation text"):

@@ -11,8 +11,8 @@ from span_ids import check_encodes, scored_text, text
 
 from lit_gpt.data import Csv
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.form import Form, PlainText, joined
-from lit_gpt.data.forms.records import END, Instruction, Labeled, Seq2Seq, filled
+from lit_gpt.data.formats.format import Format, PlainText, joined
+from lit_gpt.data.formats.records import END, Instruction, Labeled, Seq2Seq, filled
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 
@@ -20,11 +20,11 @@ TASK = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 
 
 def test_instruction_has_the_wording_of_alpaca_and_learns_the_answer_alone() -> None:
-    form = Instruction()
-    spans = form.spans(TASK, 0)
+    format = Instruction()
+    spans = format.spans(TASK, 0)
     assert text(spans).endswith("### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n5")
     assert scored_text(spans) == "5"
-    check_encodes(form, spans)
+    check_encodes(format, spans)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_a_task_without_context_gets_the_wording_for_it(record: dict[str, Any]) 
 
 
 def test_own_fields_and_own_wording() -> None:
-    form = Instruction("q", "about", "a", wording="{about} | {prompt} | {level} {{x}}:", wording_alone="{prompt}:")
+    format = Instruction("q", "about", "a", wording="{about} | {prompt} | {level} {{x}}:", wording_alone="{prompt}:")
     record = {"q": "Why?", "a": "So.", "about": "rain", "level": 3}
-    assert form.spans(record, 0) == [Span("rain | Why? | 3 {x}:", scored=False), Span("So.")]
-    assert form.spans({**record, "about": " "}, 0)[0].text == "Why?:"
+    assert format.spans(record, 0) == [Span("rain | Why? | 3 {x}:", scored=False), Span("So.")]
+    assert format.spans({**record, "about": " "}, 0)[0].text == "Why?:"
 
 
 def test_a_wording_with_a_gap_for_the_context_needs_one_without() -> None:
@@ -84,33 +84,33 @@ def test_a_gap_without_a_field_names_the_fields() -> None:
 
 @pytest.mark.parametrize(("label", "spelled"), [(1, "good"), (True, "good"), (0, "bad"), ("good", "good")])
 def test_labels_are_spelled_by_their_names(label: Any, spelled: str) -> None:
-    form = Labeled(names=["bad", "good"])
-    spans = form.spans({"text": "I liked it.", "label": label}, 0)
+    format = Labeled(names=["bad", "good"])
+    spans = format.spans({"text": "I liked it.", "label": label}, 0)
     assert spans == [Span("I liked it.\nLabel:", scored=False), Span(f" {spelled}")]
-    check_encodes(form, spans)
+    check_encodes(format, spans)
 
 
 def test_numbers_that_a_csv_spells_have_names_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nfine,1\npoor,0\n")
-    form = Labeled(names=["bad", "good"])
-    answers = [form.spans(record, 0)[-1].text for record in Csv(str(tmp_path / "a.csv"), None)]
+    format = Labeled(names=["bad", "good"])
+    answers = [format.spans(record, 0)[-1].text for record in Csv(str(tmp_path / "a.csv"), None)]
     assert answers == [" good", " bad"]
     assert Labeled(names=["1", "0"]).spans({"text": "a", "label": "1"}, 0)[-1].text == " 1"  # a name goes first
     for label in ("2", "-1", "01", "1.0", "²"):
-        with pytest.raises(UserError, match="not among data.form.names"):
-            form.spans({"text": "a", "label": label}, 0)
+        with pytest.raises(UserError, match="not among data.format.names"):
+            format.spans({"text": "a", "label": label}, 0)
 
 
 def test_labels_without_names_and_in_other_fields() -> None:
     assert Labeled().spans({"text": "a", "label": 3}, 0)[1].text == " 3"
-    form = Labeled("review", "stars", wording="{text}\nStars:")
-    assert text(form.spans({"review": "a", "stars": "five"}, 0)) == "a\nStars: five"
+    format = Labeled("review", "stars", wording="{text}\nStars:")
+    assert text(format.spans({"review": "a", "stars": "five"}, 0)) == "a\nStars: five"
 
 
 @pytest.mark.parametrize(
     ("label", "says"),
     [
-        (2, "has names for 0 to 1"), (-1, "has names for 0 to 1"), ("goood", "not among data.form.names"),
+        (2, "has names for 0 to 1"), (-1, "has names for 0 to 1"), ("goood", "not among data.format.names"),
         (0.5, "a label is a text or a whole number"), ("", "is empty"), (None, "is null"),
     ],
 )  # fmt: skip
@@ -128,11 +128,11 @@ def test_names_have_to_be_names() -> None:
 def test_source_and_target_stand_on_lines_of_their_own_or_around_a_token() -> None:
     record = {"source": "ein Hund", "target": "a dog"}
     assert Seq2Seq().spans(record, 0) == [Span("ein Hund\n", scored=False), Span("a dog")]
-    form = Seq2Seq(separator_token="<sep>")
-    spans = form.spans(record, 0)
+    format = Seq2Seq(separator_token="<sep>")
+    spans = format.spans(record, 0)
     assert spans == [Span("ein Hund", scored=False), Span("<sep>", True, False), Span("a dog")]
-    check_encodes(form, spans)
-    check_encodes(form, form.spans({"source": "say <sep> twice", "target": "<sep>"}, 0))
+    check_encodes(format, spans)
+    check_encodes(format, format.spans({"source": "say <sep> twice", "target": "<sep>"}, 0))
     assert text(Seq2Seq(separator=" = ").spans(record, 0)) == "ein Hund = a dog"
 
 
@@ -146,11 +146,11 @@ def test_one_separator_and_none_that_is_empty() -> None:
         Seq2Seq().spans({"source": "a", "target": ""}, 0)
 
 
-@pytest.mark.parametrize("form", [Instruction(), Labeled(names=["a"]), Seq2Seq(separator_token="<s>"), PlainText()])
-def test_forms_travel_to_other_processes_and_say_what_they_are(form: Form) -> None:
-    again = pickle.loads(pickle.dumps(form))
-    assert again.configuration() == form.configuration()
-    assert again.configuration()["class_path"].endswith(type(form).__name__)
+@pytest.mark.parametrize("format", [Instruction(), Labeled(names=["a"]), Seq2Seq(separator_token="<s>"), PlainText()])
+def test_forms_travel_to_other_processes_and_say_what_they_are(format: Format) -> None:
+    again = pickle.loads(pickle.dumps(format))
+    assert again.configuration() == format.configuration()
+    assert again.configuration()["class_path"].endswith(type(format).__name__)
 
 
 def test_neighbors_that_are_alike_are_joined() -> None:
@@ -171,28 +171,28 @@ _said = st.text(min_size=1).filter(lambda said: said.strip())
 
 
 @given(st.data())
-@pytest.mark.parametrize(("form", "asked", "answer"), FIELDS)
+@pytest.mark.parametrize(("format", "asked", "answer"), FIELDS)
 def test_a_question_is_all_that_stands_ahead_of_the_answer(
-    form: Form, asked: tuple[str, ...], answer: str, data: st.DataObject
+    format: Format, asked: tuple[str, ...], answer: str, data: st.DataObject
 ) -> None:
     record = {name: data.draw(_said) for name in (*asked, answer)}
-    spans = form.spans(record, 0)
+    spans = format.spans(record, 0)
     without = {name: record[name] for name in asked}
-    assert form.question(without) == form.question(record) == [span for span in spans if not span.scored]
-    assert set(form.example or {}) == set(asked)
+    assert format.question(without) == format.question(record) == [span for span in spans if not span.scored]
+    assert set(format.example or {}) == set(asked)
     with pytest.raises(UserError, match=f"no field '{asked[0]}'"):
-        form.question({answer: "b"})
+        format.question({answer: "b"})
 
 
-@pytest.mark.parametrize("form", [form for form, _, _ in FIELDS])
-def test_an_answer_has_an_end_whatever_the_tokenizer(form: Form) -> None:
+@pytest.mark.parametrize("format", [format for format, _, _ in FIELDS])
+def test_an_answer_has_an_end_whatever_the_tokenizer(format: Format) -> None:
     record = {"instruction": "a", "q": "a", "text": "a", "source": "a", "label": "b", "target": "b"}
     record |= {"output": "b", "a": "b"}
-    ended = form.for_tokenizer(Byte())
+    ended = format.for_tokenizer(Byte())
     assert ended.stops == [END] and END in ended.special_tokens
-    assert ended.spans(record, 0) == [*form.spans(record, 0), Span(END, special=True)]
+    assert ended.spans(record, 0) == [*format.spans(record, 0), Span(END, special=True)]
     check_encodes(ended, ended.spans(record, 0))
     # eos ends a document anyway, so nothing is put ahead of it.
     own = ended.for_tokenizer(Byte(eos="</s>"))
-    assert own.stops == [] and END not in own.special_tokens and own.spans(record, 0) == form.spans(record, 0)
-    assert form.configuration() == ended.configuration()
+    assert own.stops == [] and END not in own.special_tokens and own.spans(record, 0) == format.spans(record, 0)
+    assert format.configuration() == ended.configuration()

@@ -227,7 +227,7 @@ def test_of_records_only_the_answers_are_learned_and_their_bytes_counted(rows: A
     given = TokenData(
         JsonLines(str(file), field=None),
         lambda: Byte(bos="<s>", eos="</s>"),
-        form=Seq2Seq,
+        format=Seq2Seq,
         rows=rows,
         context=96,
         batch_size=3,

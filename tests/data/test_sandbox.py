@@ -6,9 +6,9 @@ import jinja2.ext
 import pytest
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-from lit_gpt.data.forms import sandbox
-from lit_gpt.data.forms.jinja_template import Jinja
-from lit_gpt.data.forms.sandbox import SOURCE, BoundedSandbox
+from lit_gpt.data.formats import sandbox
+from lit_gpt.data.formats.jinja_template import Jinja
+from lit_gpt.data.formats.sandbox import SOURCE, BoundedSandbox
 from lit_gpt.errors import UserError
 
 TURN = "{% set ns = namespace(s='xx', n=3, a=[1], b=[1]) %}{% for i in range(99) %}"

@@ -14,7 +14,7 @@ from lit_gpt.data.corpus.encoding import Encoded, Encoder
 from lit_gpt.data.corpus.packets import Pieces
 from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy, split_passages
 from lit_gpt.data.documents import Passage
-from lit_gpt.data.forms.form import PlainText
+from lit_gpt.data.formats.format import PlainText
 from lit_gpt.errors import UserError
 
 DOCUMENTS = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=40)

@@ -67,12 +67,12 @@ PLACES = (
     "config.model.schedule",
     "config.data.tokenizer",
     "config.data.source",
-    "config.data.form",
+    "config.data.format",
     "config.data.filters",
     "config.data.order",
     "config.data.rows",
     "tokenizer",
-    "form",
+    "format",
 )
 TRAINER = ("callbacks", "logger", "strategy", "plugins", "profiler", "accelerator")
 
@@ -133,7 +133,7 @@ def run_folder(base: Path, folder: Path, checkpoint: Any = None, config: Any = N
 
 
 def checkpoints(base: Path, root: Path, mark: Path, every: int = 1) -> Iterator[Hostile]:
-    """Checkpoints whose settings, tokenizer or form name something else than a component; each of `every`."""
+    """Checkpoints whose settings, tokenizer or format name something else than a component; each of `every`."""
     values = torch.load(base / "checkpoints" / "last.ckpt", weights_only=True)
     for number, (place, (name, payload)) in enumerate(itertools.product(PLACES, PAYLOADS.items())):
         if number % every == 0:

@@ -24,7 +24,7 @@ BYTE = ["--data.tokenizer", "Byte", "--data.context", "8", "--data.split_by", "p
 SMALL = ["--model.net.width", "16", "--model.net.depth", "1", "--model.net.heads", "2", "--data.batch_size", "2"]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
 #: A payload here is of no use to a command that needs the net and the tokenizer alone.
-TRAINING = ("objective", "optimizer", "schedule", "source", "filters", "order", "rows", "form", "config.data", "bomb")
+TRAINING = ("objective", "optimizer", "schedule", "source", "filters", "order", "rows", "format", "config.data", "bomb")
 
 
 class Ground:
@@ -195,7 +195,7 @@ def _is_of_no_use(place: str, command: str) -> bool:
     if command in ("runs", "tokenizer of a checkpoint"):
         return True
     if command in ("validate", "test", "backtranslate"):
-        return place in ("form",)
+        return place in ("format",)
     return any(word in place for word in TRAINING)
 
 

@@ -86,16 +86,16 @@ def test_a_conversation_is_laid_out_by_transformers_as_it_was_learned(
     records = tmp_path / "chats.jsonl"
     records.write_text("".join(json.dumps({"messages": asked[:2]}) + "\n" for _ in range(20)))
     words = [*LLAMA[:-1], f"--data.tokenizer={tokenizer}", "--data.source.field=null", "--data.rows=Prompts"]
-    words += ["--data.form=Chat", f"--data.form.template={template}", "--model.net.context=128"]
+    words += ["--data.format=Chat", f"--data.format.template={template}", "--model.net.context=128"]
     run, out = trained(words, tmp_path, records), tmp_path / "out"
     assert main(["export", str(run), "--out", str(out)]) == 0
     ours = checkpoint.load(run)[1]
-    generator = TextGenerator(*checkpoint.load(run), checkpoint.load_form(run, ours))
+    generator = TextGenerator(*checkpoint.load(run), checkpoint.load_format(run, ours))
     theirs = AutoTokenizer.from_pretrained(out)
     ids = theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
     assert ids == generator.question({"messages": asked})
     ends = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
-    assert generator.form.stops and {ours.special_id(name) for name in generator.form.stops} <= set(ends)
+    assert generator.format.stops and {ours.special_id(name) for name in generator.format.stops} <= set(ends)
     with pytest.raises(Exception, match=f"{template} knows the roles"):
         theirs.apply_chat_template([{"role": "judge", "content": "no"}])
 

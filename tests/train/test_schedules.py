@@ -1,4 +1,4 @@
-"""Schedules against closed forms, nanoGPT's written out again, and what a resume may and may not change."""
+"""Schedules against closed formats, nanoGPT's written out again, and what a resume may and may not change."""
 
 import inspect
 import math

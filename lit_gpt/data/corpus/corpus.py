@@ -21,7 +21,7 @@ from lit_gpt.data.corpus.encoding import Encoded, Encoder
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
 from lit_gpt.data.documents import Passage
 from lit_gpt.data.folders import disk_hints, read_manifest, write_json
-from lit_gpt.data.forms.form import PlainText
+from lit_gpt.data.formats.format import PlainText
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError

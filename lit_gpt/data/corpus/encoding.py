@@ -1,6 +1,6 @@
 """Pieces of documents to ids: what each process that tokenizes does, with no need to ask another.
 
-Knows: pieces, forms, tokenizers, arrays; the files in which finished stretches wait (shards: an XXH3 checksum, then
+Knows: pieces, formats, tokenizers, arrays; the files in which finished stretches wait (shards: an XXH3 checksum, then
 safetensors). Does not know: where text comes from, how splits are made, who encodes what. Imports no torch: a process
 for it has to be cheap.
 """
@@ -16,7 +16,7 @@ from xxhash import xxh3_64_digest
 from lit_gpt import atomic_io
 from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.documents import Content, Span, text_of
-from lit_gpt.data.forms.form import Form
+from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
@@ -68,12 +68,12 @@ class Encoder:
 
     Args:
         tokenizer: A trained one; documents get its `bos` and `eos` where it has them.
-        form: How documents are laid out.
+        format: How documents are laid out.
     """
 
-    def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
-        self.tokenizer, self.form = tokenizer, form
-        self._special = {name: tokenizer.special_id(name) for name in form.special_tokens}
+    def __init__(self, tokenizer: Tokenizer, format: Format) -> None:
+        self.tokenizer, self.format = tokenizer, format
+        self._special = {name: tokenizer.special_id(name) for name in format.special_tokens}
         self._bos, self._eos = (None if id is None else tokenizer.token(id) for id in (tokenizer.bos, tokenizer.eos))
         for name, id in ((self._bos, tokenizer.bos), (self._eos, tokenizer.eos)):
             if name is not None and id is not None:
@@ -86,7 +86,7 @@ class Encoder:
             UserError: a piece that cannot be encoded, with its place.
         """
         laid_out = [self._laid_out(piece) for piece in pieces]
-        if self.form.whole_text:
+        if self.format.whole_text:
             encoded = self._wholes(pieces, laid_out)
         else:
             texts = [span.text for spans in laid_out for span in spans if not span.special]
@@ -100,7 +100,7 @@ class Encoder:
 
     def _laid_out(self, piece: Piece) -> list[Span]:
         try:
-            return self._framed(piece, self.form.spans(piece.content, piece.number))
+            return self._framed(piece, self.format.spans(piece.content, piece.number))
         except UserError as fault:
             raise _placed(piece, fault) from None
 
@@ -110,7 +110,7 @@ class Encoder:
         tag = [Span(piece.tag, True, read)] if piece.tag is not None and piece.begins else []
         for span in tag:
             self._special.setdefault(span.text, self.tokenizer.special_id(span.text))
-        if not self.form.framed:  # behind a bos with which the text itself begins
+        if not self.format.framed:  # behind a bos with which the text itself begins
             behind = int(bool(spans) and spans[0].special and spans[0].text == self._bos)
             return [*spans[:behind], *tag, *spans[behind:]]
         bos = [Span(self._bos, True, read)] if piece.leads and self._bos is not None else []

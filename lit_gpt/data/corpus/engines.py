@@ -98,7 +98,7 @@ def packed(encoder: Encoder) -> bytes:
     import cloudpickle
 
     tokenizer = encoder.tokenizer
-    data: bytes = cloudpickle.dumps((type(tokenizer), tokenizer.state(), encoder.form))
+    data: bytes = cloudpickle.dumps((type(tokenizer), tokenizer.state(), encoder.format))
     return data
 
 
@@ -112,11 +112,11 @@ def unpacked(data: bytes) -> Encoder:
 
     try:
         # The class comes first and so is known by the time that the state names it.
-        _, state, form = cloudpickle.loads(data)
-        return Encoder(Tokenizer.restore(state), form)
+        _, state, format = cloudpickle.loads(data)
+        return Encoder(Tokenizer.restore(state), format)
     except (ImportError, AttributeError, UserError) as fault:
         raise UserError(
-            f"the tokenizer or form cannot be made in another process ({fault}); put its class into a module on"
+            f"the tokenizer or format cannot be made in another process ({fault}); put its class into a module on"
             " PYTHONPATH"
         ) from None
 

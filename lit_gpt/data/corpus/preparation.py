@@ -1,6 +1,6 @@
 """From sources to a folder of finished corpora, made once and found again.
 
-Knows: what decides the ids (text, filters, form, splits, tokenizer), where they are kept, how processes take turns, how
+Knows: what decides the ids (text, filters, format, splits, tokenizer), where they are kept, how processes take turns, how
 work that was stopped goes on. Does not know: windows, batches, lightning.
 
 A prepared folder holds `manifest.json`, `tokenizer.json` and one corpus folder per text: `train`, `val`, `test` (where
@@ -37,7 +37,7 @@ from lit_gpt.data.corpus.working_folder import (
 )
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.folders import cache_folder, disk_hints, make_folder, write_json
-from lit_gpt.data.forms.form import Form, PlainText
+from lit_gpt.data.formats.format import Format, PlainText
 from lit_gpt.data.progress import Progress, say
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -58,7 +58,7 @@ class Recipe:
         val_source: Validation text of its own; then nothing of the main text is taken for it.
         test_source: Test text of its own.
         extra_val: Further validation texts, by name.
-        form: How each document is laid out.
+        format: How each document is laid out.
         filters: What leaves documents out of the main text.
     """
 
@@ -69,7 +69,7 @@ class Recipe:
     val_source: Source | None = None
     test_source: Source | None = None
     extra_val: dict[str, Source] = field(default_factory=dict)
-    form: Form = field(default_factory=PlainText)
+    format: Format = field(default_factory=PlainText)
     filters: list[Filter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -94,8 +94,8 @@ class Recipe:
                 )
             if name in (TRAIN, VAL, TEST):
                 raise UserError(f"extra_val has a text named {name!r}, as a split is; give it another name")
-        self.form = self.form.for_tokenizer(self.tokenizer)
-        wanted = [*self.form.special_tokens]
+        self.format = self.format.for_tokenizer(self.tokenizer)
+        wanted = [*self.format.special_tokens]
         wanted += [name for source in (self.source, *self.own_texts().values()) for name in source.special_tokens]
         self.tokenizer.with_special(wanted)
 
@@ -133,11 +133,11 @@ class Recipe:
         """All text, each part with its split; the main one first."""
         yield from self.main_parts(surveys[""])
         for split, source in self.own_texts().items():
-            yield from as_parts(split, staying(source, surveys[split], not self.form.divisible))
+            yield from as_parts(split, staying(source, surveys[split], not self.format.divisible))
 
     def main_parts(self, found: Survey) -> Iterator[Part]:
         """The main text, each part with its split."""
-        divisible = self.form.divisible
+        divisible = self.format.divisible
         passages = staying(self.source, found, not divisible)
         return split_passages(passages, self.shares, self.split_by, found.characters, found.documents, divisible)
 
@@ -150,7 +150,7 @@ class Recipe:
             "version": VERSION,
             "text": {split: survey.fingerprint for split, survey in surveys.items()},
             "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by, **hashed},
-            "form": self.form.identity(),
+            "format": self.format.identity(),
             "filters": [one.configuration() for one in self.filters],
             "tokenizer": tokenizer,
         }
@@ -218,7 +218,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
     pieces, shards, count = Pieces(tokenizer), shards_in(working, identity), 0
     shared = SharedDocuments(working)
     shards.mkdir(exist_ok=True)
-    for line in recipe.form.notes:
+    for line in recipe.format.notes:
         say(line)
     with Progress("tokenizing", total) as progress:
 
@@ -231,7 +231,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
                 else:
                     yield packet
 
-        engine.run(Encoder(tokenizer, recipe.form), missing(), progress.advance)
+        engine.run(Encoder(tokenizer, recipe.format), missing(), progress.advance)
     corpora = _joined(recipe, tokenizer, working, [shard_at(shards, number) for number in range(count)])
     for split, counts in corpora.items():
         if not counts["characters"]:
@@ -282,7 +282,7 @@ def _joined(recipe: Recipe, tokenizer: Tokenizer, working: Path, shards: list[Pa
     new = working / "new"
     shutil.rmtree(new, ignore_errors=True)  # of a joining that was stopped
     new.mkdir()
-    masked = not recipe.form.divisible
+    masked = not recipe.format.divisible
     writers = {split: CorpusWriter(new / split, tokenizer, masked) for split in recipe.splits()}
     try:
         with Progress("joining shards", len(shards), "shards") as progress:
@@ -300,7 +300,7 @@ def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
     word = {TRAIN: "training", VAL: "validation", TEST: "test"}.get(split, split)
     if split in recipe.own_texts():
         raise UserError(f"{word} text {recipe.own_texts()[split].describe()} is empty; give one with text")
-    would_do = "split by position" if recipe.form.divisible else "cut the text into more documents"
+    would_do = "split by position" if recipe.format.divisible else "cut the text into more documents"
     raise UserError(
         f"the {word} split is empty: its fraction of {main.documents} document(s) with {main.characters} characters is"
         f" none; raise the fraction, {would_do}, or give a source of its own"

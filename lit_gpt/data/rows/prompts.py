@@ -1,6 +1,6 @@
 """Prompts: a record a row.
 
-Knows: lengths of documents, rows. Does not know: how a record is laid out (see `forms`), in which order rows are taken.
+Knows: lengths of documents, rows. Does not know: how a record is laid out (see `formats`), in which order rows are taken.
 B is the batch, T the width of a batch.
 """
 
@@ -20,7 +20,7 @@ _MULTIPLE = 64  # widths of batches: few shapes, so that little is compiled, and
 class Prompts(Rows):
     """One document a row, filled up at its end to the batch's width: for conversations, tasks, lines of text.
 
-    A batch is as wide as its longest row, rounded up to a multiple of 64, at most the context. What a form does not
+    A batch is as wide as its longest row, rounded up to a multiple of 64, at most the context. What a format does not
     score is read and is no target. Where one special token is both bos and eos, each document begins with it too.
 
     Args:

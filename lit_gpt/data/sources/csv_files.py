@@ -23,7 +23,7 @@ class Csv(RecordFiles):
 
     Args:
         paths: A file, a folder or a glob (`data/**/*.csv`), or a list of them, read in the order given.
-        field: The column that holds the text; null gives a data.form whole records.
+        field: The column that holds the text; null gives a data.format whole records.
         delimiter: The character between values, \\t for a tab; by default a comma, in files named .tsv a tab.
         quoting: minimal: a value that begins with " goes on to the next lone one, over line breaks too; such rows are
             counted. none: " is a character like any other and each line is a row, as in many .tsv files.

@@ -38,7 +38,7 @@ class HubDataset(Source):
     Args:
         name: Name on the hub (roneneldan/TinyStories), or a folder.
         split: Which split, such as train or validation; without streaming also a part of one (train[:10%]).
-        field: The field that holds the text, meta.body for one inside another; null gives a data.form whole records.
+        field: The field that holds the text, meta.body for one inside another; null gives a data.format whole records.
         config: Configuration of the dataset, where it has several.
         revision: Branch, tag or commit of the dataset on the hub; by default the newest commit.
         streaming: Read from the hub as it comes; else the whole dataset is kept in the library's cache first.

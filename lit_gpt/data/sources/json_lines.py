@@ -21,7 +21,7 @@ class JsonLines(RecordFiles):
 
     Args:
         paths: A file, a folder or a glob (`data/**/*.jsonl.zst`), or a list of them, read in the order given.
-        field: The field that holds the text, meta.body for one inside another; null gives a data.form whole records.
+        field: The field that holds the text, meta.body for one inside another; null gives a data.format whole records.
     """
 
     endings = (".jsonl", ".ndjson")

@@ -20,7 +20,7 @@ class Parquet(RecordFiles):
 
     Args:
         paths: A file, a folder or a glob (`data/**/*.parquet`), or a list of them, read in the order given.
-        field: The column that holds the text, meta.body for one inside another; null gives a data.form whole records,
+        field: The column that holds the text, meta.body for one inside another; null gives a data.format whole records,
             in which a null inside a column is a key that is not there.
     """
 

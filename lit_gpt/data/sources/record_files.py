@@ -19,7 +19,7 @@ class RecordFiles(Source, ABC):
 
     Args:
         paths: A file, a folder or a glob, or a list of them, read in the order given.
-        field: The field that holds the text, meta.body for one inside another; null gives a data.form whole records.
+        field: The field that holds the text, meta.body for one inside another; null gives a data.format whole records.
     """
 
     #: What the names of files in a folder end in.
@@ -81,7 +81,7 @@ def text_in(record: dict[str, Any], field: str, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(
             f"{where}: field {field!r} holds {_kind(value)} and no text; name a field of text, or leave out such"
-            " records; field null gives whole records to a data.form"
+            " records; field null gives whole records to a data.format"
         )
     return value
 
@@ -91,7 +91,7 @@ def no_field(field: str, record: Any, where: str) -> UserError:
     has = ", ".join(map(str, list(record)[:20])) or "none"
     return UserError(
         f"{where}: there is no field {field!r}; the fields are: {has}; name the one with the text (field), or give"
-        " field null and a data.form that takes whole records"
+        " field null and a data.format that takes whole records"
     )
 
 

@@ -1,6 +1,6 @@
 """BPE: byte-level byte-pair encoding, learned here by the tokenizers library.
 
-Knows: how it learns and encodes, and the form in which other programs read it. Does not know: where text comes from,
+Knows: how it learns and encodes, and the format in which other programs read it. Does not know: where text comes from,
 files of ids, batches, models.
 """
 
@@ -31,7 +31,7 @@ class BPE(Tokenizer):
         bos: Special token put ahead of every document; the separator by default.
         eos: Special token put after every document; the separator by default.
         pad: Special token for empty places; none by default.
-        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
         learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         pattern: How text is split into words, across which no bytes are joined. gpt2: letters, digits and marks apart,

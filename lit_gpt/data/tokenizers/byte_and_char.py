@@ -1,6 +1,6 @@
 """Byte and Char: tokenizers that need little or no learning.
 
-Knows: bytes, characters, the form in which other programs read them. Does not know: where text comes from, models.
+Knows: bytes, characters, the format in which other programs read them. Does not know: where text comes from, models.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class Byte(Tokenizer):
         bos: Special token put ahead of every document; none by default.
         eos: Special token put after every document; none by default.
         pad: Special token for empty places; none by default.
-        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
     """
 
     split_points = ANYWHERE
@@ -64,7 +64,7 @@ class Char(Tokenizer):
         eos: Special token put after every document; none by default.
         pad: Special token for empty places; none by default.
         unk: Special token for characters that the text did not have; without it they are refused.
-        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
     """
 
     trains_on_all_splits = True

@@ -93,7 +93,7 @@ class SegmentEncoder:
         if made is None:
             raise UserError(
                 "the tokenizer does not find the special tokens of the chat template in its text; leave the record"
-                " out, or give another data.form.template"
+                " out, or give another data.format.template"
             )
         ids, scored = made
         own = {name: id for id, name in self._special.items()}

@@ -41,7 +41,7 @@ class SentencePiece(Tokenizer):
         pad: Special token for empty places; none by default.
         unk: Name of the piece for what cannot be spelled, which the library wants; <unk> by default. Where the model
             was learned here, no text needs it.
-        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
         learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         split_digits: Whether each digit is a piece of its own.

@@ -1,6 +1,6 @@
 """Tiktoken: encodings of the tiktoken library, or the ranks of a file. (The file's name leaves the library its own.)
 
-Knows: that library, its files of ranks, and the form that the tokenizers library has for them. Does not know: where
+Knows: that library, its files of ranks, and the format that the tokenizers library has for them. Does not know: where
 text comes from, files of ids, batches, models.
 """
 
@@ -27,7 +27,7 @@ _LIKE = {
 
 
 class Tiktoken(Tokenizer):
-    """An encoding of the tiktoken library, or ranks in a file of its form; nothing is learned, any text comes back.
+    """An encoding of the tiktoken library, or ranks in a file of its format; nothing is learned, any text comes back.
 
     Its ranks are kept with the ids, so that a checkpoint needs neither the library's files nor the network.
 
@@ -41,7 +41,7 @@ class Tiktoken(Tokenizer):
         bos: Special token put ahead of every document; the separator by default.
         eos: Special token put after every document; the separator by default.
         pad: Special token for empty places; none by default.
-        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default. What
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default. What
             the encoding does not have comes behind its ids.
     """
 

@@ -1,4 +1,4 @@
-"""The form in which other programs read a tokenizer: tokenizer.json of the tokenizers library, and its settings.
+"""The format in which other programs read a tokenizer: tokenizer.json of the tokenizers library, and its settings.
 
 Knows that library and the names of its files. Does not know: how ids are made here.
 """

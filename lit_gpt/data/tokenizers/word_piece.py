@@ -37,7 +37,7 @@ class WordPiece(Tokenizer):
         eos: Special token put after every document; the separator by default.
         pad: Special token for empty places; none by default.
         unk: Special token for words that cannot be spelled; [UNK] by default.
-        special: Further special tokens, by the names that a form or a mixture of texts asks for; none by default.
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
         learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         normalize: Clean text as BERT's uncased models do: lower case, no accents, no control characters, Chinese

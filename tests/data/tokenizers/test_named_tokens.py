@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hub_kinds import folder_of, theirs, written
 
-from lit_gpt.data.forms.chat_templates import special_names, split
+from lit_gpt.data.formats.chat_templates import special_names, split
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 
 TEXT = "<|x|> hi<s> y </s>  <|y|>\n z"

@@ -10,10 +10,10 @@ from os.path import commonprefix
 from typing import Any
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.answers import AnswerFinder
-from lit_gpt.data.forms.chat_templates import any_of
-from lit_gpt.data.forms.messages import REASONING, Message, trained_on
-from lit_gpt.data.forms.template_program import Program
+from lit_gpt.data.formats.answers import AnswerFinder
+from lit_gpt.data.formats.chat_templates import any_of
+from lit_gpt.data.formats.messages import REASONING, Message, trained_on
+from lit_gpt.data.formats.template_program import Program
 from lit_gpt.errors import UserError
 
 QUESTION: list[Message] = [{"role": "user", "content": "a"}]
@@ -108,7 +108,7 @@ class Rendering:
         if not any(text[start:end].strip() for start, end in answers):
             raise UserError(
                 "the chat template's {% generation %} marks no text of this conversation to train on, so there is no"
-                " answer to learn; mend the template, or give another data.form.template"
+                " answer to learn; mend the template, or give another data.format.template"
             )
 
     def _marked(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
@@ -118,7 +118,7 @@ class Rendering:
         if marked.replace(self._begin, "").replace(self._end, "") != text:
             raise UserError(
                 "the chat template changes what is in its {% generation %} blocks afterwards, so answers cannot be"
-                " found in its text; give another data.form.template"
+                " found in its text; give another data.format.template"
             )
         pieces = marked.split(self._begin)
         done, found = len(pieces[0]), []

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from lit_gpt.data.forms.messages import REASONING, Message
+from lit_gpt.data.formats.messages import REASONING, Message
 from lit_gpt.errors import UserError
 
 _QUESTION: list[Message] = [{"role": "user", "content": "?"}]
@@ -85,7 +85,7 @@ class AnswerFinder:
                 return Answer(number, start, len(whole) - len(rest))
         raise UserError(
             f"the chat template lays out message {number + 1} in a way that its answer cannot be told from what stands"
-            " around it; mark answers in the template by {% generation %}, or give another data.form.template"
+            " around it; mark answers in the template by {% generation %}, or give another data.format.template"
         )
 
     def _marked(self, number: int) -> Iterator[tuple[Message, str, str]]:

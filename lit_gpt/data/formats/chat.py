@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms.chat_templates import ChatML, Template
-from lit_gpt.data.forms.form import Form, joined
-from lit_gpt.data.forms.messages import Message, around, check_fields, messages_of, trained_on
-from lit_gpt.data.forms.records import record_of
+from lit_gpt.data.formats.chat_templates import ChatML, Template
+from lit_gpt.data.formats.format import Format, joined
+from lit_gpt.data.formats.messages import Message, around, check_fields, messages_of, trained_on
+from lit_gpt.data.formats.records import record_of
 from lit_gpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NewTemplate = Callable[[], Template]
 
 
-class Chat(Form):
+class Chat(Format):
     """A conversation of several turns; the assistant's answers are learned, with the token that ends each.
 
     A message is {"role": ..., "content": ...}, or ShareGPT's {"from": ..., "value": ...}. Texts of the record are only
@@ -79,7 +79,7 @@ class Chat(Form):
     def example(self) -> dict[str, Any]:
         return {self.field: [{"role": "user", "content": "..."}]}
 
-    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Form":
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Format":
         """With the tokenizer's own template where none was given; what is put around a document is not doubled."""
         made = Chat(self.field, self._template.for_tokenizer(tokenizer), self.template_variables)
         names = tokenizer.roles
@@ -88,7 +88,7 @@ class Chat(Form):
         return made
 
     def with_variables(self, given: dict[str, Any]) -> "Chat":
-        """The same form with further template variables, which take precedence over its own.
+        """The same format with further template variables, which take precedence over its own.
 
         Raises:
             UserError: The template does not read one of them.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.config.class_paths import class_path
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.messages import Message, trained_on
+from lit_gpt.data.formats.messages import Message, trained_on
 from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.data.documents import Span
-from lit_gpt.data.forms.chat_templates import Template, special_names
-from lit_gpt.data.forms.messages import Message
-from lit_gpt.data.forms.rendering import QUESTION, Rendering
-from lit_gpt.data.forms.template_program import Program, check_variables, clock, compiled, with_defaults
+from lit_gpt.data.formats.chat_templates import Template, special_names
+from lit_gpt.data.formats.messages import Message
+from lit_gpt.data.formats.rendering import QUESTION, Rendering
+from lit_gpt.data.formats.template_program import Program, check_variables, clock, compiled, with_defaults
 from lit_gpt.data.tokenizers.hub_folder import SETTINGS, template_files, templates_of
 from lit_gpt.errors import UserError
 
@@ -71,7 +71,7 @@ class Jinja(Template):
             return []
         day = f"{self._now:%Y-%m-%d}"
         return [
-            f"the chat template prints the date: {day}, today's; data.form.template_variables"
+            f"the chat template prints the date: {day}, today's; data.format.template_variables"
             f" '{{strftime_now: {day}}}' keeps it"
         ]
 
@@ -105,7 +105,7 @@ class Jinja(Template):
         if not special and not tokenizer.trained:
             raise UserError(
                 "which texts of the chat template are special tokens is not known before the tokenizer is trained;"
-                " name them with data.form.template.special"
+                " name them with data.format.template.special"
             )
         made = self._copy(template, special)
         made._variables = {f"{role}_token": name for role, name in tokenizer.roles.items()}
@@ -127,7 +127,7 @@ class Jinja(Template):
         if not templates:
             raise UserError(
                 f"the {type(tokenizer).__name__} tokenizer has no chat template; give one with"
-                " data.form.template.template, or another data.form.template such as ChatML"
+                " data.format.template.template, or another data.format.template such as ChatML"
             )
         return templates["default"] if [*templates] == ["default"] else templates
 
@@ -162,7 +162,7 @@ class Jinja(Template):
         if name not in templates:
             raise UserError(
                 f"there are several chat templates and none is called default; name one of {', '.join(templates)}"
-                " (data.form.template.template, or generate --chat_template)"
+                " (data.format.template.template, or generate --chat_template)"
             )
         return templates[name]
 

@@ -156,7 +156,7 @@ def _environment() -> Any:
     import jinja2
     import jinja2.ext
 
-    from lit_gpt.data.forms.sandbox import BoundedSandbox
+    from lit_gpt.data.formats.sandbox import BoundedSandbox
 
     class Generation(jinja2.ext.Extension):
         """{% generation %}: what is in it is an answer."""

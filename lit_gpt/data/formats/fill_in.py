@@ -7,12 +7,12 @@ import hashlib
 from typing import Any
 
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms.form import Form
-from lit_gpt.data.forms.records import record_of, text_field
+from lit_gpt.data.formats.format import Format
+from lit_gpt.data.formats.records import record_of, text_field
 from lit_gpt.errors import UserError
 
 
-class FillInTheMiddle(Form):
+class FillInTheMiddle(Format):
     """Some of the texts cut in three, the middle moved to the end: Bavarian et al. 2022, arXiv:2207.14255.
 
     The cuts are between any two characters, evenly drawn. Laid out as <prefix> before <suffix> after <middle> middle
@@ -40,10 +40,10 @@ class FillInTheMiddle(Form):
     ) -> None:
         for name, share in (("rate", rate), ("spm_rate", spm_rate)):
             if not 0 <= share <= 1:
-                raise UserError(f"data.form.{name} is {share}; give a share from 0 to 1")
+                raise UserError(f"data.format.{name} is {share}; give a share from 0 to 1")
         if "" in (prefix, middle, suffix) or len({prefix, middle, suffix}) < 3:
             raise UserError(
-                f"data.form has the special tokens {prefix!r}, {middle!r} and {suffix!r}; give three different names"
+                f"data.format has the special tokens {prefix!r}, {middle!r} and {suffix!r}; give three different names"
             )
         self.rate, self.spm_rate, self.seed = rate, spm_rate, seed
         self.prefix, self.middle, self.suffix = prefix, middle, suffix

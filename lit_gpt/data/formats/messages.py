@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lit_gpt.data.forms.records import field_of
+from lit_gpt.data.formats.records import field_of
 from lit_gpt.errors import UserError
 
 Message = dict[str, Any]  # a role, mostly a content (a text, or a list of parts), and what else a template may read
@@ -37,7 +37,9 @@ def messages_of(record: dict[str, Any], field: str, training: bool = False, part
     other = _OTHER_FIELD.get(field)
     messages = field_of(record, other if other in record and field not in record else field)
     if not isinstance(messages, list):
-        raise UserError(f"field {field!r} is no list of messages; give the name of the field that is (data.form.field)")
+        raise UserError(
+            f"field {field!r} is no list of messages; give the name of the field that is (data.format.field)"
+        )
     made = checked(messages, field, training, parts)
     system = record.get("system")
     if system is None or system == "":
@@ -106,7 +108,7 @@ def check_fields(
     Raises:
         UserError: A field has no place in the template.
     """
-    advice = "leave the field out, or give a data.form.template that reads it"
+    advice = "leave the field out, or give a data.format.template that reads it"
     for name in others:
         if not has_place(name):
             raise UserError(f"{who} has no place for {name}; {advice}")

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.data.documents import Content, Span
-from lit_gpt.data.forms.form import Form
+from lit_gpt.data.formats.format import Format
 from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ _WITHOUT_CONTEXT = (
 )
 
 
-class Answered(Form):
-    """The base of forms with one answer. A subclass writes `question` and `reply`.
+class Answered(Format):
+    """The base of formats with one answer. A subclass writes `question` and `reply`.
 
     The tokenizer's eos ends the answer; one that has none gets the special token <|endoftext|> for it.
     """
@@ -50,7 +50,7 @@ class Answered(Form):
     def stops(self) -> list[str]:
         return [self._end] if self._end else []
 
-    def for_tokenizer(self, tokenizer: "Tokenizer") -> Form:
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> Format:
         """With an end of answers where the tokenizer has none."""
         made = copy.copy(self)
         made._end = None if "eos" in tokenizer.roles else END
@@ -93,7 +93,7 @@ class Instruction(Answered):
         self.wording_alone = own if wording_alone is None else wording_alone
         if self.wording_alone is None and re.search(rf"\{{(context|{re.escape(context)})\}}", self.wording):
             raise UserError(
-                f"data.form.wording has a gap for the context, so give data.form.wording_alone for records without"
+                f"data.format.wording has a gap for the context, so give data.format.wording_alone for records without"
                 f" a {context!r}"
             )
 
@@ -134,7 +134,7 @@ class Labeled(Answered):
         self.text, self.label, self.names = text, label, names
         self.wording = "{text}\nLabel:" if wording is None else wording
         if names is not None and not (names and all(isinstance(name, str) and name.strip() for name in names)):
-            raise UserError(f"data.form.names is {names!r}; give one name for each label, such as [no, yes]")
+            raise UserError(f"data.format.names is {names!r}; give one name for each label, such as [no, yes]")
 
     @property
     def example(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Labeled(Answered):
                 return str(label)
             if not 0 <= label < len(self.names):
                 raise UserError(
-                    f"field {self.label!r} is {label}, but data.form.names has names for 0 to {len(self.names) - 1}"
+                    f"field {self.label!r} is {label}, but data.format.names has names for 0 to {len(self.names) - 1}"
                 )
             return self.names[label]
         if not isinstance(label, str):
@@ -168,7 +168,7 @@ class Labeled(Answered):
         if self.names is not None and label not in self.names:
             if label.isdecimal() and str(int(label)) == label and int(label) < len(self.names):
                 return self.names[int(label)]  # of a CSV, in which all values are texts
-            raise UserError(f"field {self.label!r} is {label!r}, which is not among data.form.names")
+            raise UserError(f"field {self.label!r} is {label!r}, which is not among data.format.names")
         return label
 
 
@@ -190,9 +190,9 @@ class Seq2Seq(Answered):
         separator_token: str | None = None,
     ) -> None:
         if separator is not None and separator_token is not None:
-            raise UserError("data.form has both a separator and a separator_token; leave one out")
+            raise UserError("data.format has both a separator and a separator_token; leave one out")
         if separator == "" or separator_token == "":
-            raise UserError("data.form has an empty separator; source and target would run into each other")
+            raise UserError("data.format has an empty separator; source and target would run into each other")
         self.source, self.target, self.separator_token = source, target, separator_token
         self.separator = None if separator_token else separator or "\n"
 
@@ -216,7 +216,7 @@ class Seq2Seq(Answered):
         return text_field(record, self.target, empty="a target to learn")
 
 
-def record_of(content: Content, form: Form) -> dict[str, Any]:
+def record_of(content: Content, format: Format) -> dict[str, Any]:
     """The content as a record.
 
     Raises:
@@ -225,7 +225,7 @@ def record_of(content: Content, form: Form) -> dict[str, Any]:
     if isinstance(content, dict):
         return content
     raise UserError(
-        f"{type(form).__name__} lays out records with fields, not plain text; read them with a data.source such as"
+        f"{type(format).__name__} lays out records with fields, not plain text; read them with a data.source such as"
         " JsonLines and its field null"
     )
 
@@ -238,7 +238,7 @@ def field_of(record: dict[str, Any], name: str) -> Any:
     """
     if name not in record:
         there = ", ".join(map(repr, record)) or "none"
-        raise UserError(f"there is no field {name!r}; there are {there}; which are read is said by data.form")
+        raise UserError(f"there is no field {name!r}; there are {there}; which are read is said by data.format")
     if record[name] is None:
         raise UserError(f"field {name!r} is null; give a value, or leave the record out")
     return record[name]
@@ -275,10 +275,10 @@ def filled(wording: str, values: dict[str, Any], argument: str) -> str:
         if name is None:
             return gap[0][0]
         if name not in values:
-            raise UserError(f"data.form.{argument} has a gap {{{name}}}; there are {', '.join(values)}")
+            raise UserError(f"data.format.{argument} has a gap {{{name}}}; there are {', '.join(values)}")
         found = values[name]
         if found is None or isinstance(found, dict | list):
-            raise UserError(f"field {name!r} is {_kind(found)}, which does not fit into data.form.{argument}")
+            raise UserError(f"field {name!r} is {_kind(found)}, which does not fit into data.format.{argument}")
         return str(found)
 
     return _GAP.sub(value, wording)

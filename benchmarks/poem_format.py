@@ -1,6 +1,6 @@
-"""How often a net writes lines in the form of its poems: 5 + 5 or 7 + 7 characters, a comma between, a stop behind.
+"""How often a net writes lines in the format of its poems: 5 + 5 or 7 + 7 characters, a comma between, a stop behind.
 
-python benchmarks/poem_form.py runs/tang_poems tang_poems_zh.txt
+python benchmarks/poem_format.py runs/tang_poems tang_poems_zh.txt
 """
 
 import argparse
@@ -22,7 +22,7 @@ def lines_of(poems: Iterable[str]) -> list[str]:
 
 
 def share(lines: list[str]) -> str:
-    """How many lines have the form, as words."""
+    """How many lines have the format, as words."""
     formed = sum(LINE.fullmatch(line) is not None for line in lines)
     return f"{formed:,} of {len(lines):,} lines ({formed / max(len(lines), 1):.1%})"
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
-class Form:
-    """The base of all forms. A subclass writes `spans`, and names in `special_tokens` those that it puts in.
+class Format:
+    """The base of all formats. A subclass writes `spans`, and names in `special_tokens` those that it puts in.
 
-    A form lays out each document by itself, from its content and its number alone, so that any number of processes
+    A format lays out each document by itself, from its content and its number alone, so that any number of processes
     makes the same ids.
     """
 
@@ -40,8 +40,8 @@ class Form:
         """Lines to print before documents are laid out."""
         return []
 
-    def __call__(self) -> "Form":
-        """Itself, so that a made form may stand where a class to be made is expected."""
+    def __call__(self) -> "Format":
+        """Itself, so that a made format may stand where a class to be made is expected."""
         return self
 
     @property
@@ -64,8 +64,8 @@ class Form:
         """Texts that end an answer, where no special token does."""
         return []
 
-    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Form":
-        """The form with what it takes from the tokenizer, such as a template of conversations; itself by default."""
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Format":
+        """The format with what it takes from the tokenizer, such as a template of conversations; itself by default."""
         return self
 
     def spans(self, content: Content, number: int) -> list[Span]:
@@ -84,7 +84,7 @@ class Form:
         """What stands ahead of a record's answer, for whoever lets a model write it; the answer itself may be missing.
 
         Raises:
-            UserError: a field is missing or of another type, or nothing can be asked in this form.
+            UserError: a field is missing or of another type, or nothing can be asked in this format.
         """
         raise UserError(f"{type(self).__name__} asks for no answer; give a text to go on from")
 
@@ -98,7 +98,7 @@ class Form:
         return {"class_path": class_path(type(self)), "init_args": arguments}
 
 
-class PlainText(Form):
+class PlainText(Format):
     """A text as it is, all of it learned."""
 
     divisible = True
@@ -107,7 +107,7 @@ class PlainText(Form):
         if not isinstance(content, str):
             raise UserError(
                 f"a record with the fields {', '.join(content)} is no plain text; name the field that is"
-                " (data.source.field), or give the data.form of such records"
+                " (data.source.field), or give the data.format of such records"
             )
         return [Span(content)]
 
