@@ -22,8 +22,8 @@ from lit_gpt.cli import build
 from lit_gpt.data import Byte, Corpus, Shuffled, Windows, write_corpus
 from lit_gpt.data.corpus.columns import BLOCK
 from lit_gpt.data.folders import read_manifest, write_json
-from lit_gpt.data.orders.loading import Ordered, load
-from lit_gpt.data.orders.samplers import RankBatches
+from lit_gpt.data.samplers.loading import Ordered, load
+from lit_gpt.data.samplers.samplers import RankBatches
 
 
 def main() -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_gpt.data import BPE, Packed, Rows, Shuffled, TextFiles, Windows, write_corpus
-from lit_gpt.data.orders.loading import Ordered
-from lit_gpt.data.orders.samplers import Slots
-from lit_gpt.data.rows.packing import best_fit
+from lit_gpt.data import BPE, Packed, Sequences, Shuffled, TextFiles, Windows, write_corpus
+from lit_gpt.data.samplers.loading import Ordered
+from lit_gpt.data.samplers.samplers import Slots
+from lit_gpt.data.sequences.packing import best_fit
 
 ROWS = 32
 
 
-def cost(rows: Rows) -> float:
+def cost(rows: Sequences) -> float:
     """Median milliseconds of a shuffled batch."""
     ordered, times = Ordered(rows, Shuffled(), 1), []
     for epoch in range(3):

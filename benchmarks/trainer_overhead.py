@@ -43,7 +43,7 @@ def make_data(folder: Path, net: dict[str, int], batch_size: int) -> Any:
         folder=str(folder / "corpus"),
         context=net["context"],
         batch_size=batch_size,
-        order=RandomCrops,
+        sampler=RandomCrops,
     )
 
 

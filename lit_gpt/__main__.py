@@ -92,7 +92,7 @@ def one_line(error: BaseException) -> str:
     if wanted := _wanted_memory(error):
         return f"out of memory ({wanted}); lower data.batch_size or data.context, or take a smaller net"
     if pid := _lost(error):
-        from lit_gpt.data.orders.loading import lost_worker
+        from lit_gpt.data.samplers.loading import lost_worker
 
         return lost_worker(pid)
     if isinstance(error, OSError) and error.strerror:

@@ -30,7 +30,7 @@ from lit_gpt.config.help_text import HELP
 from lit_gpt.config.yaml_values import dump_yaml, parse_words
 from lit_gpt.data.fingerprints import refuse_changes
 from lit_gpt.data.module import TokenData
-from lit_gpt.data.orders.skipping import SkippedBatches
+from lit_gpt.data.samplers.skipping import SkippedBatches
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
 from lit_gpt.train import run_folder

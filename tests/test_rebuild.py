@@ -12,7 +12,7 @@ import torch
 
 from lit_gpt import checkpoint
 from lit_gpt.cli import build
-from lit_gpt.data.orders.samplers import Order
+from lit_gpt.data.samplers.samplers import Sampler
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 from lit_gpt.nn import Activation, Attention, Block, FeedForward, Init, Norm, Position
@@ -31,7 +31,7 @@ OTHERS = {
     "model.objective": Objective,
     "model.schedule": Schedule,
     "data.tokenizer": Tokenizer,
-    "data.order": Order,
+    "data.sampler": Sampler,
     "model.net.feedforward.activation": Activation,
 }
 

@@ -25,7 +25,7 @@ EXAMPLE = """example:
   lit-gpt generate runs/assistant --chat "What is a prime number?"
   lit-gpt generate runs/bilingual --tag '<|zh|>'
 
-A record is laid out as those were that the run was trained on (data.format); nothing in it is taken for a special token.
+A record is laid out in the run's data.format; nothing in it is read as a special token.
 The prompt and the text go to standard output, the summary to standard error."""
 
 

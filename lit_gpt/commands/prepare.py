@@ -59,9 +59,9 @@ def report(data: Any) -> Iterator[str]:
     yield from (f"  {'left out':10} {line}" for line in prepared.left_out())
     yield from (f"  {'read':10} {line}" for line in prepared.notes())
     batches = data.batches_per_epoch()
-    rows = data.rows("train")
+    rows = data.sequences("train")
     kind = {"Windows": "windows", "Packed": "packed rows"}.get(type(rows).__name__, "rows")
-    size = "" if data.order.whole_batches else f" of {data.batch_size}"
+    size = "" if data.sampler.whole_batches else f" of {data.batch_size}"
     plural = "" if batches == 1 else "es"
     yield f"  {'epoch':10} {len(rows):,} {kind} of {data.context}, {batches:,} batch{plural}{size}"
     yield from (f"  {'rows':10} {line}" for line in data.notes())

@@ -105,8 +105,8 @@ class Run(Translator):
         format = load_format(file, tokenizer)
         if not isinstance(format, Seq2Seq):
             raise UserError(
-                f"{option} {path} was trained on {type(format).__name__}, not on pairs of source and target (data.format"
-                " Seq2Seq); give a run that was, or a module:function that asks it"
+                f"{option} {path} was trained on {type(format).__name__}, not on pairs of source and target"
+                " (data.format Seq2Seq); give a run that was, or a module:function that asks it"
             )
         self.apart = () if format.separator is None else (format.separator,)
         self._field, self._generator, self._temperature = (

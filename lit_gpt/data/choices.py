@@ -14,12 +14,12 @@ from lit_gpt.data.formats.fill_in import FillInTheMiddle
 from lit_gpt.data.formats.format import PlainText
 from lit_gpt.data.formats.jinja_template import Jinja
 from lit_gpt.data.formats.records import Instruction, Labeled, Seq2Seq
-from lit_gpt.data.orders.curriculum import ByLength, ByScore, Curriculum
-from lit_gpt.data.orders.samplers import RandomCrops, Sequential, Shuffled
-from lit_gpt.data.orders.token_budget import TokenBudget
-from lit_gpt.data.rows.datasets import Windows
-from lit_gpt.data.rows.packing import Packed
-from lit_gpt.data.rows.prompts import Prompts
+from lit_gpt.data.samplers.curriculum import ByLength, ByScore, Curriculum
+from lit_gpt.data.samplers.samplers import RandomCrops, Sequential, Shuffled
+from lit_gpt.data.samplers.token_budget import TokenBudget
+from lit_gpt.data.sequences.datasets import Windows
+from lit_gpt.data.sequences.packing import Packed
+from lit_gpt.data.sequences.prompts import Prompts
 from lit_gpt.data.sources.csv_files import Csv
 from lit_gpt.data.sources.download import Download
 from lit_gpt.data.sources.hub_dataset import HubDataset

@@ -23,13 +23,13 @@ from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.fingerprints import fingerprints, refuse_changes
 from lit_gpt.data.formats.format import Format, PlainText
-from lit_gpt.data.orders.course import Course, Pace
-from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
-from lit_gpt.data.orders.samplers import Order, RankBatches, Sequential, Shuffled, Slots
-from lit_gpt.data.orders.skipping import SkippedBatches
 from lit_gpt.data.progress import say
-from lit_gpt.data.rows.datasets import Batch, Rows, Windows
-from lit_gpt.data.rows.showing import sampled, shown
+from lit_gpt.data.samplers.loading import BatchLoader, Ordered, load
+from lit_gpt.data.samplers.samplers import RankBatches, Sampler, Sequential, Shuffled, Slots
+from lit_gpt.data.samplers.skipping import SkippedBatches
+from lit_gpt.data.samplers.training_position import EpochShape, TrainingPosition
+from lit_gpt.data.sequences.datasets import Batch, Sequences, Windows
+from lit_gpt.data.sequences.showing import sampled, shown
 from lit_gpt.data.sizes import check_sizes, check_workers
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.standard_library import StandardLibrary
@@ -42,8 +42,8 @@ __all__ = ["Batch", "TokenData"]
 
 NewSource = Callable[[], Source]
 NewTokenizer = Callable[[], Tokenizer]
-NewRows = Callable[[Corpus, int], Rows]
-NewOrder = Callable[[], Order]
+NewSequences = Callable[[Corpus, int], Sequences]
+NewSampler = Callable[[], Sampler]
 NewAugment = Callable[[], Augment]
 NewFormat = Callable[[], Format]
 NewFilter = Callable[[], Filter]
@@ -68,14 +68,14 @@ class TokenData(LightningDataModule):
         test_source: Test text of its own.
         extra_val: Further validation texts by name, each with a loss of its own.
         vocab_size: Ids that the net has; by default those of the tokenizer, rounded up to a multiple of 64.
-        order: In which order the rows are taken for training.
+        sampler: In which order the rows are taken for training.
         seed: Of the order; by default that of seed_everything.
         num_workers: Processes that read ahead; reading is fast enough to need none, unless augment is not.
         format: How a document is laid out: as plain text, or a record as a conversation, a task, a gap to be filled.
         filters: What leaves documents out of the source's text, in turn; own validation and test texts stay whole.
         add_tokens: Texts that become one id each wherever they are spelled in the text, such as the markers of a chat;
             BPE and Pretrained take them, a net that is started from another grows for them.
-        rows: How the text becomes rows: windows over all of it, whole documents packed, or a record a row.
+        sequences: How the text becomes rows: windows over all of it, whole documents packed, or a record a row.
         augment: What is changed at random in training batches, in turn; nothing by default.
         allow_changed_text: Resume although the text or the tokenizer is not what the run was trained on so far.
     """
@@ -97,18 +97,18 @@ class TokenData(LightningDataModule):
         test_source: NewSource | None = None,
         extra_val: dict[str, NewSource] | None = None,
         vocab_size: int | None = None,
-        order: NewOrder = Shuffled,
+        sampler: NewSampler = Shuffled,
         seed: int | None = None,
         num_workers: int = 0,
         add_tokens: list[str] | None = None,
         format: NewFormat = PlainText,
         filters: list[NewFilter] | NewFilter | None = None,
-        rows: NewRows = Windows,
+        sequences: NewSequences = Windows,
         augment: list[NewAugment] | NewAugment | None = None,
         allow_changed_text: bool = False,
     ) -> None:
         super().__init__()
-        source, tokenizer, format, rows, order = unwrap([source, tokenizer, format, rows, order])
+        source, tokenizer, format, sequences, sampler = unwrap([source, tokenizer, format, sequences, sampler])
         val_source, test_source, extra_val, filters = unwrap([val_source, test_source, extra_val, filters])
         check_sizes(context=context, batch_size=batch_size, val_batch_size=val_batch_size, vocab_size=vocab_size)
         check_workers(num_workers)
@@ -118,15 +118,15 @@ class TokenData(LightningDataModule):
         self._context, self.batch_size, self.val_batch_size = context, batch_size, val_batch_size or batch_size
         self._shares, self._split_by = Fractions(val_fraction, test_fraction), split_by
         self._val_source, self._test_source, self._extra_val = val_source, test_source, extra_val or {}
-        self.asked_vocab_size, self.order, self.num_workers = vocab_size, order(), num_workers
+        self.asked_vocab_size, self.sampler, self.num_workers = vocab_size, sampler(), num_workers
         self._format, self._filters = format, as_list(filters)
-        self._new_rows, self._augment = rows, [new() for new in as_list(unwrap(augment))]
+        self._new_sequences, self._augment = sequences, [new() for new in as_list(unwrap(augment))]
         check_turns(self._augment)
-        self._rows: dict[str, Rows] = {}
-        self._drawn: Rows | None = None
+        self._sequences: dict[str, Sequences] = {}
+        self._drawn: Sequences | None = None
         self._prepared: Prepared | None = None
         self.engine: Engine | None = None  # who tokenizes, where the caller wants another than the usual
-        self._course = Course()
+        self._position = TrainingPosition()
         # Now, not when training asks: a build() in between seeds for itself.
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed  # of order and augmentations
         self.allow_changed_text, self.skip = allow_changed_text, SkippedBatches()
@@ -137,7 +137,7 @@ class TokenData(LightningDataModule):
 
     def adopt(self, tokenizer: Tokenizer) -> None:
         """Takes a trained tokenizer, that of a checkpoint, in place of the one to be trained."""
-        self._new_tokenizer, self._prepared, self._rows, self._drawn = tokenizer, None, {}, None
+        self._new_tokenizer, self._prepared, self._sequences, self._drawn = tokenizer, None, {}, None
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -221,35 +221,35 @@ class TokenData(LightningDataModule):
     @property
     def batch_tokens(self) -> int:
         """Places for tokens in a training batch of one process, at most."""
-        return self.order.tokens or self.batch_size * self.context
+        return self.sampler.tokens or self.batch_size * self.context
 
     @property
     def windows_per_epoch(self) -> int:
         """Training rows in one pass."""
-        return len(self.rows(TRAIN))
+        return len(self.sequences(TRAIN))
 
     @property
     def slots_per_epoch(self) -> int:
         """Places in the training order in one pass: one for each row, or for each batch of an order of batches."""
         self._opened()
-        return self.order.slots(self.windows_per_epoch)
+        return self.sampler.slots(self.windows_per_epoch)
 
     def batches_per_epoch(self, world: int = 1) -> int:
         """Batches of each rank in one pass."""
         return len(RankBatches(self.slots_per_epoch, self._slots, world))
 
-    def rows(self, split: str) -> Rows:
+    def sequences(self, split: str) -> Sequences:
         """The rows of a text, by its name as for `corpus`."""
-        if split not in self._rows:
-            self._rows[split] = self._new_rows(self.corpus(split), self.context)
-        return self._rows[split]
+        if split not in self._sequences:
+            self._sequences[split] = self._new_sequences(self.corpus(split), self.context)
+        return self._sequences[split]
 
     def notes(self) -> list[str]:
         """What rows and augmentations cut, drop or fill up, counted; a line each."""
         notes = [
             note if split == TRAIN else f"{split}: {note}"
             for split in self._splits()
-            for note in self.rows(split).notes()
+            for note in self.sequences(split).notes()
         ]
         sample = sampled(self._opened())
         return notes + [note for augment in self._augment for note in augment.notes(sample)]
@@ -268,11 +268,11 @@ class TokenData(LightningDataModule):
         From the counts of the documents, so right for tokenizers that lose text too; what no row has as a target, such
         as the first token, is left out.
         """
-        return self.rows(name or VAL).scored_bytes(self.tokenizer)
+        return self.sequences(name or VAL).scored_bytes(self.tokenizer)
 
     def describe_batch(self, rows: int = 2) -> str:
         """The first rows of the first training batch, decoded, with targets and segments, as the net sees them."""
-        batch = self._ordered()[Slots(0, range(1 if self.order.whole_batches else rows))]
+        batch = self._ordered()[Slots(0, range(1 if self.sampler.whole_batches else rows))]
         return "\n".join(
             line for row in range(min(rows, len(batch.inputs))) for line in shown(self.tokenizer, batch, row)
         )
@@ -282,45 +282,47 @@ class TokenData(LightningDataModule):
     @property
     def consumed(self) -> int:
         """Slots of the training order that all ranks together have trained on, empty ones included."""
-        return self._course.consumed(trained_batches(self.trainer), self._pace())
+        return self._position.consumed(trained_batches(self.trainer), self._epoch_shape())
 
     @consumed.setter
     def consumed(self, slots: int) -> None:
-        self._course.begin(slots, trained_batches(self.trainer), self._pace())
+        self._position.begin(slots, trained_batches(self.trainer), self._epoch_shape())
 
     def position(self) -> tuple[int, int]:
         """Epoch and slot of the next batch."""
-        return self._course.position(trained_batches(self.trainer), self._pace())
+        return self._position.position(trained_batches(self.trainer), self._epoch_shape())
 
     @property
     def next_batch(self) -> int:
         """Number of the next batch in the training order, over all epochs; the first is 1."""
-        pace = self._pace()
+        shape = self._epoch_shape()
         epoch, slot = self.position()
-        return epoch * pace.batches + slot // pace.batch + 1
+        return epoch * shape.batches + slot // shape.batch + 1
 
     def state_dict(self) -> dict[str, Any]:
         """How far training has come, in numbers that mean the same for any number of ranks; and on which text."""
-        return self._course.state(trained_batches(self.trainer), self._pace()) | {"fingerprints": fingerprints(self)}
+        return self._position.state(trained_batches(self.trainer), self._epoch_shape()) | {
+            "fingerprints": fingerprints(self)
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken; refuses where that was on other text, unless `allow_changed_text`."""
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return  # measured on other rows, perhaps, and not gone on with
         refuse_changes(self, state.get("fingerprints", {}))
-        note = self._course.go_on(state, self._pace())
+        note = self._position.go_on(state, self._epoch_shape())
         if note and (self.trainer is None or self.trainer.is_global_zero):
             say(f"this resume is not exact: {note}")
 
-    def _pace(self) -> Pace:
+    def _epoch_shape(self) -> EpochShape:
         world = self._ranks()[0]
         batches = limited_batches(self.batches_per_epoch(world), self.trainer)
-        return Pace(self.slots_per_epoch, self._slots * world, batches, type(self.order).__name__)
+        return EpochShape(self.slots_per_epoch, self._slots * world, batches, type(self.sampler).__name__)
 
     @property
     def _slots(self) -> int:
         """Slots of the training order in a batch of one process."""
-        return 1 if self.order.whole_batches else self.batch_size
+        return 1 if self.sampler.whole_batches else self.batch_size
 
     def _ranks(self) -> tuple[int, int]:
         return ranks(self.trainer)
@@ -335,11 +337,11 @@ class TokenData(LightningDataModule):
         """Refuses texts that are too short, before anything is trained; says what was cut or dropped."""
         texts = [name for name in self._splits() if name != TRAIN or stage in (None, "fit")]
         for name in texts:
-            shortage = self.rows(name).shortage() if name == TRAIN else None
+            shortage = self.sequences(name).shortage() if name == TRAIN else None
             if len(self.corpus(name)) < 2:
                 shortage = "has fewer than 2 tokens, so nothing can be predicted; give more of it, or a larger fraction"
-            elif not len(self.rows(name)):
-                shortage = self.rows(name).shortage()
+            elif not len(self.sequences(name)):
+                shortage = self.sequences(name).shortage()
             if shortage:
                 raise UserError(f"the {'training text' if name == TRAIN else f'text {name!r}'} {shortage}")
         if stage in (None, "fit"):
@@ -354,14 +356,14 @@ class TokenData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Batches, from where training stands."""
-        pace = self._pace()
-        done = self._course.done(pace)
+        shape = self._epoch_shape()
+        done = self._position.done(shape)
         if done is not None and self.trainer is not None:
-            set_batches_done(self.trainer, done, done == pace.batches)
+            set_batches_done(self.trainer, done, done == shape.batches)
         ordered, frozen = self._ordered(), getattr(self.trainer, "overfit_batches", 0) > 0
         begin, (world, rank) = self.position(), self._ranks()
         size, skip = ordered.epoch_size, self.skip
-        batches = RankBatches(size, self._slots, world, rank, begin, frozen, skip, pace.batches)
+        batches = RankBatches(size, self._slots, world, rank, begin, frozen, skip, shape.batches)
         return load(ordered, batches, self.num_workers)
 
     def val_dataloader(self) -> list[BatchLoader]:
@@ -375,21 +377,23 @@ class TokenData(LightningDataModule):
         return self._evaluation(TEST)
 
     def _evaluation(self, split: str) -> BatchLoader:
-        rows = self.rows(split)
+        sequences = self.sequences(split)
         return load(
-            Ordered(rows, Sequential()), RankBatches(len(rows), self.val_batch_size, *self._ranks()), self.num_workers
+            Ordered(sequences, Sequential()),
+            RankBatches(len(sequences), self.val_batch_size, *self._ranks()),
+            self.num_workers,
         )
 
     def _ordered(self) -> Ordered:
         """The training rows in their order, with what is changed in them."""
-        return Ordered(self._opened(), self.order, self.seed, self.slots_per_epoch, self._augment)
+        return Ordered(self._opened(), self.sampler, self.seed, self.slots_per_epoch, self._augment)
 
-    def _opened(self) -> Rows:
+    def _opened(self) -> Sequences:
         """The training rows that the order draws from; order and augmentations have looked at them."""
         if self._drawn is None:
-            rows = self.rows(TRAIN)
-            drawn = rows.every_start() if self.order.every_start else rows
-            self.order.open(drawn)
+            sequences = self.sequences(TRAIN)
+            drawn = sequences.every_start() if self.sampler.every_start else sequences
+            self.sampler.open(drawn)
             for augment in self._augment:
                 augment.open(self.tokenizer)
             self._drawn = drawn

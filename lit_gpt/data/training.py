@@ -33,7 +33,7 @@ def limited_batches(whole: int, trainer: Any) -> int:
 def batches_done(data: Any) -> tuple[int, int]:
     """Epoch, and batches of one process that a TokenData was trained on in it, in today's batch size (rounded up)."""
     epoch, slot = data.position()
-    return epoch, -(-slot // data._pace().batch)
+    return epoch, -(-slot // data._epoch_shape().batch)
 
 
 def set_batches_done(trainer: Any, done: int, ended: bool) -> None:

@@ -164,7 +164,7 @@ class ValueEmbedding(nn.Module):
     """Values mixed with a row that belongs to the token: a v + b e(id), both factors learned and at first one half.
 
     Args:
-        vocab_size: Rows.
+        vocab_size: Sequences.
         width: Of the values, all heads together.
     """
 

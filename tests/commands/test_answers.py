@@ -71,7 +71,7 @@ def test_a_tag_begins_as_the_documents_behind_it_do(capfd: Any) -> None:
         name: {"class_path": "TextFiles", "init_args": {"paths": f"{name}.txt", "separator": "\n\n"}} for name in "ab"
     }
     mixture = {"class_path": "Mixture", "init_args": {"sources": files, "tags": {name: f"<|{name}|>" for name in "ab"}}}
-    Path("two.yaml").write_text(json.dumps({"data": {"source": mixture, "tokenizer": "Byte", "rows": "Packed"}}))
+    Path("two.yaml").write_text(json.dumps({"data": {"source": mixture, "tokenizer": "Byte", "sequences": "Packed"}}))
     fit("--config=two.yaml", *NET, "--trainer.max_steps=40", "--name=two")
     for name in "ab":
         asked = ["runs/two", "--tag", f"<|{name}|>", "--max_new_tokens", "8"]

@@ -26,7 +26,7 @@ RECORDS = [
     for number in range(40)
 ]  # fmt: skip
 FIT = ["fit", *FEW, "--data.source=JsonLines", "--data.source.paths=chats.jsonl", "--data.source.field=null",
-       "--data.rows=Prompts", "--data.batch_size=4", "--data.format=Chat", "--data.format.template=Jinja",
+       "--data.sequences=Prompts", "--data.batch_size=4", "--data.format=Chat", "--data.format.template=Jinja",
        "--sample.max_new_tokens=1", "--trainer.max_steps=1"]  # fmt: skip
 
 
@@ -65,7 +65,8 @@ def test_from_a_models_folder_to_answers_and_back(capfd: Any) -> None:
     folder = hub_folder(listed)
     theirs = AutoTokenizer.from_pretrained(folder)
     words = [f"--data.tokenizer={{class_path: Pretrained, init_args: {{path: {folder}}}}}", *NET,
-             "--data.context=128", "--data.folder=prepared", "--data.format.template_variables={enable_thinking: false}",
+             "--data.context=128", "--data.folder=prepared",
+             "--data.format.template_variables={enable_thinking: false}",
              "--model.net.position=RoPE", "--model.net.norm=RMSNorm", "--model.net.feedforward=SwiGLU"]  # fmt: skip
     assert main([*FIT, *words, "--name=chat"]) == 0
     assert "generate runs/chat --chat" in capfd.readouterr().out

@@ -35,7 +35,16 @@ def test_bytes_of_records_are_those_that_are_learned(text: Path, capsys: pytest.
     file = text.with_name("pairs.jsonl")
     file.write_text("".join(f'{{"source": "number {n}", "target": "{n:03}"}}\n' for n in range(40)))
     words = ["--data.source", "JsonLines", "--data.source.paths", str(file), "--data.source.field", "null"]
-    words += ["--data.format", "Seq2Seq", "--data.rows", "Prompts", "--data.tokenizer", "Byte", "--data.context", "32"]
+    words += [
+        "--data.format",
+        "Seq2Seq",
+        "--data.sequences",
+        "Prompts",
+        "--data.tokenizer",
+        "Byte",
+        "--data.context",
+        "32",
+    ]
     assert main(["prepare", *words, "--data.batch_size", "64"]) == 0
     shown = capsys.readouterr().out
     assert "108 bytes of it learned" in shown  # three of each of 36 documents

@@ -10,7 +10,7 @@ from lit_gpt.data.formats.format import Format
 from lit_gpt.model import GPT
 
 WORDS = ["cat", "dog", "sun", "moon", "rain", "hill"]
-RECORDS = ["--data.source=JsonLines", "--data.source.field=null", "--data.rows=Prompts", "--data.batch_size=32"]
+RECORDS = ["--data.source=JsonLines", "--data.source.field=null", "--data.sequences=Prompts", "--data.batch_size=32"]
 NET = ["--model.net.width=32", "--model.net.depth=1", "--model.net.heads=2", "--model.net.context=64"]
 FEW = ["--trainer.accelerator=cpu", "--model.optimizer.lr=1e-2", "--trainer.enable_progress_bar=false"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.rows.datasets import IGNORED, Rows
+from lit_gpt.data.sequences.datasets import IGNORED, Sequences
 
 
 class InMemory(np.ndarray):
@@ -55,7 +55,7 @@ class Made:
         return len(self.ids)
 
 
-def documents_of(rows: Rows) -> list[list[int]]:
+def documents_of(rows: Sequences) -> list[list[int]]:
     """The ids of each segment of each row, first input and all targets."""
     found = []
     inputs, targets, segments, _ = rows.batch(np.arange(len(rows)))

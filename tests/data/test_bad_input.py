@@ -137,7 +137,7 @@ def test_a_flipped_bit_stops_training_before_it_is_used(place: Path, capsys: pyt
     flip(place / "corpus" / "train" / "ids.bin", 2 * BLOCK + 1)
     net = ["--model.net.width=16", "--model.net.depth=1", "--model.net.heads=2", "--model.net.context=8"]
     trainer = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    assert main(["fit", *words, *net, *trainer, "--data.order=Sequential", "--data.batch_size=64"]) == 2
+    assert main(["fit", *words, *net, *trainer, "--data.sampler=Sequential", "--data.batch_size=64"]) == 2
     error = capsys.readouterr().err
     assert f"ids.bin is damaged between byte {2 * BLOCK} and {3 * BLOCK}" in error and "Traceback" not in error
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import Byte, Corpus, Windows, write_corpus
-from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 

@@ -18,7 +18,7 @@ PREFIX, MIDDLE, SUFFIX = "<fim_prefix>", "<fim_middle>", "<fim_suffix>"
 
 
 def parts(spans: list[Span]) -> tuple[str, str, str, str]:
-    """Order, and what stands before, within and after the gap; read from the special tokens alone."""
+    """Sampler, and what stands before, within and after the gap; read from the special tokens alone."""
     if not spans or not spans[0].special:
         return "plain", "", "".join(span.text for span in spans), ""
     texts: dict[str, list[str]] = {}

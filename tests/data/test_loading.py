@@ -15,9 +15,9 @@ from lit_gpt.__main__ import is_mistake, one_line
 from lit_gpt.data import Byte, TextFiles
 from lit_gpt.data.corpus.preparation import Recipe, prepare
 from lit_gpt.data.corpus.splits import Fractions
-from lit_gpt.data.orders.loading import BatchLoader, Ordered, load
-from lit_gpt.data.orders.samplers import RankBatches, Sequential
-from lit_gpt.data.rows.datasets import Windows
+from lit_gpt.data.samplers.loading import BatchLoader, Ordered, load
+from lit_gpt.data.samplers.samplers import RankBatches, Sequential
+from lit_gpt.data.sequences.datasets import Windows
 from lit_gpt.errors import UserError
 
 

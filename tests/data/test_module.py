@@ -22,7 +22,7 @@ from lit_gpt.data import (
     TextFiles,
     TokenData,
 )
-from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.data.training import batches_done
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
@@ -96,31 +96,31 @@ def scored(seen: list[list[list[int]]]) -> list[int]:
     return sorted(target for batch in seen for row in batch for target in row if target != IGNORED)
 
 
-@pytest.mark.parametrize("order", [Shuffled, Sequential])
-def test_two_epochs_score_each_token_but_the_first_twice(text: Path, tmp_path: Path, order: Any) -> None:
+@pytest.mark.parametrize("sampler", [Shuffled, Sequential])
+def test_two_epochs_score_each_token_but_the_first_twice(text: Path, tmp_path: Path, sampler: Any) -> None:
     model = Recorder()
-    trainer(tmp_path, max_epochs=2).fit(model, datamodule=data(text, order=order))
+    trainer(tmp_path, max_epochs=2).fit(model, datamodule=data(text, sampler=sampler))
     assert scored(model.seen) == sorted([*text.read_bytes()[1:450]] * 2)
     assert all(len(batch) == 4 for batch in model.seen)
     half = len(model.seen) // 2
-    assert (model.seen[:half] == model.seen[half:]) == (order is Sequential)
+    assert (model.seen[:half] == model.seen[half:]) == (sampler is Sequential)
 
 
-@pytest.mark.parametrize("order", [Shuffled, RandomCrops])
+@pytest.mark.parametrize("sampler", [Shuffled, RandomCrops])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_at_any_batch_it_goes_on_as_if_never_stopped(
-    text: Path, tmp_path: Path, order: Any, workers: int
+    text: Path, tmp_path: Path, sampler: Any, workers: int
 ) -> None:
     # 57 windows in batches of 4 are 15 an epoch: the stops lie inside, at the end of and right after an epoch.
     stops = {1, 7, 14, 15, 16, 23, 30} if workers == 0 else {7, 15}
     whole = Recorder()
     options: dict[str, Any] = {"max_steps": 40, "max_epochs": -1, "accumulate_grad_batches": 1, "val_check_interval": 5}
-    trainer(tmp_path, callbacks=[SaveAt(tmp_path, stops)], **options).fit(whole, datamodule=data(text, order=order))
+    trainer(tmp_path, callbacks=[SaveAt(tmp_path, stops)], **options).fit(whole, datamodule=data(text, sampler=sampler))
     assert len(whole.seen) == 40
     for stop in sorted(stops):
         for name in [str(stop)] + ([f"val{stop}"] if stop % 5 == 0 else []):
             rest = Recorder()
-            resumed = data(text, order=order, num_workers=workers)
+            resumed = data(text, sampler=sampler, num_workers=workers)
             trainer(tmp_path, **options).fit(rest, datamodule=resumed, ckpt_path=tmp_path / f"{name}.ckpt")
             assert rest.seen == whole.seen[stop:], f"resumed from {name}"
             assert resumed.consumed == (40 // 15 * 15 + 40 % 15) * 4
@@ -307,7 +307,7 @@ def test_mistakes_are_one_line(text: Path, options: dict[str, Any], words: str) 
 
 
 def test_a_described_batch_shows_text_targets_and_what_is_not_scored(text: Path) -> None:
-    shown = data(text, order=Sequential, context=440).describe_batch(2)
+    shown = data(text, sampler=Sequential, context=440).describe_batch(2)
     start = text.read_text()[:440]
     assert repr(start) in shown and "row 0: 440 tokens, 440 scored" in shown and "row 1: 440 tokens, 9 scored" in shown
     assert f"{start[0]!r} -> {start[1]!r}" in shown and "not scored" in shown
@@ -315,7 +315,7 @@ def test_a_described_batch_shows_text_targets_and_what_is_not_scored(text: Path)
 
 def test_a_described_batch_is_read_where_a_character_is_several_tokens(tmp_path: Path) -> None:
     (tmp_path / "zh.txt").write_text("\u5149\u6708" * 200, encoding="utf-8")
-    shown = data(tmp_path / "zh.txt", tokenizer=Byte, order=Sequential, context=12).describe_batch(1)
+    shown = data(tmp_path / "zh.txt", tokenizer=Byte, sampler=Sequential, context=12).describe_batch(1)
     assert (
         "'\u5149\u6708\u5149\u6708'" in shown
         and "b'\\xe5' -> b'\\x85'" in shown
@@ -334,7 +334,7 @@ def test_the_standard_library_through_bpe_reads_as_python() -> None:
 
 def test_loading_a_batch_costs_little(text: Path) -> None:
     text.write_text("some text to train on, " * 4000)
-    loader = data(text, context=64, batch_size=12, order=RandomCrops).train_dataloader()
+    loader = data(text, context=64, batch_size=12, sampler=RandomCrops).train_dataloader()
     costs = []
     for _ in range(5):
         start = time.process_time()

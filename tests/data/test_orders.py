@@ -17,27 +17,27 @@ from lit_gpt.data import (
     ByScore,
     Curriculum,
     MaskTokens,
-    Order,
     Packed,
     Prompts,
     ReplaceTokens,
-    Rows,
+    Sampler,
+    Sequences,
     Sequential,
     Shuffled,
     TokenBudget,
     Windows,
 )
-from lit_gpt.data.orders.loading import Ordered, load
-from lit_gpt.data.orders.samplers import NOTHING, RankBatches, Slots
-from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.samplers.loading import Ordered, load
+from lit_gpt.data.samplers.samplers import NOTHING, RankBatches, Slots
+from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 Found = dict[tuple[int, int], tuple[bytes, bytes]]
 
 
 def dealt(
-    rows: Rows,
-    order: Order,
+    rows: Sequences,
+    sampler: Sampler,
     batch_size: int,
     world: int,
     epoch: int = 0,
@@ -49,9 +49,9 @@ def dealt(
     """Inputs and targets of each slot; what the ranks are given together, each by a loader of its own."""
     found: Found = {}
     for rank in range(world):
-        order.open(rows)
-        ordered = Ordered(rows, order, 5, augment=augment)
-        per_rank = 1 if order.whole_batches else batch_size // world
+        sampler.open(rows)
+        ordered = Ordered(rows, sampler, 5, augment=augment)
+        per_rank = 1 if sampler.whole_batches else batch_size // world
         batches = RankBatches(ordered.epoch_size, per_rank, world, rank, (epoch, slot))
         batches.set_epoch(epoch)
         for slots, batch in zip(list(batches), load(ordered, batches, workers), strict=True):
@@ -75,7 +75,7 @@ def lengths(count: int) -> list[int]:
 
 @pytest.mark.filterwarnings("ignore:.*worker processes")
 @pytest.mark.parametrize(
-    ("cut", "order", "workers"),
+    ("cut", "sampler", "workers"),
     [
         (Windows, Shuffled, 0),
         (Windows, Shuffled, 2),
@@ -90,39 +90,39 @@ def lengths(count: int) -> list[int]:
     ],
 )
 def test_each_token_of_ten_thousand_documents_once_an_epoch(
-    cut: Callable[[Any, int], Rows], order: Callable[[], Order], workers: int
+    cut: Callable[[Any, int], Sequences], sampler: Callable[[], Sampler], workers: int
 ) -> None:
     corpus = Made.of_documents(lengths(10_000))
     rows = cut(corpus, 512)
     firsts = {0} if cut is Windows else {int(first) for first in corpus.offsets[:-1]}
     wanted = [token for token in range(len(corpus)) if token not in firsts]
-    one = dealt(rows, order(), 16, 1, epoch=1)
+    one = dealt(rows, sampler(), 16, 1, epoch=1)
     assert targets_of(one) == wanted
     for world in (1, 2, 4) if workers else (2, 4):
-        whole = dealt(rows, order(), 16, world, epoch=1, workers=workers)
+        whole = dealt(rows, sampler(), 16, world, epoch=1, workers=workers)
         assert {key: value for key, value in whole.items() if key in one} == one
         assert targets_of(whole) == wanted
     # Begun on one rank and gone on with from the middle on two, then on four.
     stop, again = len(one) // 48 * 16, len(one) // 32 * 16
-    parts = dealt(rows, order(), 16, 1, epoch=1, workers=workers, until=stop)
-    parts |= dealt(rows, order(), 16, 2, epoch=1, slot=stop, workers=workers, until=again)
-    parts |= dealt(rows, order(), 16, 4, epoch=1, slot=again, workers=workers)
+    parts = dealt(rows, sampler(), 16, 1, epoch=1, workers=workers, until=stop)
+    parts |= dealt(rows, sampler(), 16, 2, epoch=1, slot=stop, workers=workers, until=again)
+    parts |= dealt(rows, sampler(), 16, 4, epoch=1, slot=again, workers=workers)
     assert targets_of(parts) == wanted
 
 
 @pytest.mark.parametrize("change", [MaskTokens, ReplaceTokens])
-@pytest.mark.parametrize("order", [Shuffled, lambda: TokenBudget(512)])
-def test_what_is_changed_depends_on_the_slot_alone(change: Any, order: Callable[[], Order]) -> None:
+@pytest.mark.parametrize("sampler", [Shuffled, lambda: TokenBudget(512)])
+def test_what_is_changed_depends_on_the_slot_alone(change: Any, sampler: Callable[[], Sampler]) -> None:
     from lit_gpt.data import Byte
 
     rows = Prompts(Made.of_documents([size % 50 + 2 for size in lengths(5)], separator=True), 64)
     augment = change(0.5)
     augment.open(Byte(pad="<pad>"))
-    one = dealt(rows, order(), 4, 1, augment=[augment])
+    one = dealt(rows, sampler(), 4, 1, augment=[augment])
     for world, slot in ((2, 0), (4, 0), (1, 4), (2, 4)):
-        other = dealt(rows, order(), 4, world, slot=slot, augment=[augment])
+        other = dealt(rows, sampler(), 4, world, slot=slot, augment=[augment])
         assert {key: value for key, value in other.items() if key in one}.items() <= one.items()
-    assert one != dealt(rows, order(), 4, 1)
+    assert one != dealt(rows, sampler(), 4, 1)
 
 
 @given(st.integers(1, 300), st.integers(1, 12), st.integers(1, 3), st.integers(0, 4))
@@ -131,9 +131,9 @@ def test_a_curriculum_goes_from_short_to_long_and_takes_each_row_once(
     count: int, stages: int, epochs: int, epoch: int
 ) -> None:
     rows = Prompts(Made.of_documents(lengths(count)), 1000)
-    order = Curriculum(epochs=epochs, stages=stages)
-    order.open(rows)
-    numbers = order.numbers(3, Slots(epoch, range(len(rows))), len(rows), len(rows))
+    sampler = Curriculum(epochs=epochs, stages=stages)
+    sampler.open(rows)
+    numbers = sampler.numbers(3, Slots(epoch, range(len(rows))), len(rows), len(rows))
     assert sorted(numbers.tolist()) == list(range(len(rows)))
     if epoch < epochs:
         edges = np.arange(stages + 1) * len(rows) // stages
@@ -153,11 +153,11 @@ def test_scores_of_documents_order_rows(tmp_path: Path, suffix: str) -> None:
         np.save(file, scores)
     else:
         file.write_text("".join(f"{score}\n" for score in scores))
-    order = Curriculum(by=lambda: ByScore(str(file)), stages=12)
+    sampler = Curriculum(by=lambda: ByScore(str(file)), stages=12)
     rows = Prompts(corpus, 64)
-    order.open(rows)
-    assert order.numbers(1, Slots(0, range(12)), 12, 12).tolist() == np.argsort(scores).tolist()
-    order.open(Windows(corpus, 4))  # of several documents: 9 tokens are two windows and a quarter
+    sampler.open(rows)
+    assert sampler.numbers(1, Slots(0, range(12)), 12, 12).tolist() == np.argsort(scores).tolist()
+    sampler.open(Windows(corpus, 4))  # of several documents: 9 tokens are two windows and a quarter
 
 
 @pytest.mark.parametrize("cut", [Windows, Packed])
@@ -187,9 +187,9 @@ def test_scores_that_do_not_fit_are_refused(tmp_path: Path, content: str, words:
 @pytest.mark.parametrize("cut", [Windows, Packed])
 def test_the_context_grows_and_nothing_is_left_out(cut: Any) -> None:
     rows = cut(Made.of_documents(lengths(60)), 64)
-    order = Curriculum(by=None, start_context=8, grow_epochs=2)
-    order.open(rows)
-    ordered, plain = Ordered(rows, order, 5), Ordered(rows, Shuffled(), 5)
+    sampler = Curriculum(by=None, start_context=8, grow_epochs=2)
+    sampler.open(rows)
+    ordered, plain = Ordered(rows, sampler, 5), Ordered(rows, Shuffled(), 5)
     seen = []
     for epoch in range(3):
         for start in range(0, len(rows), 4):
@@ -214,11 +214,11 @@ def test_contexts_that_do_not_double_up_are_refused() -> None:
 @settings(deadline=None, max_examples=50)
 def test_batches_hold_a_budget_of_tokens_in_few_shapes(sizes: list[int], tokens: int, epoch: int) -> None:
     rows = Prompts(Made.of_documents(sizes), 300)
-    order = TokenBudget(tokens)
-    order.open(rows)
+    sampler = TokenBudget(tokens)
+    sampler.open(rows)
     shapes, taken = set(), []
-    for slot in range(order.slots(len(rows))):
-        numbers = order.numbers(1, Slots(epoch, range(slot, slot + 1)), order.slots(len(rows)), len(rows))
+    for slot in range(sampler.slots(len(rows))):
+        numbers = sampler.numbers(1, Slots(epoch, range(slot, slot + 1)), sampler.slots(len(rows)), len(rows))
         batch = rows.batch(numbers)
         rows_of, width = batch.inputs.shape
         assert rows_of * width <= tokens < (rows_of + 1) * width
@@ -235,20 +235,20 @@ def test_a_budget_of_less_than_a_row_is_refused() -> None:
 
 def test_rows_of_one_length_take_a_budget_too() -> None:
     rows = Windows(Made.of_documents([101]), 10)
-    order = TokenBudget(35)
-    order.open(rows)
-    assert order.slots(len(rows)) == 4
-    found = dealt(rows, order, 1, 2)
+    sampler = TokenBudget(35)
+    sampler.open(rows)
+    assert sampler.slots(len(rows)) == 4
+    found = dealt(rows, sampler, 1, 2)
     assert targets_of(found) == list(range(1, 101)) and {len(inputs) for inputs, _ in found.values()} == {3 * 10 * 8}
 
 
 def test_other_epochs_have_other_batches() -> None:
     rows = Prompts(Made.of_documents(lengths(200)), 300)
-    order = TokenBudget(1024)
-    order.open(rows)
-    size = order.slots(len(rows))
+    sampler = TokenBudget(1024)
+    sampler.open(rows)
+    size = sampler.slots(len(rows))
     first, second = (
-        [set(order.numbers(1, Slots(epoch, range(slot, slot + 1)), size, len(rows)).tolist()) for slot in range(size)]
+        [set(sampler.numbers(1, Slots(epoch, range(slot, slot + 1)), size, len(rows)).tolist()) for slot in range(size)]
         for epoch in (0, 1)
     )
     assert first != second and not all(batch in second for batch in first)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rounding import assert_only_rounded
 
 from lit_gpt.data import BPE, Byte, Char, Packed, TextFiles, Tokenizer, Windows, write_corpus
-from lit_gpt.data.rows.datasets import IGNORED
-from lit_gpt.data.rows.packing import best_fit
+from lit_gpt.data.sequences.datasets import IGNORED
+from lit_gpt.data.sequences.packing import best_fit
 from lit_gpt.model import GPT
 from lit_gpt.nn import ALiBi, Learned, RoPE, SelfAttention
 

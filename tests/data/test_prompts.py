@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import Byte, Char, Prompts, write_corpus
-from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.sequences.datasets import IGNORED
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=20), st.sampled_from([1, 50, 100, 128]))

@@ -1,4 +1,4 @@
-"""Rows, orders and augmentations of TokenData under Lightning's own Trainer: resumed, dealt out, refused, said."""
+"""Sequences, orders and augmentations of TokenData under Lightning's own Trainer: resumed, dealt out, refused, said."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ from lit_gpt.data import (
     TokenData,
     Windows,
 )
-from lit_gpt.data.rows.datasets import IGNORED, document_stretches
+from lit_gpt.data.sequences.datasets import IGNORED, document_stretches
 from lit_gpt.errors import UserError
 
 
@@ -55,14 +55,14 @@ def data(text: Path, **options: Any) -> TokenData:
 
 
 KINDS: dict[str, dict[str, Any]] = {
-    "packed": {"rows": Packed},
-    "prompts": {"rows": Prompts},
-    "curriculum": {"rows": Packed, "order": lambda: Curriculum(stages=3)},
-    "growing": {"order": lambda: Curriculum(by=None, start_context=16, grow_epochs=1.5)},
-    "budget": {"rows": Prompts, "order": lambda: TokenBudget(300)},
+    "packed": {"sequences": Packed},
+    "prompts": {"sequences": Prompts},
+    "curriculum": {"sequences": Packed, "sampler": lambda: Curriculum(stages=3)},
+    "growing": {"sampler": lambda: Curriculum(by=None, start_context=16, grow_epochs=1.5)},
+    "budget": {"sequences": Prompts, "sampler": lambda: TokenBudget(300)},
     "masked": {"augment": [MaskTokens, lambda: ReplaceTokens(0.2)]},
-    "masked budget": {"rows": Prompts, "order": lambda: TokenBudget(300), "augment": [MaskTokens]},
-    "dropout": {"rows": Packed, "tokenizer": lambda: BPE(vocab_size=300), "augment": [lambda: BPEDropout(0.3)]},
+    "masked budget": {"sequences": Prompts, "sampler": lambda: TokenBudget(300), "augment": [MaskTokens]},
+    "dropout": {"sequences": Packed, "tokenizer": lambda: BPE(vocab_size=300), "augment": [lambda: BPEDropout(0.3)]},
 }
 
 
@@ -111,7 +111,7 @@ def test_two_ranks_see_together_what_one_sees(kind: str, text: Path, monkeypatch
 
 @pytest.mark.parametrize("rows", [Windows, Packed, Prompts])
 def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: Any, text: Path) -> None:
-    given = data(text, rows=rows, augment=[lambda: MaskTokens(1.0)], test_fraction=0.1)
+    given = data(text, sequences=rows, augment=[lambda: MaskTokens(1.0)], test_fraction=0.1)
     (loader,) = given.val_dataloader()
     batches = list(loader)
 
@@ -126,15 +126,15 @@ def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: A
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rows": Packed, "order": RandomCrops}, "Packed has no rows that begin anywhere; take Shuffled"),
-        ({"rows": lambda c, t: Windows(c, t, 5), "order": RandomCrops}, "stride 5 of Windows has no meaning"),
-        ({"rows": lambda c, t: Windows(c, t, 0)}, "stride 0 of Windows"),
-        ({"rows": Prompts, "context": 4}, "training text has no record that fits: .* data.context"),
-        ({"rows": Prompts, "order": lambda: TokenBudget(10)}, "tokens 10 of TokenBudget is less than"),
+        ({"sequences": Packed, "sampler": RandomCrops}, "Packed has no rows that begin anywhere; take Shuffled"),
+        ({"sequences": lambda c, t: Windows(c, t, 5), "sampler": RandomCrops}, "stride 5 of Windows has no meaning"),
+        ({"sequences": lambda c, t: Windows(c, t, 0)}, "stride 0 of Windows"),
+        ({"sequences": Prompts, "context": 4}, "training text has no record that fits: .* data.context"),
+        ({"sequences": Prompts, "sampler": lambda: TokenBudget(10)}, "tokens 10 of TokenBudget is less than"),
         ({"tokenizer": Byte, "augment": [MaskTokens]}, "MaskTokens needs a mask"),
         ({"augment": [MaskTokens, BPEDropout]}, "BPEDropout after MaskTokens in data.augment .* put BPEDropout before"),
         ({"augment": [BPEDropout]}, "BPEDropout needs a tokenizer of byte-level BPE, Byte is none"),
-        ({"order": lambda: Curriculum(start_context=3)}, "start_context 3 of Curriculum"),
+        ({"sampler": lambda: Curriculum(start_context=3)}, "start_context 3 of Curriculum"),
         ({"context": 5000}, "needs 5001; give more text or a smaller data.context"),
     ],
 )
@@ -145,24 +145,24 @@ def test_what_does_not_go_together_is_refused_in_one_line(options: dict[str, Any
 
 
 def test_what_is_cut_or_dropped_is_said_once_at_the_start(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = data(text, rows=Prompts, context=40)
+    given = data(text, sequences=Prompts, context=40)
     given.setup("fit")
     said = capsys.readouterr().err
     assert "records are longer than 40 tokens, dropped" in said and "val: " in said
     assert given.notes() == [line for line in said.splitlines() if "records" in line]
     given.setup("validate")
     assert not capsys.readouterr().err
-    packed = data(text, rows=Packed)
+    packed = data(text, sequences=Packed)
     packed.setup("fit")
     assert "places in packed rows stay empty" in capsys.readouterr().err
-    data(text, order=Shuffled).setup("fit")
+    data(text, sampler=Shuffled).setup("fit")
     assert not capsys.readouterr().err
 
 
 def test_masks_are_never_what_is_learned(text: Path) -> None:
     tokenizer = lambda: BPE(vocab_size=300, special=["<mask>"])  # noqa: E731
     augment = [lambda: BPEDropout(0.3), lambda: MaskTokens(0.5, "<mask>")]
-    given = data(text, tokenizer=tokenizer, rows=Packed, augment=augment)
+    given = data(text, tokenizer=tokenizer, sequences=Packed, augment=augment)
     mask, shown = given.tokenizer.special_id("<mask>"), 0
     for batch in given.train_dataloader():
         shown += int((batch.inputs == mask).sum())
@@ -180,17 +180,17 @@ def test_what_augmentations_leave_out_is_told_of_rows_from_all_through_the_text(
 
     file = tmp_path / "letters.txt"
     file.write_text("a" * 5000 + "b" * 5000)
-    data(file, augment=[Looks], split_by="position", val_fraction=0.01, rows=Windows).setup("fit")
+    data(file, augment=[Looks], split_by="position", val_fraction=0.01, sequences=Windows).setup("fit")
     kinds = [row[5] for row in seen]
     assert len(kinds) == 32 and abs(kinds.count(ord("a")) - 16) <= 1
 
 
 def test_a_described_batch_tells_segments_in_few_words(text: Path) -> None:
-    shown = data(text, rows=Packed, order=Sequential).describe_batch(1)
+    shown = data(text, sequences=Packed, sampler=Sequential).describe_batch(1)
     (segments,) = [line for line in shown.splitlines() if line.startswith("  segments ")]
     assert segments.startswith("  segments 0: ")
     assert sum(int(part.split(":")[1].split()[0]) for part in segments.removeprefix("  segments ").split(", ")) == 64
-    budget = data(text, rows=Prompts, order=lambda: TokenBudget(300)).describe_batch(2)
+    budget = data(text, sequences=Prompts, sampler=lambda: TokenBudget(300)).describe_batch(2)
     assert "row 1: 64 tokens" in budget and "(" in budget and "not scored)" in budget
 
 
@@ -208,7 +208,7 @@ def test_the_position_of_batches_by_tokens_is_counted_in_batches(text: Path) -> 
 @pytest.mark.parametrize("split_by", ["document", "position", "hash"])
 @pytest.mark.parametrize("rows", [Packed, Prompts])
 def test_every_document_of_every_split_begins_with_the_separator(rows: Any, split_by: Any, text: Path) -> None:
-    given = data(text, rows=rows, tokenizer=lambda: BPE(vocab_size=300), split_by=split_by, test_fraction=0.2)
+    given = data(text, sequences=rows, tokenizer=lambda: BPE(vocab_size=300), split_by=split_by, test_fraction=0.2)
     for split in ("train", "val", "test"):
         corpus = given.corpus(split)
         starts, ends = document_stretches(corpus)
@@ -228,7 +228,7 @@ def test_of_records_only_the_answers_are_learned_and_their_bytes_counted(rows: A
         JsonLines(str(file), field=None),
         lambda: Byte(bos="<s>", eos="</s>"),
         format=Seq2Seq,
-        rows=rows,
+        sequences=rows,
         context=96,
         batch_size=3,
         seed=1,

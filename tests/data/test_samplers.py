@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import Order, RandomCrops, Sequential, Shuffled
-from lit_gpt.data.orders.samplers import NOTHING, RankBatches, Slots, permuted
+from lit_gpt.data import RandomCrops, Sampler, Sequential, Shuffled
+from lit_gpt.data.samplers.samplers import NOTHING, RankBatches, Slots, permuted
 
 ORDERS = st.sampled_from([Shuffled, RandomCrops, Sequential])
 
 
-def sequence(order: Order, batches: list[list[Slots]], seed: int, size: int, count: int) -> list[int]:
+def sequence(sampler: Sampler, batches: list[list[Slots]], seed: int, size: int, count: int) -> list[int]:
     """Window numbers in the order of slots; `batches` has one list of batches per rank."""
     found: dict[tuple[int, int], int] = {}
     for one in batches:
         for slots in one:
-            for place, number in zip(slots.places, order.numbers(seed, slots, size, count).tolist(), strict=True):
+            for place, number in zip(slots.places, sampler.numbers(seed, slots, size, count).tolist(), strict=True):
                 assert (slots.epoch, place) not in found, "a slot was dealt out twice"
                 found[slots.epoch, place] = number
     return [number for _, number in sorted(found.items())]
@@ -44,7 +44,7 @@ def test_every_window_is_about_equally_often_first() -> None:
 @given(ORDERS, st.integers(1, 400), st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**40))
 @settings(max_examples=60, deadline=None)
 def test_any_number_of_ranks_sees_the_same_sequence(
-    order: type[Order], size: int, batch_size: int, epoch: int, seed: int
+    sampler: type[Sampler], size: int, batch_size: int, epoch: int, seed: int
 ) -> None:
     sequences = []
     for world in (1, 2, 4):
@@ -54,28 +54,28 @@ def test_any_number_of_ranks_sees_the_same_sequence(
         dealt = [list(rank) for rank in ranks]
         assert {len(batches) for batches in dealt} == {len(ranks[0])}
         assert {len(slots.places) for batches in dealt for slots in batches} == {batch_size * 4 // world}
-        sequences.append(sequence(order(), dealt, seed, size, size))
+        sequences.append(sequence(sampler(), dealt, seed, size, size))
     assert sequences[0] == sequences[1] == sequences[2]
-    if order is not RandomCrops:
+    if sampler is not RandomCrops:
         assert sorted(number for number in sequences[0] if number != NOTHING) == list(range(size))
 
 
 @given(ORDERS, st.integers(2, 300), st.integers(1, 4), st.data())
 @settings(max_examples=60, deadline=None)
 def test_an_epoch_goes_on_from_any_slot_with_any_number_of_ranks(
-    order: type[Order], size: int, batch_size: int, data: st.DataObject
+    sampler: type[Sampler], size: int, batch_size: int, data: st.DataObject
 ) -> None:
-    whole = sequence(order(), [list(RankBatches(size, 1))], 3, size, size)
+    whole = sequence(sampler(), [list(RankBatches(size, 1))], 3, size, size)
     slot = data.draw(st.integers(0, size - 1))
     world = data.draw(st.sampled_from([1, 2, 4]))
     rest = [list(RankBatches(size, batch_size, world, rank, start=(0, slot))) for rank in range(world)]
-    assert sequence(order(), rest, 3, size, size)[: size - slot] == whole[slot:]
+    assert sequence(sampler(), rest, 3, size, size)[: size - slot] == whole[slot:]
 
 
-@pytest.mark.parametrize("order", [Shuffled, RandomCrops])
-def test_seeds_and_epochs_give_other_orders_and_repeat(order: type[Order]) -> None:
+@pytest.mark.parametrize("sampler", [Shuffled, RandomCrops])
+def test_seeds_and_epochs_give_other_orders_and_repeat(sampler: type[Sampler]) -> None:
     def numbers(seed: int, epoch: int) -> list[int]:
-        return order().numbers(seed, Slots(epoch, range(100)), 100, 1000 if order is RandomCrops else 100).tolist()
+        return sampler().numbers(seed, Slots(epoch, range(100)), 100, 1000 if sampler is RandomCrops else 100).tolist()
 
     assert numbers(1, 0) == numbers(1, 0)
     assert len({tuple(numbers(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
@@ -83,12 +83,12 @@ def test_seeds_and_epochs_give_other_orders_and_repeat(order: type[Order]) -> No
 
 def test_blocks_join_and_do_not_depend_on_what_was_asked_before() -> None:
     size = 10_000
-    order = Shuffled()
-    across = order.numbers(5, Slots(0, range(4000, 9000, 3)), size, size)
-    order.numbers(5, Slots(2, range(12)), size, size)
+    sampler = Shuffled()
+    across = sampler.numbers(5, Slots(0, range(4000, 9000, 3)), size, size)
+    sampler.numbers(5, Slots(2, range(12)), size, size)
     whole = Shuffled().numbers(5, Slots(0, range(size)), size, size)
     assert across.tolist() == whole[4000:9000:3].tolist()
-    assert order.numbers(5, Slots(0, range(4000, 9000, 3)), size, size).tolist() == across.tolist()
+    assert sampler.numbers(5, Slots(0, range(4000, 9000, 3)), size, size).tolist() == across.tolist()
 
 
 def test_crops_begin_everywhere_alike() -> None:

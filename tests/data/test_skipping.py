@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from lit_gpt.data import Packed, Prompts, TextFiles, TokenBudget, TokenData
-from lit_gpt.data.orders.samplers import RankBatches
-from lit_gpt.data.orders.skipping import SkippedBatches
-from lit_gpt.data.rows.datasets import IGNORED, Windows
+from lit_gpt.data.samplers.samplers import RankBatches
+from lit_gpt.data.samplers.skipping import SkippedBatches
+from lit_gpt.data.sequences.datasets import IGNORED, Windows
 from lit_gpt.data.tokenizers.byte_and_char import Byte
 from lit_gpt.errors import UserError
 from lit_gpt.model import GPT
@@ -67,10 +67,10 @@ def test_numbers_go_on_over_epochs_and_are_the_same_on_all_ranks() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"rows": Windows},
-        {"rows": Packed},
-        {"rows": Prompts, "context": 32},
-        {"rows": Prompts, "context": 32, "order": lambda: TokenBudget(64)},
+        {"sequences": Windows},
+        {"sequences": Packed},
+        {"sequences": Prompts, "context": 32},
+        {"sequences": Prompts, "context": 32, "sampler": lambda: TokenBudget(64)},
     ],
 )
 def test_skipped_batches_are_empty_and_no_other_moves(text: Path, options: dict[str, Any], workers: int) -> None:

@@ -1,4 +1,4 @@
-"""What is found in folders, in which order, and how mistakes are told."""
+"""What is found in folders, in which sampler, and how mistakes are told."""
 
 import os
 import sys

@@ -69,8 +69,8 @@ PLACES = (
     "config.data.source",
     "config.data.format",
     "config.data.filters",
-    "config.data.order",
-    "config.data.rows",
+    "config.data.sampler",
+    "config.data.sequences",
     "tokenizer",
     "format",
 )

@@ -85,7 +85,7 @@ def test_a_conversation_is_laid_out_by_transformers_as_it_was_learned(
     asked += [{"role": "user", "content": 'And a "mat" 🙂?'}]
     records = tmp_path / "chats.jsonl"
     records.write_text("".join(json.dumps({"messages": asked[:2]}) + "\n" for _ in range(20)))
-    words = [*LLAMA[:-1], f"--data.tokenizer={tokenizer}", "--data.source.field=null", "--data.rows=Prompts"]
+    words = [*LLAMA[:-1], f"--data.tokenizer={tokenizer}", "--data.source.field=null", "--data.sequences=Prompts"]
     words += ["--data.format=Chat", f"--data.format.template={template}", "--model.net.context=128"]
     run, out = trained(words, tmp_path, records), tmp_path / "out"
     assert main(["export", str(run), "--out", str(out)]) == 0

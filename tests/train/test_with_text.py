@@ -14,14 +14,14 @@ from lit_gpt.model import GPT
 from lit_gpt.train.module import LitGPT
 
 
-@pytest.mark.parametrize("order", [Shuffled, RandomCrops])
+@pytest.mark.parametrize("sampler", [Shuffled, RandomCrops])
 @pytest.mark.parametrize(("accumulate", "limit"), [(1, 10), (3, 10)])  # step 10: an epoch's end, and within one
 def test_resume_is_exact_on_text(
-    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, order: Any, accumulate: int, limit: int
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, sampler: Any, accumulate: int, limit: int
 ) -> None:
     def data(rows: int) -> TokenData:
         source = lambda: TextFiles(str(text_file))  # noqa: E731
-        return TokenData(source, Char, str(tmp_path / "corpus"), context=16, batch_size=4, order=order, seed=1)
+        return TokenData(source, Char, str(tmp_path / "corpus"), context=16, batch_size=4, sampler=sampler, seed=1)
 
     def model(dropout: float) -> LitGPT:
         return LitGPT(GPT(64, width=16, depth=1, heads=2, context=16, dropout=dropout, seed=0))

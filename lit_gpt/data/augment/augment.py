@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from lit_gpt.data.orders.samplers import hashed
-from lit_gpt.data.rows.datasets import IGNORED, Batch
+from lit_gpt.data.samplers.samplers import hashed
+from lit_gpt.data.sequences.datasets import IGNORED, Batch
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.data.augment.augment import Augment, learned_lengths
-from lit_gpt.data.rows.datasets import IGNORED, Batch
+from lit_gpt.data.sequences.datasets import IGNORED, Batch
 from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
@@ -29,7 +29,7 @@ class BPEDropout(Augment):
     Provilkov et al. 2020, "BPE-dropout" (arXiv:1910.13267). Decoded, a row says what it said; it gets longer, and what
     no longer fits at its end is left out of it in this epoch; how much that is in a sample of rows is said at the
     start. Words stay as they are where a row's border or a change from scored to not scored goes through them, where
-    the tokenizer spells them by other rules than its merges, and past 200 merges. It works for all rows and formats, and
+    the tokenizer spells them by other rules than its merges, and past 200 merges. It works for all formats, and
     comes before augmentations that change inputs alone; tokenizers are BPE, and Pretrained where that is byte-level
     BPE. It runs in Python: give data.num_workers.
 

@@ -1,8 +1,5 @@
 """From sources to a folder of finished corpora, made once and found again.
 
-Knows: what decides the ids (text, filters, format, splits, tokenizer), where they are kept, how processes take turns, how
-work that was stopped goes on. Does not know: windows, batches, lightning.
-
 A prepared folder holds `manifest.json`, `tokenizer.json` and one corpus folder per text: `train`, `val`, `test` (where
 there is one) and `extra/<name>`. Shards of it are written into a working folder beside its place, which stays when the
 work is stopped; they are joined there and the result is renamed, all under a file lock.

@@ -41,8 +41,8 @@ class Tiktoken(Tokenizer):
         bos: Special token put ahead of every document; the separator by default.
         eos: Special token put after every document; the separator by default.
         pad: Special token for empty places; none by default.
-        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default. What
-            the encoding does not have comes behind its ids.
+        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
+            What the encoding does not have comes behind its ids.
     """
 
     learns_from = None

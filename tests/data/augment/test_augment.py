@@ -8,7 +8,7 @@ import torch
 
 from lit_gpt.data import Batch, Byte, Char, MaskTokens, ReplaceTokens
 from lit_gpt.data.augment.augment import learned_lengths, uniform
-from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 

@@ -11,7 +11,7 @@ import torch
 
 from lit_gpt.data import BPE, Batch, BPEDropout, Byte, Corpus, Packed, Prompts, StandardLibrary, Windows, write_corpus
 from lit_gpt.data.augment.bpe_dropout import Merges
-from lit_gpt.data.rows.datasets import IGNORED
+from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.errors import UserError
 
 

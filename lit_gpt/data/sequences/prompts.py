@@ -1,6 +1,5 @@
-"""Prompts: a record a row.
+"""Prompts: one record a sequence, padded.
 
-Knows: lengths of documents, rows. Does not know: how a record is laid out (see `formats`), in which order rows are taken.
 B is the batch, T the width of a batch.
 """
 
@@ -10,14 +9,14 @@ import numpy as np
 import torch
 
 from lit_gpt.data.corpus.corpus import Corpus
-from lit_gpt.data.orders.samplers import NOTHING
-from lit_gpt.data.rows.datasets import Batch, Rows, TextBytes, document_stretches, side_by_side
+from lit_gpt.data.samplers.samplers import NOTHING
+from lit_gpt.data.sequences.datasets import Batch, Sequences, TextBytes, document_stretches, side_by_side
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _MULTIPLE = 64  # widths of batches: few shapes, so that little is compiled, and kernels' favorites
 
 
-class Prompts(Rows):
+class Prompts(Sequences):
     """One document a row, filled up at its end to the batch's width: for conversations, tasks, lines of text.
 
     A batch is as wide as its longest row, rounded up to a multiple of 64, at most the context. What a format does not
@@ -73,7 +72,7 @@ class Prompts(Rows):
         if self._long:
             return (
                 f"has no record that fits: {self._long:,} of {self.documents:,} are longer than {self.context} tokens;"
-                " give a larger data.context, or data.rows.too_long cut"
+                " give a larger data.context, or data.sequences.too_long cut"
             )
         return super().shortage()
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from lit_gpt.data.corpus.columns import Column
 from lit_gpt.data.corpus.corpus import Corpus
-from lit_gpt.data.orders.samplers import NOTHING
+from lit_gpt.data.samplers.samplers import NOTHING
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     task: Tensor | None = None
 
 
-class Rows(Dataset[Batch], ABC):
+class Sequences(Dataset[Batch], ABC):
     """The base of all ways to cut a corpus into rows. A subclass sets `count` and writes what is abstract.
 
     Args:
@@ -74,9 +74,11 @@ class Rows(Dataset[Batch], ABC):
     def averaged(self, values: np.ndarray) -> np.ndarray:
         """What documents have, one number each, as a mean over the targets of each row."""
 
-    def every_start(self) -> "Rows":
+    def every_start(self) -> "Sequences":
         """Rows that begin at each token, for orders that draw them so."""
-        raise UserError(f"{type(self).__name__} has no rows that begin anywhere; take Shuffled, or data.rows Windows")
+        raise UserError(
+            f"{type(self).__name__} has no rows that begin anywhere; take Shuffled, or data.sequences Windows"
+        )
 
     def shortage(self) -> str | None:
         """What is missing where there is too little text for these rows, with what would do."""
@@ -91,7 +93,7 @@ class Rows(Dataset[Batch], ABC):
         """UTF-8 bytes of the text whose tokens are targets in one pass over all rows."""
 
 
-class Windows(Rows):
+class Windows(Sequences):
     """Stretches of context + 1 ids, one every `stride` tokens: the first T are inputs, the last T are targets.
 
     With the default stride, the context, windows touch: each token but the first of the corpus is a target exactly

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from lit_gpt.data.corpus.corpus import Corpus
-from lit_gpt.data.orders.samplers import NOTHING
-from lit_gpt.data.rows.datasets import Batch, Rows, TextBytes, document_stretches, side_by_side, sums_over
+from lit_gpt.data.samplers.samplers import NOTHING
+from lit_gpt.data.sequences.datasets import Batch, Sequences, TextBytes, document_stretches, side_by_side, sums_over
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
-class Packed(Rows):
+class Packed(Sequences):
     """Whole documents, packed into rows so that little is left empty; attention and positions stay inside a document.
 
     Best-fit decreasing, as in Ding et al. 2024, "Fewer truncations improve language modeling" (arXiv:2404.10830). A

@@ -13,12 +13,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch.utils.data
 
 from lit_gpt.errors import not_implemented
 
 if TYPE_CHECKING:
-    from lit_gpt.data.rows.datasets import Rows
+    from lit_gpt.data.sequences.datasets import Sequences
 
 NOTHING = -1  # the window number of an empty slot
 _BLOCK = 4096  # slots that are worked out together: numpy's cost per call is shared among them
@@ -38,28 +38,28 @@ class Slots(NamedTuple):
     skipped: bool = False
 
 
-class Order:
-    """The base of all orders. A subclass writes `block`."""
+class Sampler:
+    """The base of all samplers. A subclass writes `block`."""
 
     #: Windows begin at every token, instead of touching each other.
     every_start = False
-    #: Most tokens in a batch, where the order makes whole batches.
+    #: Most tokens in a batch, where the sampler makes whole batches.
     tokens: int | None = None
     #: There is something at the slots past the end of an epoch too.
     endless = False
-    #: A slot holds a whole batch, of as many rows as the order says, instead of one row.
+    #: A slot holds a whole batch, of as many rows as the sampler says, instead of one row.
     whole_batches = False
 
     def __init__(self) -> None:
         self._key: tuple[int, ...] = ()
         self._blocks: dict[int, np.ndarray] = {}
 
-    def __call__(self) -> "Order":
-        """Itself, so that a made order may stand where a class to be made is expected."""
+    def __call__(self) -> "Sampler":
+        """Itself, so that a made sampler may stand where a class to be made is expected."""
         return self
 
-    def open(self, rows: "Rows") -> None:
-        """Looks once at the rows that will be taken, where the order depends on what they are."""
+    def open(self, sequences: "Sequences") -> None:
+        """Looks once at the rows that will be taken, where the sampler depends on what they are."""
         self._key = ()
 
     def slots(self, rows: int) -> int:
@@ -78,7 +78,7 @@ class Order:
         """Numbers of windows for one batch, int64; NOTHING for empty slots.
 
         Args:
-            seed: Of the order.
+            seed: Of the sampler.
             slots: Which batch.
             epoch_size: Slots in an epoch.
             count: Windows there are to choose from.
@@ -106,14 +106,14 @@ class Order:
         return self._blocks[number]
 
 
-class Sequential(Order):
+class Sequential(Sampler):
     """Windows as they follow each other in the text, the same in every epoch."""
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
         return slots.astype(np.int64)
 
 
-class Shuffled(Order):
+class Shuffled(Sampler):
     """Each window once an epoch, in an order of its own each epoch.
 
     A keyed permutation (a Feistel network with cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary finite
@@ -124,7 +124,7 @@ class Shuffled(Order):
         return permuted(slots, count, mixed(seed, epoch)).astype(np.int64)
 
 
-class RandomCrops(Order):
+class RandomCrops(Sampler):
     """Windows that begin anywhere, drawn with replacement, as in nanoGPT; an epoch has as many as cover the text."""
 
     every_start = True
@@ -135,7 +135,7 @@ class RandomCrops(Order):
         return (hashed(slots, mixed(seed, epoch, 1)) % np.uint64(count)).astype(np.int64)
 
 
-class RankBatches(Sampler[Slots]):
+class RankBatches(torch.utils.data.Sampler[Slots]):
     """The batches of one rank, epoch by epoch.
 
     The length is that of a whole epoch, also where the first one is begun in its middle.

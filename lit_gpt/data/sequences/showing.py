@@ -8,14 +8,14 @@ from itertools import groupby
 
 import numpy as np
 
-from lit_gpt.data.rows.datasets import IGNORED, Batch, Rows
+from lit_gpt.data.sequences.datasets import IGNORED, Batch, Sequences
 from lit_gpt.data.tokenizers.display import decode_with_special, display_token
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _FIRST, _LAST = 24, 8  # places of a row that are shown one by one
 
 
-def sampled(rows: Rows, count: int = 32) -> Batch:
+def sampled(rows: Sequences, count: int = 32) -> Batch:
     """Rows from all over, to say what will be changed in them.
 
     Evenly through them: those of Packed begin with the longest documents, those of a Mixture with one source's.

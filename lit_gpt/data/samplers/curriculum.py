@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_gpt.data.orders.samplers import Order, mixed, permuted
-from lit_gpt.data.rows.datasets import Rows
+from lit_gpt.data.samplers.samplers import Sampler, mixed, permuted
+from lit_gpt.data.sequences.datasets import Sequences
 from lit_gpt.errors import UserError
 
 
@@ -22,15 +22,15 @@ class Difficulty(ABC):
         return self
 
     @abstractmethod
-    def of_documents(self, rows: Rows) -> np.ndarray:
+    def of_documents(self, sequences: Sequences) -> np.ndarray:
         """A number for each document of the corpus, larger for harder ones."""
 
 
 class ByLength(Difficulty):
     """A document is the harder the more tokens it has."""
 
-    def of_documents(self, rows: Rows) -> np.ndarray:
-        return np.diff(np.asarray(rows.corpus.offsets)).astype(np.float64)
+    def of_documents(self, sequences: Sequences) -> np.ndarray:
+        return np.diff(np.asarray(sequences.corpus.offsets)).astype(np.float64)
 
 
 class ByScore(Difficulty):
@@ -43,8 +43,8 @@ class ByScore(Difficulty):
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def of_documents(self, rows: Rows) -> np.ndarray:
-        file, wanted = Path(self.path).expanduser(), len(rows.corpus.offsets) - 1
+    def of_documents(self, sequences: Sequences) -> np.ndarray:
+        file, wanted = Path(self.path).expanduser(), len(sequences.corpus.offsets) - 1
         try:
             scores = np.load(file, allow_pickle=False) if file.suffix == ".npy" else _lines(file)
         except (OSError, ValueError) as fault:
@@ -58,7 +58,7 @@ class ByScore(Difficulty):
         return scores.astype(np.float64)
 
 
-class Curriculum(Order):
+class Curriculum(Sampler):
     """Rows from easy to hard in the first epochs, in bands that are shuffled inside; each once an epoch, as always.
 
     Bengio et al. 2009, "Curriculum learning". With a start_context the rows are also cut down, at first into many
@@ -95,29 +95,29 @@ class Curriculum(Order):
         self._contexts: list[int] = []
         self._slots = 0
 
-    def open(self, rows: Rows) -> None:
-        super().open(rows)
-        self._slots = len(rows)
+    def open(self, sequences: Sequences) -> None:
+        super().open(sequences)
+        self._slots = len(sequences)
         if self.by is not None:
-            harder = rows.averaged(self.by.of_documents(rows))
+            harder = sequences.averaged(self.by.of_documents(sequences))
             self._easiest_first = np.argsort(harder, kind="stable")
         if self.start_context is not None:
-            self._contexts = self._growing(rows, self.start_context)
+            self._contexts = self._growing(sequences, self.start_context)
 
-    def _growing(self, rows: Rows, context: int) -> list[int]:
-        if rows.lengths() is not None:
+    def _growing(self, sequences: Sequences, context: int) -> list[int]:
+        if sequences.lengths() is not None:
             raise UserError(
-                f"start_context of Curriculum needs rows of one length, {type(rows).__name__} has others; leave it out"
+                f"start_context of Curriculum needs equally long sequences, unlike {type(sequences).__name__}; remove it"
             )
         contexts = [context]
-        while contexts[-1] < rows.context:
+        while contexts[-1] < sequences.context:
             contexts.append(2 * contexts[-1])
-        if contexts[-1] != rows.context:
-            halves = [rows.context >> power for power in (1, 2, 3) if rows.context % (1 << power) == 0]
-            would_do = " or ".join(map(str, halves)) or f"{rows.context}, or another data.context"
+        if contexts[-1] != sequences.context:
+            halves = [sequences.context >> power for power in (1, 2, 3) if sequences.context % (1 << power) == 0]
+            would_do = " or ".join(map(str, halves)) or f"{sequences.context}, or another data.context"
             raise UserError(
                 f"start_context {context} of Curriculum, doubled again and again, does not reach the context of"
-                f" {rows.context}; give {would_do}"
+                f" {sequences.context}; give {would_do}"
             )
         return contexts
 

@@ -1,4 +1,4 @@
-"""Rows, an order and what is changed at random, as a loader of whole batches.
+"""Sequences, an order and what is changed at random, as a loader of whole batches.
 
 Knows: rows, orders, augmentations, ranks. Does not know: where rows come from, how far training has come.
 """
@@ -15,31 +15,36 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
 from lit_gpt.data.augment.augment import Augment
-from lit_gpt.data.orders.samplers import NOTHING, Order, RankBatches, Slots, hashed, mixed
-from lit_gpt.data.rows.datasets import Batch, Rows
+from lit_gpt.data.samplers.samplers import NOTHING, RankBatches, Sampler, Slots, hashed, mixed
+from lit_gpt.data.sequences.datasets import Batch, Sequences
 from lit_gpt.errors import UserError
 
 _CHANGES = 0xA06  # keeps keys of augmentations apart from those of orders
 
 
 class Ordered(Dataset[Batch]):
-    """Rows in an order: asked for slots of an epoch, it gives their batch.
+    """Rows in the order of a sampler: asked for slots of an epoch, it gives their batch.
 
     Workers hold copies of it; nothing that it gives depends on what was asked before.
 
     Args:
-        rows: What is drawn from.
-        order: Which row stands at which slot.
-        seed: Of the order.
+        sequences: What is drawn from.
+        sampler: Which row stands at which slot.
+        seed: Of the sampler.
         epoch_size: Slots in an epoch; by default one for each row.
         augment: What is changed in each batch, in turn.
     """
 
     def __init__(
-        self, rows: Rows, order: Order, seed: int = 0, epoch_size: int | None = None, augment: Sequence[Augment] = ()
+        self,
+        sequences: Sequences,
+        sampler: Sampler,
+        seed: int = 0,
+        epoch_size: int | None = None,
+        augment: Sequence[Augment] = (),
     ) -> None:
-        self.rows, self.order, self.seed, self.augment = rows, order, seed, augment
-        self.epoch_size = order.slots(len(rows)) if epoch_size is None else epoch_size
+        self.sequences, self.sampler, self.seed, self.augment = sequences, sampler, seed, augment
+        self.epoch_size = sampler.slots(len(sequences)) if epoch_size is None else epoch_size
 
     def __len__(self) -> int:
         return self.epoch_size
@@ -49,19 +54,19 @@ class Ordered(Dataset[Batch]):
 
     def __getitems__(self, slots: Slots) -> Batch:
         """A whole batch in one go: joining rows one by one costs more than reading them."""
-        numbers = self.order.numbers(self.seed, slots, self.epoch_size, len(self.rows))
+        numbers = self.sampler.numbers(self.seed, slots, self.epoch_size, len(self.sequences))
         if slots.skipped:
             numbers = np.full_like(numbers, NOTHING)
-        batch = self.rows.batch(numbers)
+        batch = self.sequences.batch(numbers)
         for number, augment in enumerate(self.augment):
             batch = augment.apply(batch, self._keys(slots, len(batch.inputs), number))
         first = slots.places[0] if slots.first is None else slots.first
-        context = self.order.context_at(slots.epoch, first)
-        return batch if context in (None, self.rows.context) else _cut_down(batch, context)
+        context = self.sampler.context_at(slots.epoch, first)
+        return batch if context in (None, self.sequences.context) else _cut_down(batch, context)
 
     def _keys(self, slots: Slots, rows: int, augment: int) -> np.ndarray:
         """A key for each row, by its slot alone. (B,) uint64."""
-        if self.order.whole_batches:
+        if self.sampler.whole_batches:
             key = mixed(self.seed, slots.epoch, _CHANGES, augment, slots.places[0])
             return hashed(np.arange(rows, dtype=np.uint64), key)
         places = np.array(slots.places, dtype=np.uint64)

@@ -5,12 +5,12 @@ Knows: lengths of rows. Does not know: text, tensors.
 
 import numpy as np
 
-from lit_gpt.data.orders.samplers import NOTHING, Order, Slots, mixed, permuted
-from lit_gpt.data.rows.datasets import Rows
+from lit_gpt.data.samplers.samplers import NOTHING, Sampler, Slots, mixed, permuted
+from lit_gpt.data.sequences.datasets import Sequences
 from lit_gpt.errors import UserError
 
 
-class TokenBudget(Order):
+class TokenBudget(Sampler):
     """Batches of as many rows as fit a number of tokens, for rows of unequal length, such as those of Prompts.
 
     Rows of about one length come together: a batch is as wide as a multiple of 64 tokens (or the context), and has
@@ -34,10 +34,10 @@ class TokenBudget(Order):
         self._sizes: list[int] = []  # rows in a batch of each width
         self._first_rows, self._first_batches = np.zeros(1, np.int64), np.zeros(1, np.int64)
 
-    def open(self, rows: Rows) -> None:
-        widths = rows.widths()
+    def open(self, sequences: Sequences) -> None:
+        widths = sequences.widths()
         if widths is None:
-            widths = np.full(len(rows), rows.context, np.int32)
+            widths = np.full(len(sequences), sequences.context, np.int32)
         kinds, counts = np.unique(widths, return_counts=True)
         if len(kinds) and kinds[-1] > self.tokens:
             raise UserError(
