@@ -206,7 +206,7 @@ def test_the_context_grows_and_nothing_is_left_out(cut: Any) -> None:
 def test_contexts_that_do_not_double_up_are_refused() -> None:
     with pytest.raises(UserError, match="start_context 48 of Curriculum.* give 50 or 25"):
         Curriculum(start_context=48).open(Windows(Made.of_documents([900]), 100))
-    with pytest.raises(UserError, match="rows of one length"):
+    with pytest.raises(UserError, match="start_context.*Prompts"):
         Curriculum(start_context=32).open(Prompts(Made.of_documents([90]), 128))
 
 

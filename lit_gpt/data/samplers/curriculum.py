@@ -107,7 +107,7 @@ class Curriculum(Sampler):
     def _growing(self, sequences: Sequences, context: int) -> list[int]:
         if sequences.lengths() is not None:
             raise UserError(
-                f"start_context of Curriculum needs equally long sequences, unlike {type(sequences).__name__}; remove it"
+                f"start_context of Curriculum needs equally long sequences, not {type(sequences).__name__}; remove it"
             )
         contexts = [context]
         while contexts[-1] < sequences.context:
