@@ -20,7 +20,7 @@ from xxhash import xxh3_64_intdigest
 
 from lit_gpt.cli import build
 from lit_gpt.data import Byte, Corpus, Shuffled, Windows, write_corpus
-from lit_gpt.data.corpus.columns import BLOCK
+from lit_gpt.data.corpus.memmap import BLOCK
 from lit_gpt.data.folders import read_manifest, write_json
 from lit_gpt.data.samplers.loading import Ordered, load
 from lit_gpt.data.samplers.samplers import RankBatches

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     check(options, out)
     recipe, section = texts(CommandLine(words))
     from lit_gpt.data.augment.backtranslation import BackTranslation
-    from lit_gpt.data.corpus.survey import survey
+    from lit_gpt.data.corpus.scan import scan
 
     there, back = translators(options)
     work = BackTranslation(
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
         seed=_DEFAULTS["seed"] if options.seed is None else options.seed,
         keep_unchanged=options.keep_unchanged,
     )
-    found = survey(recipe.source, recipe.filters)
+    found = scan(recipe.source, recipe.filters)
     counts, was_done = work.run(documents(recipe.source, found), found.fingerprint, found.characters, out)
     print("\n".join(report(counts, out, was_done, recipe.source.describe())))
     print(f"  {'seconds':13} {time.monotonic() - started:.1f}")
@@ -183,7 +183,7 @@ def _words(words: list[str]) -> Iterator[str]:
 
 def documents(source: Any, found: Any) -> Iterator[str]:
     """The texts that stay, each whole."""
-    from lit_gpt.data.corpus.survey import staying
+    from lit_gpt.data.corpus.scan import staying
     from lit_gpt.data.formats.format import PlainText
 
     format = PlainText()

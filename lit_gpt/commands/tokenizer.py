@@ -123,13 +123,13 @@ def train(argv: list[str]) -> int:
         raise UserError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     from lit_gpt.commands.prepare import data_of
     from lit_gpt.config.command_line import CommandLine
-    from lit_gpt.data.corpus.learning import train_tokenizer
+    from lit_gpt.data.corpus.train_tokenizer import train_tokenizer
 
     recipe = data_of(CommandLine(words)).recipe()
     tokenizer = recipe.tokenizer
     learns = not tokenizer.trained
     if learns:
-        train_tokenizer(recipe, recipe.surveys())
+        train_tokenizer(recipe, recipe.scans())
     with atomic_io.disk_errors(out):
         tokenizer.save(out)
     learned = f"learned from {recipe.source.describe()}" if learns else "nothing to learn"

@@ -94,7 +94,7 @@ LIMITS: dict[str, Limit] = {
     "embedding_std": NOT_NEGATIVE,
     "head_std": NOT_NEGATIVE,
     "limit": COUNT,
-    "learns_from": COUNT,
+    "train_chars": COUNT,
     "character_coverage": Limit(0, 1, above=True),
     "rate": PROBABILITY,
     "spm_rate": PROBABILITY,

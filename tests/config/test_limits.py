@@ -45,7 +45,7 @@ ZERO_IS_NONSENSE = set(
     "width depth heads context kv_heads head_size window hidden ratio experts top_k base partial_rotary_factor factor"
     " scale attn_softcap logit_softcap"
     " embedding_scale max_bias original_context num_nodes max_epochs max_steps val_check_interval limit_train_batches"
-    " check_val_every_n_epoch accumulate_grad_batches batch_size val_batch_size vocab_size learns_from stride"
+    " check_val_every_n_epoch accumulate_grad_batches batch_size val_batch_size vocab_size train_chars stride"
     " character_coverage stages epochs tokens start_context grow_epochs shingle permutations save_top_k save_last_k"
     " every_n_train_steps".split()
 )
@@ -56,7 +56,7 @@ NEEDS = {
     "YaRN": {"factor": 2, "original_context": 8},
     "Llama3Scaling": {"factor": 2, "low_freq_factor": 1, "high_freq_factor": 4, "original_context": 8},
     "LongRoPE": {"short_factor": [1.0] * 4, "long_factor": [1.0] * 4, "original_context": 8},
-    "Length": {"least": 1, "most": 10**6},
+    "Length": {"min_chars": 1, "max_chars": 10**6},
     "Language": {"only": ["en"]},
     "BestCheckpoint": {"dirpath": "there"},
     "LastCheckpoint": {"dirpath": "there"},
@@ -170,7 +170,7 @@ def test_a_file_is_named_with_its_line_and_prepare_checks_too(here: Path, capsys
     )
     Path("b.yaml").write_text("trainer:\n  max_steps: 3\n  gradient_clip_val: .nan\n")
     Path("c.yaml").write_text(
-        "data:\n  filters:\n    - {class_path: Length, init_args: {least: 1}}\n  val_fraction: 1.0\n"
+        "data:\n  filters:\n    - {class_path: Length, init_args: {min_chars: 1}}\n  val_fraction: 1.0\n"
     )
     assert main(["fit", "--config=b.yaml"]) == 2
     assert "b.yaml:3: trainer.gradient_clip_val: expected a " in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.bpe import BPE
 from lit_gpt.data.tokenizers.byte_and_char import Byte

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lit_gpt.data import Csv, HubDataset, JsonLines, Mixture, Parquet, Source, StandardLibrary, TextFiles
-from lit_gpt.data.documents import whole
+from lit_gpt.data.chunks import whole
 from lit_gpt.data.sources.record_files import RecordFiles
 from lit_gpt.errors import UserError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.__main__ import main
-from lit_gpt.data.corpus.columns import BLOCK
+from lit_gpt.data.corpus.memmap import BLOCK
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def mixture(**weights: float) -> Callable[[Path], list[str]]:
 
 
 GOOD = json.dumps({"text": "a good record, long enough"})
-FILTERED = ("--data.filters", '[{class_path: Length, init_args: {least: 5000}}]')  # fmt: skip
+FILTERED = ("--data.filters", '[{class_path: Length, init_args: {min_chars: 5000}}]')  # fmt: skip
 
 
 @pytest.mark.parametrize(

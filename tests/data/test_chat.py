@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.formats.chat import Chat
 from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split

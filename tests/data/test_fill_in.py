@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from span_ids import check_encodes
 
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.formats.fill_in import FillInTheMiddle
 from lit_gpt.errors import UserError
 

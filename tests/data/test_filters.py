@@ -23,22 +23,22 @@ TEXTS = {
 @given(st.text(max_size=12), st.integers(0, 6), st.integers(6, 12))
 def test_length_counts_characters(text: str, least: int, most: int) -> None:
     assert Length(least, most).keeps(text) == (least <= len(text) <= most)
-    assert Length(least=least).keeps(text) == (len(text) >= least)
-    assert Length(most=most).keeps(text) == (len(text) <= most)
+    assert Length(min_chars=least).keeps(text) == (len(text) >= least)
+    assert Length(max_chars=most).keeps(text) == (len(text) <= most)
 
 
 def test_length_says_why() -> None:
     assert Length(20).reason == "shorter than 20 characters"
-    assert Length(most=1000).reason == "longer than 1,000 characters"
+    assert Length(max_chars=1000).reason == "longer than 1,000 characters"
     assert Length(20, 1000).reason == "shorter than 20 or longer than 1,000 characters"
-    assert Length(20).configuration()["init_args"] == {"least": 20, "most": None}
+    assert Length(20).configuration()["init_args"] == {"min_chars": 20, "max_chars": None}
 
 
 def test_length_that_fits_nothing_or_everything_is_refused() -> None:
-    with pytest.raises(UserError, match="neither least nor most"):
+    with pytest.raises(UserError, match="min_chars nor max_chars"):
         Length()
     for least, most in ((-1, None), (5, 4), (None, 0)):
-        with pytest.raises(UserError, match="which no document fits"):
+        with pytest.raises(UserError, match="min_chars.*max_chars"):
             Length(least, most)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import Mixture, Source
-from lit_gpt.data.documents import Passage, whole
+from lit_gpt.data.chunks import Passage, whole
 from lit_gpt.errors import UserError
 
 

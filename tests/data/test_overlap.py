@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_gpt.data import Byte, ExactDuplicates, JsonLines, Mixture, Source, TextFiles
+from lit_gpt.data.chunks import Passage
 from lit_gpt.data.corpus import overlap
 from lit_gpt.data.corpus.overlap import SharedDocuments
 from lit_gpt.data.corpus.preparation import Recipe, prepare
 from lit_gpt.data.corpus.prepared import Prepared
 from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy
-from lit_gpt.data.documents import Passage
 
 
 def prepared(source: Source, val: float = 0.2, by: SplitBy | None = "document", **more: object) -> Prepared:

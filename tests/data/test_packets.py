@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.data import BPE
+from lit_gpt.data.chunks import Passage
 from lit_gpt.data.corpus import packets as module
 from lit_gpt.data.corpus.encoding import Piece
 from lit_gpt.data.corpus.packets import FORCED, Pieces, as_parts, packets, shards_in
-from lit_gpt.data.documents import Passage
 
 
 @pytest.mark.parametrize("ahead", [10, 1000, FORCED])

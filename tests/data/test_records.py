@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from span_ids import check_encodes, scored_text, text
 
 from lit_gpt.data import Csv
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.formats.format import Format, PlainText, joined
 from lit_gpt.data.formats.records import END, Instruction, Labeled, Seq2Seq, filled
 from lit_gpt.data.tokenizers.byte_and_char import Byte

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_gpt.data import Byte
+from lit_gpt.data.chunks import Passage
 from lit_gpt.data.corpus.encoding import Encoded, Encoder
 from lit_gpt.data.corpus.packets import Pieces
 from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy, split_passages
-from lit_gpt.data.documents import Passage
 from lit_gpt.data.formats.format import PlainText
 from lit_gpt.errors import UserError
 

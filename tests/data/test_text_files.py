@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lit_gpt.config import command_line as settings_module
 from lit_gpt.data import Csv, JsonLines, Parquet, TextFiles
-from lit_gpt.data.sources import opening as opening_module
+from lit_gpt.data.sources import streams as opening_module
 from lit_gpt.data.sources import text_files as text_files_module
 
 TEXT = st.text(st.sampled_from("ab\n-\r é字🙂\0"), max_size=60)

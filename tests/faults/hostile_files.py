@@ -47,7 +47,7 @@ PAYLOADS: dict[str, Payload] = {
     "function in a string": lambda mark: "os.getcwd",
     "alias of another class": _class("lit_gpt.train.run_folder.Path", path="MARK"),
     "class of a wrong type": _class("lightning.pytorch.loggers.CSVLogger", save_dir="MARK"),
-    "wrong class of ours": _class("lit_gpt.data.corpus.columns.Column", path="MARK"),
+    "wrong class of ours": _class("lit_gpt.data.corpus.memmap.Column", path="MARK"),
     "class that opens files": _class("logging.FileHandler", filename="MARK"),
     "class of torch that runs code": _class("torch.jit.CompilationUnit", lang="MARK"),
     "attribute of a class": _class("lit_gpt.model.GPT.__init__", x="MARK"),

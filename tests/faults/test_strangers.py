@@ -17,7 +17,7 @@ from audit import watched
 from hostile_files import Hostile
 
 from lit_gpt.__main__ import main
-from lit_gpt.data.sources import opening
+from lit_gpt.data.sources import streams
 from lit_gpt.errors import UserError
 
 BYTE = ["--data.tokenizer", "Byte", "--data.context", "8", "--data.split_by", "position", "--data.val_fraction", "0.2"]
@@ -61,7 +61,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         patch.setenv("LIT_GPT_CACHE", str(made.folder / "cache"))
         patch.setenv("HOME", str(made.folder))
         patch.setattr(sys, "dont_write_bytecode", True)
-        patch.setattr(opening, "UNBOUNDED", 1 << 22)
+        patch.setattr(streams, "UNBOUNDED", 1 << 22)
         made.make()
         patch.syspath_prepend(made.folder)
         patch.chdir(made.folder)

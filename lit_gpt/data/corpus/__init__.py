@@ -1,1 +1,1 @@
-"""From sources to ids on disk, and back as memory maps: survey, splits, packets, engines, columns."""
+"""From sources to ids on disk, and back as memory maps: scan, splits, packets, engines, columns."""

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from lit_gpt import atomic_io
-from lit_gpt.data.corpus.columns import Column, ColumnWriter
+from lit_gpt.data.chunks import Passage
 from lit_gpt.data.corpus.encoding import Encoded, Encoder
+from lit_gpt.data.corpus.memmap import Column, ColumnWriter
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
-from lit_gpt.data.documents import Passage
 from lit_gpt.data.folders import disk_hints, read_manifest, write_json
 from lit_gpt.data.formats.format import PlainText
 from lit_gpt.data.progress import Progress

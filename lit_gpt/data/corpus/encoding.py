@@ -14,8 +14,8 @@ import numpy as np
 from xxhash import xxh3_64_digest
 
 from lit_gpt import atomic_io
+from lit_gpt.data.chunks import Content, Span, text_of
 from lit_gpt.data.corpus.working_folder import Stopped
-from lit_gpt.data.documents import Content, Span, text_of
 from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from lit_gpt.data.chunks import bytes_of
 from lit_gpt.data.corpus.splits import TRAIN, Part
-from lit_gpt.data.documents import bytes_of
-from lit_gpt.data.sources.finding import names
+from lit_gpt.data.sources.files import names
 from lit_gpt.data.sources.source import Source
 
 _APART = "data.split_by hash keeps equal ones in one split, the filter ExactDuplicates leaves repeats out"

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lit_gpt.data.chunks import Passage, text_of
 from lit_gpt.data.corpus.encoding import Piece
 from lit_gpt.data.corpus.engines import Packet
 from lit_gpt.data.corpus.splits import Part
-from lit_gpt.data.documents import Passage, text_of
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 PACKET = 1 << 22  # characters of a packet, at least

@@ -18,12 +18,12 @@ from typing import Any
 from lit_gpt.data.corpus.corpus import VERSION, CorpusWriter
 from lit_gpt.data.corpus.encoding import Encoder, read_shard
 from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
-from lit_gpt.data.corpus.learning import train_tokenizer
 from lit_gpt.data.corpus.overlap import SharedDocuments, shared_files
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets, shard_at, shards_in
 from lit_gpt.data.corpus.prepared import FORM, Prepared, open_if_current, prepared_manifest
+from lit_gpt.data.corpus.scan import Scan, scan, staying
 from lit_gpt.data.corpus.splits import HASHED, TEST, TRAIN, VAL, Fractions, Part, SplitBy, resolve, split_passages
-from lit_gpt.data.corpus.survey import Survey, staying, survey
+from lit_gpt.data.corpus.train_tokenizer import train_tokenizer
 from lit_gpt.data.corpus.working_folder import (
     check_replaceable,
     clear_left_over,
@@ -121,31 +121,31 @@ class Recipe:
             *(f"extra/{n}" for n in self.extra_val),
         ]
 
-    def surveys(self) -> dict[str, Survey]:
+    def scans(self) -> dict[str, Scan]:
         """What there is of each text: the main one under "", own ones under their splits."""
-        own = {split: survey(source) for split, source in self.own_texts().items()}
-        return {"": survey(self.source, self.filters), **own}
+        own = {split: scan(source) for split, source in self.own_texts().items()}
+        return {"": scan(self.source, self.filters), **own}
 
-    def parts(self, surveys: dict[str, Survey]) -> Iterator[Part]:
+    def parts(self, scans: dict[str, Scan]) -> Iterator[Part]:
         """All text, each part with its split; the main one first."""
-        yield from self.main_parts(surveys[""])
+        yield from self.main_parts(scans[""])
         for split, source in self.own_texts().items():
-            yield from as_parts(split, staying(source, surveys[split], not self.format.divisible))
+            yield from as_parts(split, staying(source, scans[split], not self.format.divisible))
 
-    def main_parts(self, found: Survey) -> Iterator[Part]:
+    def main_parts(self, found: Scan) -> Iterator[Part]:
         """The main text, each part with its split."""
         divisible = self.format.divisible
         passages = staying(self.source, found, not divisible)
         return split_passages(passages, self.shares, self.split_by, found.characters, found.documents, divisible)
 
-    def identity(self, surveys: dict[str, Survey]) -> dict[str, Any]:
+    def identity(self, scans: dict[str, Scan]) -> dict[str, Any]:
         """What has to be equal for the ids to be equal, in parts that can be named when one has changed."""
         tokenizer: Any = self.tokenizer.fingerprint() if self.tokenizer.trained else self.tokenizer.configuration()
-        by = resolve(self.split_by, surveys[""].documents)
+        by = resolve(self.split_by, scans[""].documents)
         hashed = {"hashed": HASHED} if by == "hash" else {}
         identity = {
             "version": VERSION,
-            "text": {split: survey.fingerprint for split, survey in surveys.items()},
+            "text": {split: scan.fingerprint for split, scan in scans.items()},
             "split": {"val_fraction": self.shares.val, "test_fraction": self.shares.test, "split_by": by, **hashed},
             "format": self.format.identity(),
             "filters": [one.configuration() for one in self.filters],
@@ -172,8 +172,8 @@ def prepare(recipe: Recipe, folder: str | Path | None = None, engine: Engine | N
 
 
 def _prepare(recipe: Recipe, folder: str | Path | None, engine: Engine | None) -> Prepared:
-    surveys = recipe.surveys()
-    identity = recipe.identity(surveys)
+    scans = recipe.scans()
+    identity = recipe.identity(scans)
     target = _place(identity) if folder is None else place_of(folder)
     found = open_if_current(target, identity)
     if found is None and folder is None and recipe.tokenizer.trained:
@@ -190,7 +190,7 @@ def _prepare(recipe: Recipe, folder: str | Path | None, engine: Engine | None) -
             return found
         _tell_why(target, identity)
         with disk_hints(target), working_folder(target.absolute(), identity) as working:
-            _build(recipe, surveys, identity, working, engine or _engine_for(surveys))
+            _build(recipe, scans, identity, working, engine or _engine_for(scans))
             put_in_place(working, target)
         made = open_if_current(target, identity)
         assert made is not None
@@ -198,9 +198,9 @@ def _prepare(recipe: Recipe, folder: str | Path | None, engine: Engine | None) -
         return made
 
 
-def _engine_for(surveys: dict[str, Survey]) -> Engine:
+def _engine_for(scans: dict[str, Scan]) -> Engine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    characters = sum(found.characters for found in surveys.values())
+    characters = sum(found.characters for found in scans.values())
     return InProcess() if characters < _SMALL else Processes(cores)
 
 
@@ -209,9 +209,9 @@ def _place(identity: dict[str, Any]) -> Path:
     return cache_folder() / "corpora" / key
 
 
-def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any], working: Path, engine: Engine) -> None:
-    total = sum(found.characters for found in surveys.values())
-    tokenizer = _trained(recipe, surveys, working)
+def _build(recipe: Recipe, scans: dict[str, Scan], identity: dict[str, Any], working: Path, engine: Engine) -> None:
+    total = sum(found.characters for found in scans.values())
+    tokenizer = _trained(recipe, scans, working)
     pieces, shards, count = Pieces(tokenizer), shards_in(working, identity), 0
     shared = SharedDocuments(working)
     shards.mkdir(exist_ok=True)
@@ -221,7 +221,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
 
         def missing() -> Iterator[Packet]:
             nonlocal count
-            for packet in packets(pieces.of(shared.watch(recipe.parts(surveys))), shards):
+            for packet in packets(pieces.of(shared.watch(recipe.parts(scans))), shards):
                 count += 1
                 if packet.shard.exists():
                     progress.advance(packet.characters)
@@ -232,7 +232,7 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
     corpora = _joined(recipe, tokenizer, working, [shard_at(shards, number) for number in range(count)])
     for split, counts in corpora.items():
         if not counts["characters"]:
-            _refuse_empty(split, recipe, surveys[""])
+            _refuse_empty(split, recipe, scans[""])
     tokenizer.save(working / "new" / "tokenizer.json")
     sources = {
         "": recipe.source.describe(),
@@ -245,15 +245,15 @@ def _build(recipe: Recipe, surveys: dict[str, Survey], identity: dict[str, Any],
         "tokenizer": tokenizer.fingerprint(),
         "sources": sources,
         "splits": list(corpora),
-        "dropped": {split: found.dropped for split, found in surveys.items() if found.dropped},
-        "dropped_characters": sum(found.dropped_characters for found in surveys.values()),
+        "dropped": {split: found.dropped for split, found in scans.items() if found.dropped},
+        "dropped_characters": sum(found.dropped_characters for found in scans.values()),
         "cut": pieces.forced,
-        "notes": [*_notes(recipe, surveys[""]), *shared.lines(recipe.own_texts())],
+        "notes": [*_notes(recipe, scans[""]), *shared.lines(recipe.own_texts())],
     }
     write_json(working / "new" / "manifest.json", content)
 
 
-def _notes(recipe: Recipe, main: Survey) -> list[str]:
+def _notes(recipe: Recipe, main: Scan) -> list[str]:
     """What the sources say of their reading, and what filters make of it."""
     notes = [note for source in (recipe.source, *recipe.own_texts().values()) for note in source.notes()]
     if recipe.filters and main.dropped and recipe.source.repeats:
@@ -263,13 +263,13 @@ def _notes(recipe: Recipe, main: Survey) -> list[str]:
     return notes
 
 
-def _trained(recipe: Recipe, surveys: dict[str, Survey], working: Path) -> Tokenizer:
+def _trained(recipe: Recipe, scans: dict[str, Scan], working: Path) -> Tokenizer:
     tokenizer, kept = recipe.tokenizer, working / "tokenizer.json"
     if tokenizer.trained:
         return tokenizer
     if kept.exists():
         return Tokenizer.load(kept)
-    train_tokenizer(recipe, surveys)
+    train_tokenizer(recipe, scans)
     tokenizer.save(kept)
     return tokenizer
 
@@ -293,7 +293,7 @@ def _joined(recipe: Recipe, tokenizer: Tokenizer, working: Path, shards: list[Pa
             writer.abandon()
 
 
-def _refuse_empty(split: str, recipe: Recipe, main: Survey) -> None:
+def _refuse_empty(split: str, recipe: Recipe, main: Scan) -> None:
     word = {TRAIN: "training", VAL: "validation", TEST: "test"}.get(split, split)
     if split in recipe.own_texts():
         raise UserError(f"{word} text {recipe.own_texts()[split].describe()} is empty; give one with text")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from lit_gpt.data.documents import Passage, bytes_of, text_of
+from lit_gpt.data.chunks import Passage, bytes_of, text_of
 from lit_gpt.errors import UserError
 
 SplitBy = Literal["position", "document", "hash"]

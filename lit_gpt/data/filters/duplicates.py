@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.documents import Content, bytes_of
+from lit_gpt.data.chunks import Content, bytes_of
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.errors import UserError
 

@@ -6,7 +6,7 @@ Knows: texts, one after the other. Does not know: tokens, splits, files of ids.
 from typing import Any
 
 from lit_gpt.config.class_paths import class_path
-from lit_gpt.data.documents import Content
+from lit_gpt.data.chunks import Content
 from lit_gpt.errors import UserError, not_implemented
 
 
@@ -48,24 +48,26 @@ class Length(Filter):
     """Documents that are neither too short nor too long.
 
     Args:
-        least: Characters that a document has at least; by default any number.
-        most: Characters that it has at most.
+        min_chars: Fewest characters of a document; by default any number.
+        max_chars: Most characters of a document; by default any number.
     """
 
-    def __init__(self, least: int | None = None, most: int | None = None) -> None:
-        if least is None and most is None:
-            raise UserError("filter Length has neither least nor most, so it would leave nothing out; give one")
-        if (least or 0) < 0 or (most is not None and most < max(least or 0, 1)):
-            raise UserError(f"filter Length has least {least} and most {most}, which no document fits; mend one")
-        self.least, self.most = least, most
+    def __init__(self, min_chars: int | None = None, max_chars: int | None = None) -> None:
+        if min_chars is None and max_chars is None:
+            raise UserError("filter Length has neither min_chars nor max_chars, so it would drop nothing; give one")
+        if (min_chars or 0) < 0 or (max_chars is not None and max_chars < max(min_chars or 0, 1)):
+            raise UserError(
+                f"filter Length: no document fits min_chars {min_chars} and max_chars {max_chars}; change one"
+            )
+        self.min_chars, self.max_chars = min_chars, max_chars
 
     @property
     def reason(self) -> str:
         """Which bound it is past."""
-        bounds = [f"shorter than {self.least:,}"] if self.least is not None else []
-        bounds += [f"longer than {self.most:,}"] if self.most is not None else []
+        bounds = [f"shorter than {self.min_chars:,}"] if self.min_chars is not None else []
+        bounds += [f"longer than {self.max_chars:,}"] if self.max_chars is not None else []
         return f"{' or '.join(bounds)} characters"
 
     def keeps(self, text: str) -> bool:
         """Whether the length lies between the bounds."""
-        return (self.least or 0) <= len(text) and (self.most is None or len(text) <= self.most)
+        return (self.min_chars or 0) <= len(text) and (self.max_chars is None or len(text) <= self.max_chars)

@@ -6,7 +6,7 @@ Knows: records of messages. Does not know: how a template lays a turn out (see c
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.documents import Content, Span
+from lit_gpt.data.chunks import Content, Span
 from lit_gpt.data.formats.chat_templates import ChatML, Template
 from lit_gpt.data.formats.format import Format, joined
 from lit_gpt.data.formats.messages import Message, around, check_fields, messages_of, trained_on

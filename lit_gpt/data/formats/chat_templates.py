@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.config.class_paths import class_path
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.formats.messages import Message, trained_on
 from lit_gpt.errors import UserError, not_implemented
 

@@ -6,7 +6,7 @@ Knows: where a text is cut, in which order its parts stand. Does not know: ids, 
 import hashlib
 from typing import Any
 
-from lit_gpt.data.documents import Content, Span
+from lit_gpt.data.chunks import Content, Span
 from lit_gpt.data.formats.format import Format
 from lit_gpt.data.formats.records import record_of, text_field
 from lit_gpt.errors import UserError

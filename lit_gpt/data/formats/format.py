@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.config.class_paths import class_path
-from lit_gpt.data.documents import Content, Span
+from lit_gpt.data.chunks import Content, Span
 from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:

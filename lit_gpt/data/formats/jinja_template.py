@@ -8,7 +8,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.formats.chat_templates import Template, special_names
 from lit_gpt.data.formats.messages import Message
 from lit_gpt.data.formats.rendering import QUESTION, Rendering

@@ -10,7 +10,7 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.documents import Content, Span
+from lit_gpt.data.chunks import Content, Span
 from lit_gpt.data.formats.format import Format
 from lit_gpt.errors import UserError, not_implemented
 

@@ -9,7 +9,7 @@ from itertools import count
 from os.path import commonprefix
 from typing import Any
 
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.formats.answers import AnswerFinder
 from lit_gpt.data.formats.chat_templates import any_of
 from lit_gpt.data.formats.messages import REASONING, Message, trained_on

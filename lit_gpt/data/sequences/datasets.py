@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lit_gpt.data.corpus.columns import Column
 from lit_gpt.data.corpus.corpus import Corpus
+from lit_gpt.data.corpus.memmap import Column
 from lit_gpt.data.samplers.samplers import NOTHING
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError

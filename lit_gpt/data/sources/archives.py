@@ -14,7 +14,7 @@ from typing import IO
 from lit_gpt import atomic_io
 from lit_gpt.data.folders import disk_hints, make_folder
 from lit_gpt.data.progress import Progress
-from lit_gpt.data.sources.opening import refuse_bomb
+from lit_gpt.data.sources.streams import refuse_bomb
 from lit_gpt.errors import UserError
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from lit_gpt.data.sources.opening import text_lines
 from lit_gpt.data.sources.record_files import RecordFiles, no_field
+from lit_gpt.data.sources.streams import text_lines
 from lit_gpt.errors import UserError
 
 Quoting = Literal["minimal", "none"]

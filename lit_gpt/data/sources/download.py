@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from lit_gpt.data.documents import Content, Passage
+from lit_gpt.data.chunks import Content, Passage
 from lit_gpt.data.folders import cache_folder, exclusive, make_folder
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.archives import is_archive, unpack
 from lit_gpt.data.sources.checksums import LockFile
-from lit_gpt.data.sources.finding import not_read_lines, walk
+from lit_gpt.data.sources.files import not_read_lines, walk
 from lit_gpt.data.sources.remote_file import RemoteFile
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.text_files import TextFiles

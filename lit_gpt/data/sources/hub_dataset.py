@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.documents import Passage, text_of
+from lit_gpt.data.chunks import Passage, text_of
 from lit_gpt.data.folders import cache_folder
-from lit_gpt.data.sources.finding import stat_signature, walk
+from lit_gpt.data.sources.files import stat_signature, walk
 from lit_gpt.data.sources.record_files import check_field, no_field, text_in, without_nulls
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.sources.opening import byte_lines, not_utf8
 from lit_gpt.data.sources.record_files import RecordFiles, check_unicode
+from lit_gpt.data.sources.streams import byte_lines, not_utf8
 from lit_gpt.errors import UserError
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lit_gpt.data.documents import Passage, text_of
+from lit_gpt.data.chunks import Passage, text_of
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.documents import Passage, text_of
-from lit_gpt.data.sources.finding import Found, not_read_lines, search, stat_signature
+from lit_gpt.data.chunks import Passage, text_of
+from lit_gpt.data.sources.files import Found, not_read_lines, search, stat_signature
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 

@@ -9,7 +9,7 @@ iterated.
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_gpt.data.documents import Content, Passage, whole
+from lit_gpt.data.chunks import Content, Passage, whole
 from lit_gpt.errors import not_implemented
 
 

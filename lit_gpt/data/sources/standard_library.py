@@ -9,8 +9,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_gpt.data.documents import Passage
-from lit_gpt.data.sources.finding import stat_signature
+from lit_gpt.data.chunks import Passage
+from lit_gpt.data.sources.files import stat_signature
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 

@@ -6,12 +6,12 @@ Knows: files of text, separators, which files hold records. Does not know: what 
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_gpt.data.documents import Passage
+from lit_gpt.data.chunks import Passage
 from lit_gpt.data.sources.csv_files import Csv
-from lit_gpt.data.sources.finding import Found, ends_in, names, not_read_lines, search, stat_signature
+from lit_gpt.data.sources.files import Found, ends_in, names, not_read_lines, search, stat_signature
 from lit_gpt.data.sources.json_lines import JsonLines
-from lit_gpt.data.sources.opening import text_blocks
 from lit_gpt.data.sources.source import Source
+from lit_gpt.data.sources.streams import text_blocks
 from lit_gpt.errors import UserError
 
 

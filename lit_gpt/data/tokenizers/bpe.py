@@ -32,7 +32,7 @@ class BPE(Tokenizer):
         eos: Special token put after every document; the separator by default.
         pad: Special token for empty places; none by default.
         special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
-        learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
+        train_chars: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         pattern: How text is split into words, across which no bytes are joined. gpt2: letters, digits and marks apart,
             each with the space ahead of it, runs of other white space for themselves. llama3: of at most three digits,
@@ -49,7 +49,7 @@ class BPE(Tokenizer):
         eos: str | None = None,
         pad: str | None = None,
         special: list[str] | None = None,
-        learns_from: int | None = 200_000_000,
+        train_chars: int | None = 200_000_000,
         pattern: PatternName = "gpt2",
     ) -> None:
         super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad)
@@ -61,7 +61,7 @@ class BPE(Tokenizer):
         self._words = PATTERNS[pattern]
         self.split_points = self._words.split_points
         self.vocab_size = vocab_size
-        self._learn_from(learns_from)
+        self._set_train_chars(train_chars)
         self._refuse_too_few()
         self._inner: Any = None
         self._vocab_state: dict[str, Any] = {}

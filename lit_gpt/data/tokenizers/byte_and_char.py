@@ -25,7 +25,7 @@ class Byte(Tokenizer):
     """
 
     split_points = ANYWHERE
-    learns_from = None
+    train_chars = None
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Char(Tokenizer):
 
     trains_on_all_splits = True
     split_points = ANYWHERE
-    learns_from = None
+    train_chars = None
 
     def __init__(
         self,

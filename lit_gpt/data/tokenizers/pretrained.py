@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.tokenizers.added_tokens import decodes_bytes_alone, is_lossless, taught, token_bytes, with_added
 from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
 from lit_gpt.data.tokenizers.hub_folder import (

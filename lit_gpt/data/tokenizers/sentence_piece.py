@@ -42,7 +42,7 @@ class SentencePiece(Tokenizer):
         unk: Name of the piece for what cannot be spelled, which the library wants; <unk> by default. Where the model
             was learned here, no text needs it.
         special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
-        learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
+        train_chars: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         split_digits: Whether each digit is a piece of its own.
         character_coverage: Share of the text's characters that get a piece of their own; rarer ones are spelled by
@@ -60,7 +60,7 @@ class SentencePiece(Tokenizer):
         pad: str | None = None,
         unk: str | None = None,
         special: list[str] | None = None,
-        learns_from: int | None = 200_000_000,
+        train_chars: int | None = 200_000_000,
         split_digits: bool = True,
         character_coverage: float = 0.9995,
         path: str | None = None,
@@ -79,7 +79,7 @@ class SentencePiece(Tokenizer):
         if not 0.9 <= character_coverage <= 1:
             raise UserError(f"character_coverage {character_coverage} of SentencePiece is not between 0.9 and 1")
         self.vocab_size = vocab_size
-        self._learn_from(learns_from)
+        self._set_train_chars(train_chars)
         self._model: Any = None
         self._vocab_state: dict[str, Any] = {}
         self._known: dict[str, Any] = {}  # ids of stretches of text

@@ -45,7 +45,7 @@ class Tiktoken(Tokenizer):
             What the encoding does not have comes behind its ids.
     """
 
-    learns_from = None
+    train_chars = None
 
     def __init__(
         self,

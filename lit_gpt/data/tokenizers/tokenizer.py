@@ -20,7 +20,7 @@ from lit_gpt.config.class_paths import class_path as path_of
 from lit_gpt.config.class_paths import import_class
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.config.trust import check_untrusted_arguments
-from lit_gpt.data.documents import Span
+from lit_gpt.data.chunks import Span
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.data.tokenizers.segments import Encoded, encode_between_special
 from lit_gpt.errors import UserError, not_implemented
@@ -40,7 +40,7 @@ class Tokenizer:
     #: Where a long text can be split so that its parts are encoded as in the whole; None for nowhere.
     split_points: re.Pattern[str] | None = None
     #: Most characters that the vocabulary is learned from, taken evenly through the text; None for all.
-    learns_from: int | None = 200_000_000
+    train_chars: int | None = 200_000_000
 
     #: Whether every conversation is encoded as one text, as other programs do with the same tokenizer.
     encodes_whole_texts: bool = False
@@ -205,8 +205,8 @@ class Tokenizer:
         """Class and arguments, as far as they decide what will be learned."""
         # What was not there in earlier versions is left out where it changes nothing, so that fingerprints stay.
         own: dict[str, Any] = {"special": list(self._own_special)} if self._own_special else {}
-        if "learns_from" in vars(self) and self.learns_from != type(self).learns_from:
-            own["learns_from"] = self.learns_from
+        if "train_chars" in vars(self) and self.train_chars != type(self).train_chars:
+            own["train_chars"] = self.train_chars
         return {"class_path": path_of(type(self)), "init_args": {**self._arguments, **own}}
 
     def state(self) -> dict[str, Any]:
@@ -290,12 +290,12 @@ class Tokenizer:
             raise UserError(f"special of {type(self).__name__} holds an empty name; leave it out")
         self._own_special = list(dict.fromkeys([*self._own_special, *names]))
 
-    def _learn_from(self, characters: int | None) -> None:
+    def _set_train_chars(self, characters: int | None) -> None:
         if characters is not None and characters < 1:
             raise UserError(
-                f"learns_from {characters} of {type(self).__name__} is no number of characters; give 1 or more, or null"
+                f"train_chars {characters} of {type(self).__name__} is no number of characters; give 1 or more, or null"
             )
-        self.learns_from = characters
+        self.train_chars = characters
 
     def _has_special(self, name: str) -> bool:
         if not self.trained:

@@ -38,7 +38,7 @@ class WordPiece(Tokenizer):
         pad: Special token for empty places; none by default.
         unk: Special token for words that cannot be spelled; [UNK] by default.
         special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
-        learns_from: Most characters that the vocabulary is learned from, taken evenly through the training text; null
+        train_chars: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         normalize: Clean text as BERT's uncased models do: lower case, no accents, no control characters, Chinese
             characters as words of their own.
@@ -55,7 +55,7 @@ class WordPiece(Tokenizer):
         pad: str | None = None,
         unk: str | None = None,
         special: list[str] | None = None,
-        learns_from: int | None = 200_000_000,
+        train_chars: int | None = 200_000_000,
         normalize: bool = False,
     ) -> None:
         super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad, unk=unk or "[UNK]")
@@ -69,7 +69,7 @@ class WordPiece(Tokenizer):
             "normalize": normalize,
         }
         self.vocab_size = vocab_size
-        self._learn_from(learns_from)
+        self._set_train_chars(train_chars)
         self._refuse_too_few()
         self._inner: Any = None
 

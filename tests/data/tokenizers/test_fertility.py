@@ -7,7 +7,7 @@ import pytest
 from all_tokenizers import TEXTS, trained
 
 from lit_gpt.data import BPE, Byte, Source, Tokenizer, WordPiece
-from lit_gpt.data.documents import Passage
+from lit_gpt.data.chunks import Passage
 from lit_gpt.data.tokenizers.fertility import count
 from lit_gpt.errors import UserError
 

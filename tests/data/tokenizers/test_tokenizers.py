@@ -264,7 +264,7 @@ def test_what_was_saved_before_there_were_special_tokens_of_the_users_loads_and_
     assert set(state["init_args"]) == {"vocab_size", "separator", "bos", "eos", "pad"}
     assert set(state["learned"]) == {"json"}
     assert set(Byte().state()["init_args"]) == {"bos", "eos", "pad"}
-    assert BPE(learns_from=None).configuration()["init_args"]["learns_from"] is None
+    assert BPE(train_chars=None).configuration()["init_args"]["train_chars"] is None
 
 
 def test_siblings_agree_on_arguments_and_say_what_each_does() -> None:
@@ -316,7 +316,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
         (lambda: BPE(vocab_size=100), "vocab_size 100 of BPE is below 257"),
         (lambda: BPE().encode("a"), "has not been trained"),
         (lambda: BPE(vocab_size=257).with_special(["<|user|>"]), "257 of BPE is below 258"),
-        (lambda: BPE(learns_from=0), "learns_from 0 of BPE is no number of characters"),
+        (lambda: BPE(train_chars=0), "train_chars 0 of BPE is no number of characters"),
         (lambda: BPE(pattern="gpt5"), "pattern 'gpt5' of BPE is not known; give one of gpt2, llama3"),  # type: ignore[arg-type]
         (lambda: Byte(special=["<|user|>", ""]), "special of Byte holds an empty name"),
         (lambda: BPE(separator="###").train(["a### b\n" * 9]), "special token '###' is an ordinary word"),

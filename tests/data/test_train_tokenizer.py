@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lit_gpt.data import BPE
-from lit_gpt.data.corpus.learning import interruptible
+from lit_gpt.data.corpus.train_tokenizer import interruptible
 from lit_gpt.errors import UserError
 
 

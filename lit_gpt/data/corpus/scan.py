@@ -15,7 +15,7 @@ import numpy as np
 
 from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.documents import Passage, bytes_of, text_of, whole
+from lit_gpt.data.chunks import Passage, bytes_of, text_of, whole
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.folders import cache_folder, disk_hints, make_folder
 from lit_gpt.data.progress import Progress
@@ -26,7 +26,7 @@ _VERSION = 3
 _EMPTY = "empty"
 
 
-class Survey(NamedTuple):
+class Scan(NamedTuple):
     """What one reading of a text tells; counts are of the documents that stay.
 
     fingerprint: of the text that stays. longest: characters of the longest document. dropped: documents by reason, and
@@ -43,7 +43,7 @@ class Survey(NamedTuple):
     verdicts: str | None
 
 
-def survey(source: Source, filters: list[Filter] = []) -> Survey:  # noqa: B006  # never changed
+def scan(source: Source, filters: list[Filter] = []) -> Scan:  # noqa: B006  # never changed
     """Reads a text once; what is found is remembered by the cheap signature of sources that have one.
 
     Raises:
@@ -55,18 +55,18 @@ def survey(source: Source, filters: list[Filter] = []) -> Survey:  # noqa: B006 
     return (None if key is None else _remembered(key)) or _read(source, filters, rules, key)
 
 
-def staying(source: Source, found: Survey, joined: bool) -> Iterator[Passage]:
+def staying(source: Source, found: Scan, joined: bool) -> Iterator[Passage]:
     """The passages of the documents that stay.
 
     Args:
         source: The text.
-        found: Its survey.
+        found: Its scan.
         joined: Each document in one passage, however long.
 
     Raises:
-        UserError: it is not the text that was surveyed any more.
+        UserError: it is not the text that was scanned any more.
     """
-    verdicts = None if found.verdicts is None else np.fromfile(cache_folder() / "surveys" / found.verdicts, np.uint8)
+    verdicts = None if found.verdicts is None else np.fromfile(cache_folder() / "scans" / found.verdicts, np.uint8)
     digest, number, stays = _Digest(), -1, True
     for passage in whole(source.passages()) if joined or verdicts is not None else source.passages():
         if passage.begins:
@@ -81,7 +81,7 @@ def staying(source: Source, found: Survey, joined: bool) -> Iterator[Passage]:
         raise UserError(f"the text of {source.describe()} changed while it was prepared; run the same again")
 
 
-def _read(source: Source, filters: list[Filter], rules: str, key: str | None) -> Survey:
+def _read(source: Source, filters: list[Filter], rules: str, key: str | None) -> Scan:
     for one in filters:
         one.start()
     digest, verdicts, dropped = _Digest(), array("B"), Counter[str]()
@@ -109,12 +109,12 @@ def _read(source: Source, filters: list[Filter], rules: str, key: str | None) ->
     if any(verdicts):
         # By what it holds: another text may leave the same documents after others were left out.
         held = _verdicts_name(verdicts.tobytes())
-        make_folder(cache_folder() / "surveys")
-        with disk_hints(cache_folder() / "surveys"):
-            _write(cache_folder() / "surveys" / held, verdicts.tobytes())
-    result = Survey(digest.hex(), documents, characters, size, longest, dict(dropped), lost, held)
+        make_folder(cache_folder() / "scans")
+        with disk_hints(cache_folder() / "scans"):
+            _write(cache_folder() / "scans" / held, verdicts.tobytes())
+    result = Scan(digest.hex(), documents, characters, size, longest, dict(dropped), lost, held)
     if key is not None:
-        _write(cache_folder() / "surveys" / f"{key}.json", json.dumps(result._asdict()).encode())
+        _write(cache_folder() / "scans" / f"{key}.json", json.dumps(result._asdict()).encode())
     return result
 
 
@@ -139,11 +139,11 @@ def _nothing_left(source: Source, dropped: Counter[str]) -> str:
     return f"the filters leave nothing of {source.describe()} ({why}); make them wider (data.filters)"
 
 
-def _remembered(key: str) -> Survey | None:
+def _remembered(key: str) -> Scan | None:
     try:
-        found = Survey(**parse_json((cache_folder() / "surveys" / f"{key}.json").read_text()))
+        found = Scan(**parse_json((cache_folder() / "scans" / f"{key}.json").read_text()))
         if found.verdicts is not None:
-            held = (cache_folder() / "surveys" / found.verdicts).read_bytes()
+            held = (cache_folder() / "scans" / found.verdicts).read_bytes()
             if found.verdicts != _verdicts_name(held):
                 return None
         return found

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lit_gpt.data.corpus.packets import drawn
+from lit_gpt.data.corpus.scan import Scan
 from lit_gpt.data.corpus.splits import TRAIN, Part
-from lit_gpt.data.corpus.survey import Survey
 from lit_gpt.data.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 _PATIENCE = 3.0  # seconds that a library has to end after Ctrl-C; what it does behind the texts cannot be ended
 
 
-def train_tokenizer(recipe: "Recipe", surveys: dict[str, Survey]) -> None:
+def train_tokenizer(recipe: "Recipe", scans: dict[str, Scan]) -> None:
     """Lets the recipe's tokenizer learn what it learns when the text is prepared.
 
     Args:
         recipe: With a tokenizer that is still to be trained.
-        surveys: Of the recipe.
+        scans: Of the recipe.
     """
     tokenizer = recipe.tokenizer
     if tokenizer.trains_on_all_splits:
-        total = sum(found.characters for found in surveys.values())
-        parts: Iterable[Part] = recipe.parts(surveys)
+        total = sum(found.characters for found in scans.values())
+        parts: Iterable[Part] = recipe.parts(scans)
     else:
-        total = surveys[""].characters
-        parts = (part for part in recipe.main_parts(surveys[""]) if part.split == TRAIN)
-    with Progress("training the tokenizer", total if tokenizer.learns_from is None else None) as progress:
-        interruptible(tokenizer.train, _counted(drawn(parts, total, tokenizer.learns_from), progress.advance))
+        total = scans[""].characters
+        parts = (part for part in recipe.main_parts(scans[""]) if part.split == TRAIN)
+    with Progress("training the tokenizer", total if tokenizer.train_chars is None else None) as progress:
+        interruptible(tokenizer.train, _counted(drawn(parts, total, tokenizer.train_chars), progress.advance))
 
 
 def interruptible(train: Callable[[Iterable[str]], None], texts: Iterable[str]) -> None:

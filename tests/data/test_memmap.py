@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data.corpus import columns
-from lit_gpt.data.corpus.columns import BLOCK, Column, ColumnWriter
+from lit_gpt.data.corpus import memmap
+from lit_gpt.data.corpus.memmap import BLOCK, Column, ColumnWriter
 from lit_gpt.errors import UserError
 
 
@@ -75,7 +75,7 @@ def test_a_column_that_outlives_its_module_closes_its_file(tmp_path: Path, monke
     writer.write(np.arange(10))
     writer.close()
     column = Column(tmp_path / "ids.bin", np.dtype("<u2"))
-    monkeypatch.setattr(columns, "os", None)
+    monkeypatch.setattr(memmap, "os", None)
     column.__del__()
     with pytest.raises(OSError):
         os.fstat(column._file)
@@ -90,7 +90,7 @@ def test_a_change_in_place_is_noticed_at_the_next_touch(
     numbers = np.arange(4 * BLOCK) % 60_000
     written(tmp_path / "ids.bin", [numbers])
     if settled:  # as a file that was prepared earlier
-        monkeypatch.setattr(columns, "_TICK", 0)
+        monkeypatch.setattr(memmap, "_TICK", 0)
     column, at = Column(tmp_path / "ids.bin", np.dtype("<u2")), BLOCK + 9
 
     def read() -> object:

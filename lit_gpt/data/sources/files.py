@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_gpt.data.sources.archives import is_archive
-from lit_gpt.data.sources.opening import COMPRESSED, byte_blocks
+from lit_gpt.data.sources.streams import COMPRESSED, byte_blocks
 from lit_gpt.errors import UserError
 
 _LOOK = 8192  # bytes of a file that tell text from binary, by a NUL among them, as git does

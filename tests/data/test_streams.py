@@ -12,8 +12,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data.sources import opening
-from lit_gpt.data.sources.opening import byte_blocks, byte_lines, text_blocks, text_lines
+from lit_gpt.data.sources import streams
+from lit_gpt.data.sources.streams import byte_blocks, byte_lines, text_blocks, text_lines
 from lit_gpt.errors import UserError
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
@@ -117,7 +117,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 100_000_000
-    monkeypatch.setattr(opening, "UNBOUNDED", size)  # one letter again and again is taken for a bomb
+    monkeypatch.setattr(streams, "UNBOUNDED", size)  # one letter again and again is taken for a bomb
     path = tmp_path / f"text{suffix}"
     if suffix:
         part = PACKED[suffix](b"a" * (size // 4))
@@ -136,13 +136,13 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, suffix: str, monkeyp
 def test_an_archive_that_unpacks_to_far_more_is_refused(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "UNBOUNDED", 1 << 16)
-    monkeypatch.setattr(opening, "MOST_TIMES", 100)
+    monkeypatch.setattr(streams, "UNBOUNDED", 1 << 16)
+    monkeypatch.setattr(streams, "MOST_TIMES", 100)
     path = tmp_path / f"bomb.txt{suffix}"
     path.write_bytes(PACKED[suffix](b"0" * (1 << 23)))
     with pytest.raises(UserError, match=r"unpacks to more than 100 times its size .*leave it out"):
-        for _ in opening.byte_blocks(path, 1 << 16):
+        for _ in streams.byte_blocks(path, 1 << 16):
             pass
     honest = tmp_path / f"honest.txt{suffix}"
     honest.write_bytes(PACKED[suffix](b"The same line again and again, 40 times shorter packed.\n" * 1000))
-    assert sum(map(len, opening.byte_blocks(honest, 1 << 16))) == 56_000
+    assert sum(map(len, streams.byte_blocks(honest, 1 << 16))) == 56_000
