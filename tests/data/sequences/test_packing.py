@@ -152,7 +152,7 @@ def test_what_is_cut_and_left_empty_is_said() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("context", [512, 1024])
 def test_less_than_two_percent_stay_empty_on_paragraphs_of_books(context: int, tmp_path: Path) -> None:
-    books = Path(__file__).parents[3] / "shared" / "data" / "gutenberg"
+    books = Path(__file__).parents[4] / "shared" / "data" / "gutenberg"
     if not books.exists():
         pytest.skip("the books do not lie beside the repository")
     source = TextFiles(str(books), separator="\n\n")
