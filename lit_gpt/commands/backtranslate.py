@@ -187,11 +187,11 @@ def documents(source: Any, found: Any) -> Iterator[str]:
     from lit_gpt.data.formats.format import PlainText
 
     format = PlainText()
-    for passage in staying(source, found, joined=True):
+    for chunk in staying(source, found, joined=True):
         try:
-            yield "".join(span.text for span in format.spans(passage.content, 0))
+            yield "".join(segment.text for segment in format.segments(chunk.content, 0))
         except UserError as fault:
-            raise UserError(f"{passage.where}: {fault}" if passage.where else str(fault)) from None
+            raise UserError(f"{chunk.where}: {fault}" if chunk.where else str(fault)) from None
 
 
 def report(counts: dict[str, int], out: Path, was_done: bool, source: str) -> Iterator[str]:

@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
         format, record = asking(format, tokenizer, given, arguments.run, arguments.chat_template)
         if variables:
             format = with_variables(format, variables)
-        text = "".join(span.text for span in format.question(record))
+        text = "".join(segment.text for segment in format.question(record))
     else:
         for told in (hint(format), spelled(tokenizer, prompt)):
             if told:

@@ -68,7 +68,7 @@ def report(data: Any) -> Iterator[str]:
 
 
 def _counts(corpus: Any) -> str:
-    ratio = f" ({corpus.bytes / max(len(corpus), 1):.2f} a token)" if corpus.scored is None else " of it learned"
+    ratio = f" ({corpus.bytes / max(len(corpus), 1):.2f} a token)" if corpus.loss_mask is None else " of it learned"
     documents = f"{corpus.documents:,} document{'' if corpus.documents == 1 else 's'}"
     longest = f"the longest {corpus.manifest['longest']:,}"
     return f"{len(corpus):,} tokens, {documents} ({longest}), {corpus.bytes:,} bytes{ratio}"

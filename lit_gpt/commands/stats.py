@@ -30,8 +30,9 @@ and prepared again where it is gone.
 
 keys of --json:
   path tokenizer              kind, vocab_size
-  splits                      by name: documents, tokens, scored, bytes, lengths, histogram (first, last, documents),
-                              used, unused (ids), ids_for (how many ids make up a share of the tokens), most_common,
+  splits                      by name: documents, tokens, trained_on, bytes, lengths,
+                              histogram (first, last, documents), used, unused (ids), ids_for (how many ids
+                              make up a share of the tokens), most_common,
                               least_common (id, token, count), unseen (tokens whose id does not occur in training),
                               overlap (ngram, ngrams, shared, documents, shared_documents, repeated; null for train)"""
 TRAIN = "train"
@@ -142,7 +143,7 @@ def numbers(prepared: "Prepared", found: dict[str, "Statistics"], top: int) -> d
         facts["splits"][split] = {
             "documents": one.documents,
             "tokens": one.tokens,
-            "scored": one.scored,
+            "trained_on": one.trained_on,
             "bytes": one.bytes,
             "lengths": _lengths(one),
             "histogram": one.length_histogram(),
@@ -220,15 +221,15 @@ def _table(*columns: str, left: tuple[int, ...] = (0,)) -> "Table":
 
 
 def _texts(found: dict[str, "Statistics"]) -> "Table":
-    masked = any(one.scored < one.tokens for one in found.values())
-    learned = ["learned"] if masked else []
+    masked = any(one.trained_on < one.tokens for one in found.values())
+    learned = ["trained on"] if masked else []
     table = _table("", "documents", "tokens", *learned, "bytes", "a token", "median", "99 %", "longest")
     for split, one in found.items():
-        share = [f"{one.scored / max(one.tokens, 1):.1%}"] if masked else []
+        share = [f"{one.trained_on / max(one.tokens, 1):.1%}"] if masked else []
         lengths = _lengths(one)
         table.add_row(
             split, f"{one.documents:,}", f"{one.tokens:,}", *share, f"{one.bytes:,}",
-            f"{one.bytes / max(one.scored, 1):.2f}", *(f"{lengths[name]:,}" for name in ("median", "p99", "most")),
+            f"{one.bytes / max(one.trained_on, 1):.2f}", *(f"{lengths[name]:,}" for name in ("median", "p99", "most")),
         )  # fmt: skip
     return table
 

@@ -1,4 +1,4 @@
-"""What lies between a source and the ids: passages as they are read, spans as they are encoded.
+"""What lies between a source and the ids: chunks as they are read, segments as they are encoded.
 
 Knows: the shape of a document. Does not know: files, tokenizers, splits.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 Content = str | dict[str, Any]  # a text, or a record with fields
 
 
-class Passage(NamedTuple):
+class Chunk(NamedTuple):
     """What a source gives: a document, or a stretch of one that is too long to be held at once.
 
     content: the text; or a record, which is always whole. begins, ends: whether the document does so here. tag: name of
@@ -24,16 +24,16 @@ class Passage(NamedTuple):
     where: str = ""
 
 
-class Span(NamedTuple):
+class Segment(NamedTuple):
     """A stretch of a document as a format lays it out.
 
-    text: what is encoded, or the name of one special token where `special`. scored: whether it is learned (a target) or
-    only read.
+    text: what is encoded, or the name of one special token where `special`. trained: whether it is trained on, or only
+    read (loss mask 0, target -100).
     """
 
     text: str
     special: bool = False
-    scored: bool = True
+    trained: bool = True
 
 
 def text_of(content: Content) -> str:
@@ -48,19 +48,19 @@ def bytes_of(content: Content) -> bytes:
     return json.dumps(content, sort_keys=True, ensure_ascii=True, default=str).encode()
 
 
-def whole(passages: Iterable[Passage]) -> Iterator[Passage]:
-    """Passages with the stretches of each document joined."""
+def whole(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Chunks with the stretches of each document joined."""
     parts: list[str] = []
-    first: Passage | None = None
-    for passage in passages:
-        if passage.begins and passage.ends:
-            yield passage
+    first: Chunk | None = None
+    for chunk in chunks:
+        if chunk.begins and chunk.ends:
+            yield chunk
             continue
-        if passage.begins:
-            first, parts = passage, []
-        assert first is not None and isinstance(passage.content, str)
-        parts.append(passage.content)
-        if passage.ends:
+        if chunk.begins:
+            first, parts = chunk, []
+        assert first is not None and isinstance(chunk.content, str)
+        parts.append(chunk.content)
+        if chunk.ends:
             yield first._replace(content="".join(parts), ends=True)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
@@ -148,15 +148,17 @@ class TextGenerator:
         """
         if self.format is None:
             raise UserError("the net was trained on plain text, which asks for no answer; give a text prompt")
-        tokenizer, spans = self.tokenizer, self.format.question(record)
+        tokenizer, segments = self.tokenizer, self.format.question(record)
         if self.format.framed and tokenizer.bos is not None:
-            spans = [Span(tokenizer.token(tokenizer.bos), special=True, scored=False), *spans]
+            segments = [Segment(tokenizer.token(tokenizer.bos), special=True, trained=False), *segments]
         if self.format.whole_text:
-            whole = "".join(span.text for span in spans)
-            return self._checked(whole, lambda _: [int(id) for ids, _ in tokenizer.encode_spans([spans]) for id in ids])
+            whole = "".join(segment.text for segment in segments)
+            return self._checked(
+                whole, lambda _: [int(id) for ids, _ in tokenizer.encode_segments([segments]) for id in ids]
+            )
         ids: list[int] = []
-        for span in spans:
-            ids += [tokenizer.special_id(span.text)] if span.special else self._ids(span.text)
+        for segment in segments:
+            ids += [tokenizer.special_id(segment.text)] if segment.special else self._ids(segment.text)
         return ids
 
     def _ids(self, text: str) -> list[int]:

@@ -74,10 +74,10 @@ class SampleText(LeanCallback):
 def question(data: TokenData) -> list[int]:
     """What is read of the first validation record ahead of what is learned; nothing where all is learned."""
     corpus = data.corpus(VAL)
-    for number in range(min(corpus.documents, _TRIED) if corpus.scored is not None else 0):
-        assert corpus.scored is not None
+    for number in range(min(corpus.documents, _TRIED) if corpus.loss_mask is not None else 0):
+        assert corpus.loss_mask is not None
         ids, start = corpus.document(number), int(corpus.offsets[number])
-        read = int(np.argmax(corpus.scored[start : start + len(ids)]))
+        read = int(np.argmax(corpus.loss_mask[start : start + len(ids)]))
         if 0 < read < data.context:
             return [int(id) for id in ids[:read]]
     return []

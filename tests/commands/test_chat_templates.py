@@ -78,9 +78,9 @@ def test_from_a_models_folder_to_answers_and_back(capfd: Any) -> None:
         which = int(rendered.split("sat ")[1].split("<")[0])
         record, odd = RECORDS[which]["messages"], which % 2
         assert ids == theirs.apply_chat_template(record, return_dict=False)
-        assert corpus.scored is not None
+        assert corpus.loss_mask is not None
         start = int(corpus.offsets[number])
-        trained = np.asarray(corpus.scored[start : start + len(ids)]).astype(bool)
+        trained = np.asarray(corpus.loss_mask[start : start + len(ids)]).astype(bool)
         learned = theirs.decode(np.array(ids)[trained])
         # What asks for an answer holds the empty thought, so that is none of the answer.
         answers = ["the dog", "the dog", record[-1]["content"]][: 2 + odd]

@@ -116,7 +116,7 @@ MISTAKES = {
     "fit --data.source.paths words.txt --data.tokenizer Byte --data.val_fraction 0": "no validation text",
     "fit --data.source.paths words.txt --data.tokenizer Char --sample.prompt é": "sample: the prompt cannot be encoded",
     "fit --data.source.paths words.txt --data.tokenizer Byte --sample.top_k 0": "sample: top_k is 0; give",
-    "fit --data.source.paths words.txt --data.format Format": "Format has no spans; define it in a subclass",
+    "fit --data.source.paths words.txt --data.format Format": "Format has no segments; define it in a subclass",
     "fit --data.source Source": "Source has no __iter__; define it in a subclass",
     "fit --resume --name gone": "nothing to resume",
     "fit --resume": "--resume needs the run",

@@ -21,7 +21,7 @@ class Made:
 
     def __init__(self, ids: np.ndarray, offsets: np.ndarray | None = None, separator: bool = False) -> None:
         self.ids, self.vocab_size, self.folder = ids.view(InMemory), int(ids.max(initial=0)) + 1, Path("made")
-        self._scored: np.ndarray | None = None
+        self._loss_mask: np.ndarray | None = None
         self.offsets = np.array([0, len(ids)]) if offsets is None else offsets
         self.document_bytes = np.diff(self.offsets)
         # With a separator that is bos and eos only the counts matter here: a document begins with the token before it.
@@ -34,13 +34,13 @@ class Made:
         return Made(np.arange(offsets[-1], dtype=np.uint32), offsets, separator)
 
     @property
-    def scored(self) -> np.ndarray | None:
+    def loss_mask(self) -> np.ndarray | None:
         """Which tokens may be targets; None for all."""
-        return self._scored
+        return self._loss_mask
 
-    @scored.setter
-    def scored(self, scored: np.ndarray) -> None:
-        self._scored = scored.view(InMemory)
+    @loss_mask.setter
+    def loss_mask(self, loss_mask: np.ndarray) -> None:
+        self._loss_mask = loss_mask.view(InMemory)
 
     def document_of(self, place: int) -> int:
         """Which document a token is in."""

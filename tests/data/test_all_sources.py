@@ -84,10 +84,10 @@ def test_every_reading_gives_the_same_documents_in_the_order_they_were_written(m
     # An empty file is refused, and there is nothing between two separators.
     kept = [text for text in TEXTS if text or make not in (text_files, parts_of_a_file)]
     assert list(source) == list(source) == kept
-    passages = list(source.passages())
-    assert [passage.content for passage in whole(passages)] == kept
-    assert passages[0].begins and passages[-1].ends and all(str(tmp_path) in passage.where for passage in passages)
-    assert all(one.ends == other.begins for one, other in itertools.pairwise(passages))
+    chunks = list(source.chunks())
+    assert [chunk.content for chunk in whole(chunks)] == kept
+    assert chunks[0].begins and chunks[-1].ends and all(str(tmp_path) in chunk.where for chunk in chunks)
+    assert all(one.ends == other.begins for one, other in itertools.pairwise(chunks))
 
 
 def test_a_signature_changes_with_the_text_and_only_then(make: Any, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_what_was_written_is_read(
 def test_long_values_line_breaks_and_compressions(tmp_path: Path) -> None:
     long = "x" * 3_000_000
     (tmp_path / "a.tsv.xz").write_bytes(lzma.compress(f'id\ttext\n1\t"a\r\nb ""c"""\n\n2\t{long}\n'.encode()))
-    passages = list(Csv(str(tmp_path), delimiter=r"\t").passages())
-    assert [one.content for one in passages] == ['a\r\nb "c"', long]
-    assert [one.where for one in passages] == [f"{tmp_path}/a.tsv.xz:2", f"{tmp_path}/a.tsv.xz:5"]
+    chunks = list(Csv(str(tmp_path), delimiter=r"\t").chunks())
+    assert [one.content for one in chunks] == ['a\r\nb "c"', long]
+    assert [one.where for one in chunks] == [f"{tmp_path}/a.tsv.xz:2", f"{tmp_path}/a.tsv.xz:5"]
 
 
 @pytest.mark.parametrize(

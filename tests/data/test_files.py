@@ -111,4 +111,4 @@ def test_a_folder_without_text_says_what_it_holds_instead(tmp_path: Path) -> Non
 def test_a_pipe_that_is_named_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(UserError, match="neither a file nor a folder"):
-        list(TextFiles(str(tmp_path / "pipe.txt")).passages())
+        list(TextFiles(str(tmp_path / "pipe.txt")).chunks())

@@ -40,7 +40,7 @@ def test_a_folder_of_data_files(folder: Path, streaming: bool) -> None:
     assert list(made()) == [record["text"] for record in RECORDS] == list(made())
     assert list(made(field="meta.body")) == [record["meta"]["body"] for record in RECORDS]
     assert list(made(field=None)) == RECORDS
-    assert [one.where for one in made(split="test").passages()] == [f"{folder} (test), record 1"]
+    assert [one.where for one in made(split="test").chunks()] == [f"{folder} (test), record 1"]
     before = made().signature()
     assert before == made().signature() != made(split="test").signature()
     (folder / "train.jsonl").write_text('{"text": "new"}')
@@ -175,7 +175,7 @@ def test_the_commit_is_looked_up_once_and_asked_for_ever_after(monkeypatch: pyte
     assert asked == [("who/what", "v2"), request, request]
     assert source.signature() is not None and source.notes() == ["who/what: commit c0ffee"]
     assert HubDataset("who/what", config="zh", split="validation", revision="v2").signature() != source.signature()
-    assert [one.where for one in source.passages()][0] == "who/what (validation), record 1"
+    assert [one.where for one in source.chunks()][0] == "who/what (validation), record 1"
 
 
 def test_without_network_only_the_cache_is_asked_and_the_error_says_what_would_do(

@@ -39,13 +39,13 @@ def test_folders_give_files_of_records_by_name_and_documents_know_their_lines(tm
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n\n{"text": ""}\n'))
     (tmp_path / "README.md").write_text("not a record")
     (tmp_path / "empty.jsonl").touch()
-    passages = list(JsonLines(str(tmp_path)).passages())
-    assert [(one.content, one.where) for one in passages] == [
+    chunks = list(JsonLines(str(tmp_path)).chunks())
+    assert [(one.content, one.where) for one in chunks] == [
         ("one", f"{tmp_path}/a.jsonl.gz:1"),
         ("", f"{tmp_path}/a.jsonl.gz:3"),
         ("three", f"{tmp_path}/b.ndjson:1"),
     ]
-    assert all(one.begins and one.ends for one in passages)
+    assert all(one.begins and one.ends for one in chunks)
     (tmp_path / "sub").mkdir()
     with pytest.raises(UserError, match="has no .jsonl or .ndjson files"):
         list(JsonLines(str(tmp_path / "sub")))
@@ -94,7 +94,7 @@ def test_one_record_is_held_at_a_time(tmp_path: Path) -> None:
         for _ in range(40):
             file.write(json.dumps({"text": "x" * 1_000_000}) + "\n")
     tracemalloc.start()
-    assert sum(len(passage.content) for passage in JsonLines(str(path)).passages()) == 40_000_000
+    assert sum(len(chunk.content) for chunk in JsonLines(str(path)).chunks()) == 40_000_000
     assert tracemalloc.get_traced_memory()[1] < 12_000_000
     tracemalloc.stop()
 

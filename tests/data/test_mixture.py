@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import Mixture, Source
-from lit_gpt.data.chunks import Passage, whole
+from lit_gpt.data.chunks import Chunk, whole
 from lit_gpt.errors import UserError
 
 
@@ -20,11 +20,11 @@ class Given(Source):
     def __init__(self, *documents: Any) -> None:
         self.documents = documents
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         for number, document in enumerate(self.documents, 1):
             parts = document.split("/") if isinstance(document, str) else [document]
             for place, part in enumerate(parts):
-                yield Passage(part, place == 0, place == len(parts) - 1, where=f"given, record {number}")
+                yield Chunk(part, place == 0, place == len(parts) - 1, where=f"given, record {number}")
 
     def signature(self) -> str | None:
         return str(self.documents)
@@ -56,11 +56,11 @@ def test_shares_hold_everywhere_and_nothing_is_lost(
     # Each document says whose it is, and its place, so that equal ones are told apart.
     named = {name: [f"{name}{n}:{one}" for n, one in enumerate(texts)] for name, texts in documents.items()}
     mixture = Mixture({name: Given(*texts) for name, texts in named.items()}, weights, until=until)  # type: ignore[arg-type]
-    passages = list(mixture.passages())
-    texts = [str(passage.content) for passage in whole(passages)]
+    chunks = list(mixture.chunks())
+    texts = [str(chunk.content) for chunk in whole(chunks)]
     assert texts == [str(one) for one in Mixture(mixture.sources, weights, until=until)]  # type: ignore[arg-type]
     # Stretches of a document are never apart.
-    assert all(a.ends == b.begins for a, b in zip(passages, passages[1:], strict=False))
+    assert all(a.ends == b.begins for a, b in zip(chunks, chunks[1:], strict=False))
     joined = {name: [one.replace("/", "") for one in texts] for name, texts in named.items()}
     longest = max(len(one) for texts in joined.values() for one in texts)
     read = dict.fromkeys(named, 0)
@@ -98,7 +98,7 @@ def test_tags_go_ahead_of_documents_and_through_mixtures() -> None:
     code = Mixture({"py": Given("p/1"), "c": Given("c1")}, tags={"py": "<|py|>"})
     mixture = Mixture({"code": code, "en": Given("e1")}, {"code": 0.75, "en": 0.25}, tags={"en": "<|en|>"})
     assert mixture.special_tokens == ("<|en|>", "<|py|>")
-    assert [(one.content, one.tag) for one in mixture.passages()] == [
+    assert [(one.content, one.tag) for one in mixture.chunks()] == [
         ("p", "<|py|>"),
         ("1", "<|py|>"),
         ("e1", "<|en|>"),

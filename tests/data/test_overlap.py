@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_gpt.data import Byte, ExactDuplicates, JsonLines, Mixture, Source, TextFiles
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.corpus import overlap
 from lit_gpt.data.corpus.overlap import SharedDocuments
 from lit_gpt.data.corpus.preparation import Recipe, prepare
@@ -65,7 +65,7 @@ def test_counts_are_those_of_plain_sets(
             cuts = list(text) if len(text) > 1 else [text]
             for at, cut in enumerate(cuts):
                 first, last = at == 0, at == len(cuts) - 1
-                parts.append(Part(split, Passage(cut, first, last), first, last))
+                parts.append(Part(split, Chunk(cut, first, last), first, last))
         assert list(counter.watch(parts)) == parts
         trained = {text for split, text in documents if split == "train"}
         expected = []

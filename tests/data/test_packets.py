@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.data import BPE
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.corpus import packets as module
 from lit_gpt.data.corpus.encoding import Piece
 from lit_gpt.data.corpus.packets import FORCED, Pieces, as_parts, packets, shards_in
@@ -17,13 +17,13 @@ def test_only_a_word_that_is_too_long_is_cut(ahead: int) -> None:
     tokenizer = BPE(vocab_size=300)
     tokenizer.train(["ab"])
     texts = ["x" * ahead + " " + "a" * (FORCED - 1), "b and the rest"]
-    passages = [Passage(text, at == 0, at == 1) for at, text in enumerate(texts)]
+    chunks = [Chunk(text, at == 0, at == 1) for at, text in enumerate(texts)]
     pieces = Pieces(tokenizer)
-    made = list(pieces.of(as_parts("train", passages)))
+    made = list(pieces.of(as_parts("train", chunks)))
     assert pieces.forced == 0 and [piece.content for piece in made][0] == "x" * ahead
     assert "".join(str(piece.content) for piece in made) == "".join(texts)
     pieces = Pieces(tokenizer)
-    assert len(list(pieces.of(as_parts("train", [Passage("a" * FORCED, ends=False), Passage("a", False)])))) == 2
+    assert len(list(pieces.of(as_parts("train", [Chunk("a" * FORCED, ends=False), Chunk("a", False)])))) == 2
     assert pieces.forced == 1
 
 

@@ -27,7 +27,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert list(Parquet(str(tmp_path))) == [record["text"] for record in RECORDS]
     assert list(Parquet(f"{tmp_path}/*.parquet", field="meta.body")) == [record["meta"]["body"] for record in RECORDS]
     assert list(Parquet(str(tmp_path), field=None)) == RECORDS
-    where = [passage.where for passage in Parquet(str(tmp_path)).passages()]
+    where = [chunk.where for chunk in Parquet(str(tmp_path)).chunks()]
     assert where[99] == f"{tmp_path}/a.parquet, record 100" and where[100] == f"{tmp_path}/b.parquet, record 1"
 
 
@@ -75,8 +75,8 @@ def test_only_a_few_rows_are_held(tmp_path: Path) -> None:
     write(path, {"text": texts, "other": texts}, use_dictionary=False, write_batch_size=10)
     before = pyarrow.total_allocated_bytes()
     most = 0
-    for passage, text in zip(Parquet(str(path)).passages(), texts, strict=True):
-        assert passage.content == text
+    for chunk, text in zip(Parquet(str(path)).chunks(), texts, strict=True):
+        assert chunk.content == text
         most = max(most, pyarrow.total_allocated_bytes() - before)
     assert most < 30_000_000
 

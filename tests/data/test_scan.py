@@ -19,7 +19,7 @@ def test_texts_that_differ_in_what_is_left_out_are_told_apart(tmp_path: Path) ->
     found = {name: scan(source, list(filters)) for name, source in sources.items()}
     assert found["last"].fingerprint == found["first"].fingerprint
     for name, source in sources.items():
-        assert [passage.content for passage in staying(source, found[name], False)] == long
+        assert [chunk.content for chunk in staying(source, found[name], False)] == long
         assert scan(source, list(filters)) == found[name]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_gpt.data import Byte
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.corpus.encoding import Encoded, Encoder
 from lit_gpt.data.corpus.packets import Pieces
 from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy, split_passages
@@ -23,20 +23,20 @@ SHARES = st.sampled_from([(0.1, 0.0), (0.1, 0.1), (0.25, 0.5), (0.0, 0.3), (0.0,
 
 
 def text(part: Part) -> str:
-    assert isinstance(part.passage.content, str)
-    return part.passage.content
+    assert isinstance(part.chunk.content, str)
+    return part.chunk.content
 
 
 def split(
     documents: list[str], shares: tuple[float, float], by: SplitBy | None, most: int = 10**9, divisible: bool = True
 ) -> list[Part]:
-    """The parts of documents that come in passages of at most so many characters."""
-    passages = []
+    """The parts of documents that come in chunks of at most so many characters."""
+    chunks = []
     for document in documents:
         cuts = [document[at : at + most] for at in range(0, len(document), most)]
-        passages += [Passage(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
+        chunks += [Chunk(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
     size = sum(map(len, documents))
-    return list(split_passages(passages, Fractions(*shares), by, size, len(documents), divisible))
+    return list(split_passages(chunks, Fractions(*shares), by, size, len(documents), divisible))
 
 
 @given(DOCUMENTS, SHARES, st.sampled_from(WAYS), st.integers(1, 40), st.booleans())
@@ -45,7 +45,7 @@ def test_every_character_is_in_one_split(
 ) -> None:
     parts = split(documents, shares, by, most, divisible)
     assert "".join(map(text, parts)) == "".join(documents)
-    assert sum(part.passage.begins for part in parts) == sum(part.passage.ends for part in parts) == len(documents)
+    assert sum(part.chunk.begins for part in parts) == sum(part.chunk.ends for part in parts) == len(documents)
     assert sum(part.opens for part in parts) == sum(part.closes for part in parts) >= len(documents)
     inside: str | None = None
     for part in parts:  # what opens is closed before another split is written
@@ -64,11 +64,11 @@ def test_a_last_stretch_without_text_still_ends_its_document(
     tokenizer.split_points = re.compile(place)
     found = []
     for empty in (False, True):
-        passages = []
+        chunks = []
         for document in documents:
             cuts = [document[at : at + most] for at in range(0, len(document), most)] + [""] * empty
-            passages += [Passage(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
-        parts = split_passages(passages, Fractions(*shares), by, sum(map(len, documents)), len(documents))
+            chunks += [Chunk(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
+        parts = split_passages(chunks, Fractions(*shares), by, sum(map(len, documents)), len(documents))
         encoded = Encoder(tokenizer, PlainText()).encode(list(Pieces(tokenizer).of(parts)))
         found.append({split: (one.ids.tolist(), _by_opening(one)) for split, one in encoded.items()})
     assert found[0] == found[1]
@@ -141,8 +141,8 @@ def test_short_documents_are_no_more_for_validation_than_long_ones() -> None:
 def test_records_without_characters_go_to_a_split_that_there_is(shares: tuple[float, float], by: SplitBy) -> None:
     empty = {"question": "", "answer": ""}
     records = [empty, *({"question": "what", "answer": "that"} for _ in range(20)), empty]
-    passages = [Passage(record) for record in records]
-    parts = list(split_passages(passages, Fractions(*shares), by, 20 * 9, len(records), divisible=False))
+    chunks = [Chunk(record) for record in records]
+    parts = list(split_passages(chunks, Fractions(*shares), by, 20 * 9, len(records), divisible=False))
     there = {"train", *(name for name, share in zip(("val", "test"), shares, strict=True) if share)}
     assert len(parts) == len(records) and {part.split for part in parts} <= there
 
@@ -150,7 +150,7 @@ def test_records_without_characters_go_to_a_split_that_there_is(shares: tuple[fl
 def test_one_text_is_split_as_its_benchmark_is() -> None:
     parts = split(["x" * 1_115_394], (0.1, 0.0), None)  # the size of tinyshakespeare
     assert [(part.split, len(text(part))) for part in parts] == [("train", 1_003_854), ("val", 111_540)]
-    assert [(part.passage.begins, part.passage.ends) for part in parts] == [(True, False), (False, True)]
+    assert [(part.chunk.begins, part.chunk.ends) for part in parts] == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.0), (1.0, 0.0), (0.0, 1.5), (0.5, 0.5), (float("nan"), 0.0)])

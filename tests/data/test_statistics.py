@@ -54,7 +54,7 @@ def test_counts_lengths_and_overlap_are_those_of_plain_counting(
         assert {id: many for id, many in enumerate(one.counts.tolist()) if many} == counts
         lengths = Counter(map(len, rows))
         assert dict(zip(one.lengths.tolist(), one.times.tolist(), strict=True)) == lengths
-        assert (one.tokens, one.documents, one.scored) == (sum(map(len, rows)), len(rows), sum(map(len, rows)))
+        assert (one.tokens, one.documents, one.trained_on) == (sum(map(len, rows)), len(rows), sum(map(len, rows)))
         assert one.bytes == sum(len(text.encode()) for text in documents)
         assert sum(many for _, _, many in one.length_histogram()) == len(rows)
         for start, end, many in one.length_histogram():

@@ -33,9 +33,9 @@ def test_documents_are_those_of_the_whole_text(
         patch.setattr(text_files_module, "text_blocks", lambda path: opening_module.text_blocks(path, size))
         source = TextFiles([str(folder / f"{number}.txt") for number in range(len(texts))], separator)
         assert list(source) == wanted
-        passages = list(source.passages())
-    assert sum(passage.begins for passage in passages) == sum(passage.ends for passage in passages) == len(wanted)
-    assert all(passage.where.endswith(".txt") for passage in passages)
+        chunks = list(source.chunks())
+    assert sum(chunk.begins for chunk in chunks) == sum(chunk.ends for chunk in chunks) == len(wanted)
+    assert all(chunk.where.endswith(".txt") for chunk in chunks)
 
 
 def test_compressed_files_are_read_as_they_are(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Knows: files, dtypes, document offsets, manifests. Does not know: where text com
 A corpus is a folder of columns (see `columns`): `ids` (uint16 or uint32, by the size of the vocabulary), `offsets`
 (int64, one more than there are documents: document d is ids[offsets[d]:offsets[d + 1]], special tokens included),
 `bytes` (int64, UTF-8 bytes of what is learned of each document), where something of the text is only read
-`scored` (uint8 per token), and `manifest.json`, written last.
+`loss_mask` (uint8 per token), and `manifest.json`, written last.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lit_gpt import atomic_io
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.corpus.encoding import Encoded, Encoder
 from lit_gpt.data.corpus.memmap import Column, ColumnWriter
 from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
@@ -26,8 +26,8 @@ from lit_gpt.data.progress import Progress
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
-FORM, VERSION = "lit_gpt corpus", 2
-COLUMNS: dict[str, np.dtype[Any]] = {"offsets": np.dtype("<i8"), "bytes": np.dtype("<i8"), "scored": np.dtype("u1")}
+FORM, VERSION = "lit_gpt corpus", 3
+COLUMNS: dict[str, np.dtype[Any]] = {"offsets": np.dtype("<i8"), "bytes": np.dtype("<i8"), "loss_mask": np.dtype("u1")}
 _SAID = (
     *("tokens", "documents", "bytes", "characters", "longest", "dtype", "vocab_size", "largest_id", "bos", "eos"),
     *("tokenizer", "files"),
@@ -54,7 +54,7 @@ class CorpusWriter:
         self.folder, self.tokenizer = folder, tokenizer
         self._columns = {"ids": ColumnWriter(folder / "ids.bin", dtype_for(tokenizer.vocab_size))}
         for name, dtype in COLUMNS.items():
-            if masked or name != "scored":
+            if masked or name != "loss_mask":
                 self._columns[name] = ColumnWriter(folder / f"{name}.bin", dtype)
         self._columns["offsets"].write(np.zeros(1, np.int64))
         self._open = (0, 0)  # tokens and bytes of the document that may go on
@@ -64,9 +64,9 @@ class CorpusWriter:
     def add(self, encoded: Encoded) -> None:
         """Appends a stretch of the text."""
         self._columns["ids"].write(encoded.ids)
-        if "scored" in self._columns:
-            scored = np.ones(len(encoded.ids), np.uint8) if encoded.scored is None else encoded.scored
-            self._columns["scored"].write(scored)
+        if "loss_mask" in self._columns:
+            loss_mask = np.ones(len(encoded.ids), np.uint8) if encoded.loss_mask is None else encoded.loss_mask
+            self._columns["loss_mask"].write(loss_mask)
         self.tokens += len(encoded.ids)
         self.characters += encoded.characters
         self.largest_id = max(self.largest_id, encoded.largest_id)
@@ -133,7 +133,7 @@ def write_corpus(folder: str | Path, documents: Iterable[str], tokenizer: Tokeni
     if folder.exists():
         raise UserError(f"{folder} exists already; give another folder for the corpus, or remove it")
     encoder = Encoder(tokenizer, PlainText())
-    pieces = Pieces(tokenizer).of(as_parts("", (Passage(text) for text in documents)))
+    pieces = Pieces(tokenizer).of(as_parts("", (Chunk(text) for text in documents)))
     with disk_hints(folder), atomic_io.staged_folder(folder) as staged:
         writer = CorpusWriter(staged, tokenizer)
         try:
@@ -147,7 +147,7 @@ def write_corpus(folder: str | Path, documents: Iterable[str], tokenizer: Tokeni
 
 
 class Corpus:
-    """A finished corpus: `ids`, `offsets`, `document_bytes` and perhaps `scored` as columns, counts in `manifest`.
+    """A finished corpus: `ids`, `offsets`, `document_bytes` and perhaps `loss_mask` as columns, counts in `manifest`.
 
     It may be sent to another process, which maps the same files again and makes sure that they are still the same.
 
@@ -178,8 +178,8 @@ class Corpus:
         self.ids = Column(self.folder / "ids.bin", dtype_for(self.manifest["vocab_size"]))
         self.offsets = Column(self.folder / "offsets.bin", COLUMNS["offsets"])
         self.document_bytes = Column(self.folder / "bytes.bin", COLUMNS["bytes"])
-        masked = "scored.bin" in self.manifest["files"]
-        self.scored = Column(self.folder / "scored.bin", COLUMNS["scored"]) if masked else None
+        masked = "loss_mask.bin" in self.manifest["files"]
+        self.loss_mask = Column(self.folder / "loss_mask.bin", COLUMNS["loss_mask"]) if masked else None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,7 +14,7 @@ import numpy as np
 from xxhash import xxh3_64_digest
 
 from lit_gpt import atomic_io
-from lit_gpt.data.chunks import Content, Span, text_of
+from lit_gpt.data.chunks import Content, Segment, text_of
 from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.formats.format import Format
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -50,12 +50,12 @@ class Piece(NamedTuple):
 class Encoded(NamedTuple):
     """A stretch of one split: P pieces, N tokens.
 
-    ids: (N,). scored: (N,) uint8, or None where all is learned. lengths: (P,) tokens. opens: (P,) bool. bytes: (P,)
+    ids: (N,). loss_mask: (N,) uint8, or None where all is learned. lengths: (P,) tokens. opens: (P,) bool. bytes: (P,)
     UTF-8 bytes of what is learned.
     """
 
     ids: np.ndarray
-    scored: np.ndarray | None
+    loss_mask: np.ndarray | None
     lengths: np.ndarray
     opens: np.ndarray
     bytes: np.ndarray
@@ -89,37 +89,37 @@ class Encoder:
         if self.format.whole_text:
             encoded = self._wholes(pieces, laid_out)
         else:
-            texts = [span.text for spans in laid_out for span in spans if not span.special]
+            texts = [segment.text for segments in laid_out for segment in segments if not segment.special]
             arrays = iter(self._arrays(texts, pieces, laid_out))
-            encoded = (self._by_spans(spans, arrays) for spans in laid_out)
+            encoded = (self._by_spans(segments, arrays) for segments in laid_out)
         parts: dict[str, _Parts] = {}
-        for piece, spans, stretches in zip(pieces, laid_out, encoded, strict=True):
+        for piece, segments, stretches in zip(pieces, laid_out, encoded, strict=True):
             part = parts.setdefault(piece.split, _Parts())
-            part.add(piece, stretches, spans)
+            part.add(piece, stretches, segments)
         return {split: part.joined(self.tokenizer) for split, part in parts.items()}
 
-    def _laid_out(self, piece: Piece) -> list[Span]:
+    def _laid_out(self, piece: Piece) -> list[Segment]:
         try:
-            return self._framed(piece, self.format.spans(piece.content, piece.number))
+            return self._framed(piece, self.format.segments(piece.content, piece.number))
         except UserError as fault:
             raise _placed(piece, fault) from None
 
-    def _framed(self, piece: Piece, spans: list[Span]) -> list[Span]:
+    def _framed(self, piece: Piece, segments: list[Segment]) -> list[Segment]:
         """The document with the special tokens around it."""
-        read = all(span.scored for span in spans)
-        tag = [Span(piece.tag, True, read)] if piece.tag is not None and piece.begins else []
-        for span in tag:
-            self._special.setdefault(span.text, self.tokenizer.special_id(span.text))
+        read = all(segment.trained for segment in segments)
+        tag = [Segment(piece.tag, True, read)] if piece.tag is not None and piece.begins else []
+        for segment in tag:
+            self._special.setdefault(segment.text, self.tokenizer.special_id(segment.text))
         if not self.format.framed:  # behind a bos with which the text itself begins
-            behind = int(bool(spans) and spans[0].special and spans[0].text == self._bos)
-            return [*spans[:behind], *tag, *spans[behind:]]
-        bos = [Span(self._bos, True, read)] if piece.leads and self._bos is not None else []
+            behind = int(bool(segments) and segments[0].special and segments[0].text == self._bos)
+            return [*segments[:behind], *tag, *segments[behind:]]
+        bos = [Segment(self._bos, True, read)] if piece.leads and self._bos is not None else []
         # What ends the answer is learned with it; after a question it is not.
-        last = not spans or spans[-1].scored
-        eos = [Span(self._eos, True, last)] if piece.ends and self._eos is not None else []
-        return [*bos, *tag, *spans, *eos]
+        last = not segments or segments[-1].trained
+        eos = [Segment(self._eos, True, last)] if piece.ends and self._eos is not None else []
+        return [*bos, *tag, *segments, *eos]
 
-    def _arrays(self, texts: list[str], pieces: Sequence[Piece], laid_out: list[list[Span]]) -> Iterator[np.ndarray]:
+    def _arrays(self, texts: list[str], pieces: Sequence[Piece], laid_out: list[list[Segment]]) -> Iterator[np.ndarray]:
         try:
             for batch in _batches(texts):
                 yield from self.tokenizer.encode_arrays(batch)
@@ -127,38 +127,41 @@ class Encoder:
             self._find(pieces, laid_out)
             raise fault
 
-    def _find(self, pieces: Sequence[Piece], laid_out: list[list[Span]]) -> None:
+    def _find(self, pieces: Sequence[Piece], laid_out: list[list[Segment]]) -> None:
         """Raises for the first piece that cannot be encoded."""
-        for piece, spans in zip(pieces, laid_out, strict=True):
+        for piece, segments in zip(pieces, laid_out, strict=True):
             try:
-                self.tokenizer.encode_arrays([span.text for span in spans if not span.special])
+                self.tokenizer.encode_arrays([segment.text for segment in segments if not segment.special])
             except (UserError, UnicodeEncodeError, TypeError) as fault:
                 raise _placed(piece, _said(fault)) from None
 
-    def _wholes(self, pieces: Sequence[Piece], laid_out: list[list[Span]]) -> Iterator[Stretches]:
+    def _wholes(self, pieces: Sequence[Piece], laid_out: list[list[Segment]]) -> Iterator[Stretches]:
         """Each document encoded as one text."""
-        sizes = [sum(len(span.text) for span in spans) for spans in laid_out]
+        sizes = [sum(len(segment.text) for segment in segments) for segments in laid_out]
         for first, last in _together(sizes):
             try:
-                made = self.tokenizer.encode_spans(laid_out[first:last])
+                made = self.tokenizer.encode_segments(laid_out[first:last])
             except (UserError, UnicodeEncodeError, TypeError) as error:
                 self._find_whole(pieces[first:last], laid_out[first:last])
                 raise error
-            for ids, scored in made:
-                borders = [0, *(np.flatnonzero(np.diff(scored)) + 1).tolist(), len(ids)]
-                yield [(ids[start:end], bool(scored[start])) for start, end in pairwise(borders) if start < end]
+            for ids, loss_mask in made:
+                borders = [0, *(np.flatnonzero(np.diff(loss_mask)) + 1).tolist(), len(ids)]
+                yield [(ids[start:end], bool(loss_mask[start])) for start, end in pairwise(borders) if start < end]
 
-    def _find_whole(self, pieces: Sequence[Piece], laid_out: list[list[Span]]) -> None:
+    def _find_whole(self, pieces: Sequence[Piece], laid_out: list[list[Segment]]) -> None:
         """Raises for the first document that cannot be encoded as one text."""
-        for piece, spans in zip(pieces, laid_out, strict=True):
+        for piece, segments in zip(pieces, laid_out, strict=True):
             try:
-                self.tokenizer.encode_spans([spans])
+                self.tokenizer.encode_segments([segments])
             except (UserError, UnicodeEncodeError, TypeError) as error:
                 raise _placed(piece, _said(error)) from None
 
-    def _by_spans(self, spans: list[Span], arrays: Iterator[np.ndarray]) -> Stretches:
-        """Stretches of ids with whether they are learned, each span encoded by itself."""
-        return [([self._special[span.text]] if span.special else next(arrays), span.scored) for span in spans]
+    def _by_spans(self, segments: list[Segment], arrays: Iterator[np.ndarray]) -> Stretches:
+        """Stretches of ids with whether they are learned, each segment encoded by itself."""
+        return [
+            ([self._special[segment.text]] if segment.special else next(arrays), segment.trained)
+            for segment in segments
+        ]
 
 
 class _Parts:
@@ -166,18 +169,18 @@ class _Parts:
 
     def __init__(self) -> None:
         self.ids: list[np.ndarray | list[int]] = []
-        self.scored: list[tuple[int, bool]] = []
+        self.loss_mask: list[tuple[int, bool]] = []
         self.lengths: list[int] = []
         self.opens: list[bool] = []
         self.bytes: list[int] = []
         self.characters = 0
 
-    def add(self, piece: Piece, framed: Stretches, spans: list[Span]) -> None:
+    def add(self, piece: Piece, framed: Stretches, segments: list[Segment]) -> None:
         self.ids += [ids for ids, _ in framed]
-        self.scored += [(len(ids), scored) for ids, scored in framed]
+        self.loss_mask += [(len(ids), loss_mask) for ids, loss_mask in framed]
         self.lengths.append(sum(len(ids) for ids, _ in framed))
         self.opens.append(piece.opens)
-        learned = (span.text for span in spans if span.scored and not span.special)
+        learned = (segment.text for segment in segments if segment.trained and not segment.special)
         self.bytes.append(sum(len(text.encode("utf-8", "surrogatepass")) for text in learned))
         self.characters += len(text_of(piece.content))
 
@@ -189,12 +192,12 @@ class _Parts:
                 f"token id {least if least < 0 else most} is past the vocabulary of {tokenizer.vocab_size};"
                 f" {type(tokenizer).__name__} must say its true vocab_size"
             )
-        scored = None
-        if not all(learned for _, learned in self.scored):
-            counts, learned_of = zip(*self.scored, strict=True)
-            scored = np.repeat(np.array(learned_of, np.uint8), counts)
+        loss_mask = None
+        if not all(learned for _, learned in self.loss_mask):
+            counts, learned_of = zip(*self.loss_mask, strict=True)
+            loss_mask = np.repeat(np.array(learned_of, np.uint8), counts)
         lengths, sizes = np.array(self.lengths, np.int64), np.array(self.bytes, np.int64)
-        return Encoded(ids, scored, lengths, np.array(self.opens, bool), sizes, self.characters, most)
+        return Encoded(ids, loss_mask, lengths, np.array(self.opens, bool), sizes, self.characters, most)
 
 
 def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
@@ -207,8 +210,8 @@ def write_shard(path: Path, encoded: dict[str, Encoded]) -> None:
         arrays[f"{split} ids"], arrays[f"{split} lengths"] = ids, one.lengths
         arrays[f"{split} opens"], arrays[f"{split} bytes"] = one.opens, one.bytes
         arrays[f"{split} counts"] = np.array([one.characters, one.largest_id], np.int64)
-        if one.scored is not None:
-            arrays[f"{split} scored"] = one.scored
+        if one.loss_mask is not None:
+            arrays[f"{split} loss_mask"] = one.loss_mask
     # Not by the library's `save_file`: what it raises when the disk is full has no error number.
     content = save(arrays)
     with atomic_io.staged_file(path) as file:
@@ -236,7 +239,7 @@ def read_shard(path: Path) -> dict[str, Encoded]:
     return {
         split: Encoded(
             arrays[f"{split} ids"],
-            arrays.get(f"{split} scored"),
+            arrays.get(f"{split} loss_mask"),
             arrays[f"{split} lengths"],
             arrays[f"{split} opens"],
             arrays[f"{split} bytes"],

@@ -70,15 +70,15 @@ class SharedDocuments:
     def watch(self, parts: Iterable[Part]) -> Iterator[Part]:
         """The parts as they come, each counted on its way."""
         for part in parts:
-            passage = part.passage
+            chunk = part.chunk
             if part.opens and part.closes:
-                if passage.begins and passage.ends:
-                    self._add(part.split, xxh3_64_intdigest(bytes_of(passage.content)))
+                if chunk.begins and chunk.ends:
+                    self._add(part.split, xxh3_64_intdigest(bytes_of(chunk.content)))
             else:
                 if part.opens:
-                    self._stream, self._whole = xxh3_64(), passage.begins
-                self._stream.update(bytes_of(passage.content))
-                if part.closes and self._whole and passage.ends:
+                    self._stream, self._whole = xxh3_64(), chunk.begins
+                self._stream.update(bytes_of(chunk.content))
+                if part.closes and self._whole and chunk.ends:
                     self._add(part.split, self._stream.intdigest())
             yield part
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.chunks import Passage, text_of
+from lit_gpt.data.chunks import Chunk, text_of
 from lit_gpt.data.corpus.encoding import Piece
 from lit_gpt.data.corpus.engines import Packet
 from lit_gpt.data.corpus.splits import Part
@@ -39,20 +39,20 @@ class Pieces:
         """The pieces of parts, in their order."""
         number = -1
         for part in self._cut(parts):
-            passage = part.passage
-            number += passage.begins
+            chunk = part.chunk
+            number += chunk.begins
             yield Piece(
                 part.split,
-                passage.content,
+                chunk.content,
                 max(number, 0),
                 part.opens,
-                passage.begins,
-                passage.ends,
-                passage.begins and self._leads(part.split),
-                passage.tag,
-                passage.where,
+                chunk.begins,
+                chunk.ends,
+                chunk.begins and self._leads(part.split),
+                chunk.tag,
+                chunk.where,
             )
-            if passage.ends:
+            if chunk.ends:
                 self._ended.add(part.split)
             else:
                 self._ended.discard(part.split)
@@ -68,16 +68,16 @@ class Pieces:
             if part.closes and not held:
                 yield part
                 continue
-            text = part.passage.content
+            text = part.chunk.content
             assert isinstance(text, str)
             if not held:
-                opens, begins = part.opens, part.passage.begins
+                opens, begins = part.opens, part.chunk.begins
             held += text
             at = len(held) if part.closes else self._place(held, place)
             if at:
-                ends = part.closes and part.passage.ends
-                passage = part.passage._replace(content=held[:at], begins=begins, ends=ends)
-                yield Part(part.split, passage, opens, part.closes)
+                ends = part.closes and part.chunk.ends
+                chunk = part.chunk._replace(content=held[:at], begins=begins, ends=ends)
+                yield Part(part.split, chunk, opens, part.closes)
                 held, opens, begins = held[at:], False, False
 
     def _place(self, text: str, place: re.Pattern[str] | None) -> int:
@@ -134,13 +134,13 @@ def drawn(parts: Iterable[Part], characters: int, most: int | None) -> Iterator[
     share = 1.0 if most is None else min(most / max(characters, 1), 1.0)
     read = taken = 0
     for part in parts:
-        text = text_of(part.passage.content)
+        text = text_of(part.chunk.content)
         if taken <= share * read:
             yield text
             taken += len(text)
         read += len(text)
 
 
-def as_parts(split: str, passages: Iterable[Passage]) -> Iterator[Part]:
+def as_parts(split: str, chunks: Iterable[Chunk]) -> Iterator[Part]:
     """A text that is a split whole."""
-    return (Part(split, passage, passage.begins, passage.ends) for passage in passages)
+    return (Part(split, chunk, chunk.begins, chunk.ends) for chunk in chunks)

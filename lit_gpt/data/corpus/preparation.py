@@ -135,8 +135,8 @@ class Recipe:
     def main_parts(self, found: Scan) -> Iterator[Part]:
         """The main text, each part with its split."""
         divisible = self.format.divisible
-        passages = staying(self.source, found, not divisible)
-        return split_passages(passages, self.shares, self.split_by, found.characters, found.documents, divisible)
+        chunks = staying(self.source, found, not divisible)
+        return split_passages(chunks, self.shares, self.split_by, found.characters, found.documents, divisible)
 
     def identity(self, scans: dict[str, Scan]) -> dict[str, Any]:
         """What has to be equal for the ids to be equal, in parts that can be named when one has changed."""

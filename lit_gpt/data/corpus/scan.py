@@ -15,7 +15,7 @@ import numpy as np
 
 from lit_gpt import atomic_io
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.chunks import Passage, bytes_of, text_of, whole
+from lit_gpt.data.chunks import Chunk, bytes_of, text_of, whole
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.folders import cache_folder, disk_hints, make_folder
 from lit_gpt.data.progress import Progress
@@ -55,28 +55,28 @@ def scan(source: Source, filters: list[Filter] = []) -> Scan:  # noqa: B006  # n
     return (None if key is None else _remembered(key)) or _read(source, filters, rules, key)
 
 
-def staying(source: Source, found: Scan, joined: bool) -> Iterator[Passage]:
-    """The passages of the documents that stay.
+def staying(source: Source, found: Scan, joined: bool) -> Iterator[Chunk]:
+    """The chunks of the documents that stay.
 
     Args:
         source: The text.
         found: Its scan.
-        joined: Each document in one passage, however long.
+        joined: Each document in one chunk, however long.
 
     Raises:
         UserError: it is not the text that was scanned any more.
     """
     verdicts = None if found.verdicts is None else np.fromfile(cache_folder() / "scans" / found.verdicts, np.uint8)
     digest, number, stays = _Digest(), -1, True
-    for passage in whole(source.passages()) if joined or verdicts is not None else source.passages():
-        if passage.begins:
+    for chunk in whole(source.chunks()) if joined or verdicts is not None else source.chunks():
+        if chunk.begins:
             number += 1
-            stays = not _is_empty(passage)
+            stays = not _is_empty(chunk)
             if verdicts is not None:
                 stays = number < len(verdicts) and not verdicts[number]
         if stays:
-            digest.add(passage)
-            yield passage
+            digest.add(chunk)
+            yield chunk
     if digest.hex() != found.fingerprint:
         raise UserError(f"the text of {source.describe()} changed while it was prepared; run the same again")
 
@@ -88,11 +88,11 @@ def _read(source: Source, filters: list[Filter], rules: str, key: str | None) ->
     documents = characters = size = longest = length = lost = 0
     stays = True
     with Progress("reading text") as progress:
-        for passage in whole(source.passages()) if filters else source.passages():
-            text = text_of(passage.content)
+        for chunk in whole(source.chunks()) if filters else source.chunks():
+            text = text_of(chunk.content)
             progress.advance(len(text))
-            if passage.begins:
-                verdict, reason = _judged(passage, text, filters)
+            if chunk.begins:
+                verdict, reason = _judged(chunk, text, filters)
                 stays, length = not verdict, 0
                 if filters:
                     verdicts.append(verdict)
@@ -100,9 +100,9 @@ def _read(source: Source, filters: list[Filter], rules: str, key: str | None) ->
             if not stays:
                 lost += len(text)
                 continue
-            size += digest.add(passage)
+            size += digest.add(chunk)
             characters, length = characters + len(text), length + len(text)
-            documents, longest = documents + passage.ends, max(longest, length)
+            documents, longest = documents + chunk.ends, max(longest, length)
     if not characters:
         raise UserError(_nothing_left(source, dropped))
     held = None
@@ -118,17 +118,17 @@ def _read(source: Source, filters: list[Filter], rules: str, key: str | None) ->
     return result
 
 
-def _judged(passage: Passage, text: str, filters: list[Filter]) -> tuple[int, str]:
-    if _is_empty(passage):
+def _judged(chunk: Chunk, text: str, filters: list[Filter]) -> tuple[int, str]:
+    if _is_empty(chunk):
         return 255, _EMPTY
     for number, one in enumerate(filters):
-        if not one.keeps_document(passage.content, text):
+        if not one.keeps_document(chunk.content, text):
             return number + 1, one.reason
     return 0, ""
 
 
-def _is_empty(passage: Passage) -> bool:
-    return not passage.content and passage.begins and passage.ends
+def _is_empty(chunk: Chunk) -> bool:
+    return not chunk.content and chunk.begins and chunk.ends
 
 
 def _nothing_left(source: Source, dropped: Counter[str]) -> str:
@@ -166,22 +166,22 @@ def _write(path: Path, content: bytes) -> None:
 
 
 class _Digest:
-    """A fingerprint of documents one after the other, the same however they are cut into passages."""
+    """A fingerprint of documents one after the other, the same however they are cut into chunks."""
 
     def __init__(self) -> None:
         self._hash: Any = hashlib.sha256()
         self._length = 0
 
-    def add(self, passage: Passage) -> int:
-        """Takes a passage; returns the bytes of its text."""
-        encoded = bytes_of(passage.content)
+    def add(self, chunk: Chunk) -> int:
+        """Takes a chunk; returns the bytes of its text."""
+        encoded = bytes_of(chunk.content)
         self._hash.update(encoded)
         self._length += len(encoded)
-        if passage.ends:  # what it was and where it ended: "ab", "c" is not "a", "bc"
-            kind = b"t" if isinstance(passage.content, str) else b"r"
-            self._hash.update(self._length.to_bytes(8, "little") + kind + (passage.tag or "").encode())
+        if chunk.ends:  # what it was and where it ended: "ab", "c" is not "a", "bc"
+            kind = b"t" if isinstance(chunk.content, str) else b"r"
+            self._hash.update(self._length.to_bytes(8, "little") + kind + (chunk.tag or "").encode())
             self._length = 0
-        return len(encoded if isinstance(passage.content, str) else text_of(passage.content).encode("utf-8", "ignore"))
+        return len(encoded if isinstance(chunk.content, str) else text_of(chunk.content).encode("utf-8", "ignore"))
 
     def hex(self) -> str:
         """32 hexadecimal digits."""

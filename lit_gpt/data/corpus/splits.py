@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from lit_gpt.data.chunks import Passage, bytes_of, text_of
+from lit_gpt.data.chunks import Chunk, bytes_of, text_of
 from lit_gpt.errors import UserError
 
 SplitBy = Literal["position", "document", "hash"]
@@ -19,10 +19,10 @@ HASHED = 1 << 20  # characters of a document, from its beginning, by which its h
 
 
 class Part(NamedTuple):
-    """A passage, or a part of one, that goes to one split; whether a document of that split begins and ends with it."""
+    """A chunk, or a part of one, that goes to one split; whether a document of that split begins and ends with it."""
 
     split: str
-    passage: Passage
+    chunk: Chunk
     opens: bool
     closes: bool
 
@@ -48,7 +48,7 @@ class Fractions(NamedTuple):
 
 
 def split_passages(
-    passages: Iterable[Passage],
+    chunks: Iterable[Chunk],
     shares: Fractions,
     by: SplitBy | None,
     characters: int,
@@ -58,7 +58,7 @@ def split_passages(
     """Gives every part of the text to one split.
 
     Args:
-        passages: The text.
+        chunks: The text.
         shares: Fractions for validation and test.
         by: "position": the first part of all characters is for training, the next for validation, the last for
             testing; a document that lies across a border is cut. "document": whole documents, taken for each split
@@ -71,16 +71,16 @@ def split_passages(
     """
     by = resolve(by, count)
     if by == "position" and divisible:
-        yield from _at_borders(passages, shares, characters)
+        yield from _at_borders(chunks, shares, characters)
         return
     ways: dict[str, type[_Chooser]] = {"position": _ByPosition, "document": _ByDocument, "hash": _ByHash}
     choose = ways[by](shares, characters)
     split = TRAIN
-    for passage in _begun(passages) if by == "hash" else passages:
-        if passage.begins:
-            split = choose.split(passage)
-        choose.taken(split, passage)
-        yield Part(split, passage, passage.begins, passage.ends)
+    for chunk in _begun(chunks) if by == "hash" else chunks:
+        if chunk.begins:
+            split = choose.split(chunk)
+        choose.taken(split, chunk)
+        yield Part(split, chunk, chunk.begins, chunk.ends)
 
 
 def resolve(by: SplitBy | None, count: int) -> SplitBy:
@@ -94,40 +94,40 @@ def _borders(shares: Fractions, characters: int) -> list[tuple[str, int]]:
     return [(TRAIN, int(characters * (1 - val - test))), (VAL, int(characters * (1 - test))), (TEST, characters)]
 
 
-def _at_borders(passages: Iterable[Passage], shares: Fractions, characters: int) -> Iterator[Part]:
+def _at_borders(chunks: Iterable[Chunk], shares: Fractions, characters: int) -> Iterator[Part]:
     borders = _borders(shares, characters)
     at = 0
     last: str | None = None
-    for passage in passages:
-        text = passage.content
+    for chunk in chunks:
+        text = chunk.content
         assert isinstance(text, str)
         if not text and last is not None:  # a stretch that only ends its document, in the split where its text ended
-            yield Part(last, passage, passage.begins, passage.ends)
+            yield Part(last, chunk, chunk.begins, chunk.ends)
         start = at
         for split, border in borders:
             stop = min(border, start + len(text)) if split != TEST else start + len(text)
             if at < stop:
-                begins, ends = passage.begins and at == start, passage.ends and stop == start + len(text)
-                part = passage._replace(content=text[at - start : stop - start], begins=begins, ends=ends)
+                begins, ends = chunk.begins and at == start, chunk.ends and stop == start + len(text)
+                part = chunk._replace(content=text[at - start : stop - start], begins=begins, ends=ends)
                 yield Part(split, part, begins or split != last, ends or (stop == border and split != TEST))
                 at, last = stop, split
 
 
-def _begun(passages: Iterable[Passage]) -> Iterator[Passage]:
+def _begun(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Passages of which each document's first holds all that is hashed, wherever a file was cut as it was read."""
-    first: Passage | None = None
+    first: Chunk | None = None
     parts, held = list[str](), 0
-    for passage in passages:
-        if passage.begins and not passage.ends:
-            first, parts, held = passage, [], 0
+    for chunk in chunks:
+        if chunk.begins and not chunk.ends:
+            first, parts, held = chunk, [], 0
         if first is None:
-            yield passage
+            yield chunk
             continue
-        assert isinstance(passage.content, str)
-        parts.append(passage.content)
-        held += len(passage.content)
-        if passage.ends or held >= HASHED:
-            yield first._replace(content="".join(parts), ends=passage.ends)
+        assert isinstance(chunk.content, str)
+        parts.append(chunk.content)
+        held += len(chunk.content)
+        if chunk.ends or held >= HASHED:
+            yield first._replace(content="".join(parts), ends=chunk.ends)
             first = None
 
 
@@ -137,10 +137,10 @@ class _Chooser:
     def __init__(self, shares: Fractions, characters: int) -> None:
         self.shares = shares
 
-    def split(self, passage: Passage) -> str:
+    def split(self, chunk: Chunk) -> str:
         raise NotImplementedError
 
-    def taken(self, split: str, passage: Passage) -> None:
+    def taken(self, split: str, chunk: Chunk) -> None:
         pass
 
 
@@ -151,12 +151,12 @@ class _ByPosition(_Chooser):
         self.borders, self.at = _borders(shares, characters), 0
         self.last = next(split for split, border in self.borders if border == characters)
 
-    def split(self, passage: Passage) -> str:
+    def split(self, chunk: Chunk) -> str:
         # A record whose fields are all empty has no characters, so that it may begin where the text ends.
         return next((split for split, border in self.borders if self.at < border), self.last)
 
-    def taken(self, split: str, passage: Passage) -> None:
-        self.at += len(text_of(passage.content))
+    def taken(self, split: str, chunk: Chunk) -> None:
+        self.at += len(text_of(chunk.content))
 
 
 class _ByDocument(_Chooser):
@@ -167,12 +167,12 @@ class _ByDocument(_Chooser):
         self.wanted = {split: share for split, share in wanted.items() if share}  # the others get nothing, ever
         self.got, self.total = dict.fromkeys(self.wanted, 0), 0
 
-    def split(self, passage: Passage) -> str:
+    def split(self, chunk: Chunk) -> str:
         # By what was taken before, never by the document's own length: else one split would get the short ones.
         return max(self.wanted, key=lambda name: self.wanted[name] * self.total - self.got[name])
 
-    def taken(self, split: str, passage: Passage) -> None:
-        length = len(text_of(passage.content))
+    def taken(self, split: str, chunk: Chunk) -> None:
+        length = len(text_of(chunk.content))
         self.total += length
         self.got[split] += length
 
@@ -180,8 +180,8 @@ class _ByDocument(_Chooser):
 class _ByHash(_Chooser):
     """A number from 0 to 1 that a document's text alone decides."""
 
-    def split(self, passage: Passage) -> str:
-        content = passage.content[:HASHED] if isinstance(passage.content, str) else passage.content
+    def split(self, chunk: Chunk) -> str:
+        content = chunk.content[:HASHED] if isinstance(chunk.content, str) else chunk.content
         digest = hashlib.blake2b(bytes_of(content), digest_size=8).digest()
         place = int.from_bytes(digest, "little") / 2**64
         if place < self.shares.val:

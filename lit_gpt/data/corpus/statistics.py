@@ -48,7 +48,7 @@ class Statistics:
     """What one split is made of.
 
     counts: (V,) int64, how often each id occurs. lengths: (L,) int64, lengths in tokens of documents that occur, in
-    order. times: (L,) int64, how many documents have each. scored: tokens that are learned. overlap: with the training
+    order. times: (L,) int64, how many documents have each. trained_on: tokens in the loss. overlap: with the training
     text, of a text that is held out.
     """
 
@@ -57,7 +57,7 @@ class Statistics:
     counts: np.ndarray
     lengths: np.ndarray
     times: np.ndarray
-    scored: int
+    trained_on: int
     overlap: Overlap | None = None
 
     @property
@@ -119,11 +119,11 @@ def statistics(
 def _read(
     corpus: Corpus, others: "list[_HeldOut]", ngram: int, framing: tuple[int | None, int | None], advance: Advance
 ) -> Statistics:
-    counts, scored, lengths = np.zeros(corpus.vocab_size, np.int64), 0, Counter[int]()
+    counts, trained_on, lengths = np.zeros(corpus.vocab_size, np.int64), 0, Counter[int]()
     for start in range(0, len(corpus), _BLOCK):
         end = min(start + _BLOCK, len(corpus))
         counts += np.bincount(corpus.ids[start:end], minlength=corpus.vocab_size)
-        scored += end - start if corpus.scored is None else int(np.count_nonzero(corpus.scored[start:end]))
+        trained_on += end - start if corpus.loss_mask is None else int(np.count_nonzero(corpus.loss_mask[start:end]))
         hashes = _ngrams(corpus, start, end, ngram) if others else None
         for one in others:
             assert hashes is not None
@@ -139,7 +139,7 @@ def _read(
                     one.found.add(key)
     values = sorted(lengths)
     many = np.array([lengths[value] for value in values], np.int64)
-    return Statistics(corpus.documents, corpus.bytes, counts, np.array(values, np.int64), many, scored)
+    return Statistics(corpus.documents, corpus.bytes, counts, np.array(values, np.int64), many, trained_on)
 
 
 class _HeldOut:

@@ -6,7 +6,7 @@ Knows: records of messages. Does not know: how a template lays a turn out (see c
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.chunks import Content, Span
+from lit_gpt.data.chunks import Content, Segment
 from lit_gpt.data.formats.chat_templates import ChatML, Template
 from lit_gpt.data.formats.format import Format, joined
 from lit_gpt.data.formats.messages import Message, around, check_fields, messages_of, trained_on
@@ -105,7 +105,7 @@ class Chat(Format):
             del made["init_args"]["template_variables"]
         return made
 
-    def spans(self, content: Content, number: int) -> list[Span]:
+    def segments(self, content: Content, number: int) -> list[Segment]:
         """The conversation, laid out by the template."""
         record, template = record_of(content, self), self._template
         messages = messages_of(record, self.field, training=True, parts=template.reads_parts)
@@ -116,12 +116,12 @@ class Chat(Format):
         others = around(record)
 
         def text(messages: list[Message]) -> str:
-            return "".join(span.text for span in template.spans(messages, others, ask=True))
+            return "".join(segment.text for segment in template.segments(messages, others, ask=True))
 
         check_fields(messages, others, template.has_place, text, template.name)
-        return self._stripped(joined(template.spans(messages, others)))
+        return self._stripped(joined(template.segments(messages, others)))
 
-    def question(self, content: Content) -> list[Span]:
+    def question(self, content: Content) -> list[Segment]:
         """A conversation up to where the assistant's last answer begins, whether or not it is there."""
         record = record_of(content, self)
         messages = messages_of(record, self.field, parts=self._template.reads_parts)
@@ -129,21 +129,21 @@ class Chat(Format):
             messages = messages[:-1]
         if not messages:
             raise UserError(f"field {self.field!r} has an answer alone; give the messages ahead of it")
-        return self._stripped(joined(self._template.spans(messages, around(record), ask=True)), ends=False)
+        return self._stripped(joined(self._template.segments(messages, around(record), ask=True)), ends=False)
 
-    def _stripped(self, spans: list[Span], ends: bool = True) -> list[Span]:
+    def _stripped(self, segments: list[Segment], ends: bool = True) -> list[Segment]:
         """Without a bos ahead and an eos at the end, which the preparation puts there itself."""
         bos, eos = self._around
-        if bos is not None and spans and spans[0].special and spans[0].text == bos:
-            spans = spans[1:]
+        if bos is not None and segments and segments[0].special and segments[0].text == bos:
+            segments = segments[1:]
         if ends and eos is not None:
-            last = max((at for at, span in enumerate(spans) if span.special), default=-1)
-            after = spans[last + 1 :]
+            last = max((at for at, segment in enumerate(segments) if segment.special), default=-1)
+            after = segments[last + 1 :]
             if (
                 last > 0
-                and spans[last].text == eos
-                and spans[last].scored
+                and segments[last].text == eos
+                and segments[last].trained
                 and not "".join(s.text for s in after).strip()
             ):
-                spans = spans[:last]
-        return spans
+                segments = segments[:last]
+        return segments

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lit_gpt.config.class_paths import class_path
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.formats.messages import Message, trained_on
 from lit_gpt.errors import UserError, not_implemented
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Template:
-    """The base of all templates of conversations. A subclass writes `spans`, `special_tokens` and `stops`."""
+    """The base of all templates of conversations. A subclass writes `segments`, `special_tokens` and `stops`."""
 
     #: Whether bos and eos are put around the text; else it says by itself where they stand.
     framed: ClassVar[bool] = True
@@ -82,7 +82,7 @@ class Template:
         """The template with what it takes from the tokenizer."""
         return self
 
-    def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
+    def segments(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Segment]:
         """The conversation laid out; answers are scored, with the special token that ends each.
 
         Args:
@@ -90,7 +90,7 @@ class Template:
             others: Further fields of the record, such as the tools.
             ask: End with what stands ahead of an answer of the assistant.
         """
-        raise not_implemented(self, "spans")
+        raise not_implemented(self, "segments")
 
     def program(self, bos: str | None) -> str | dict[str, str] | None:
         """The layout as a chat template of the Hugging Face world, for other programs; None where it has none.
@@ -103,7 +103,7 @@ class Template:
         return None
 
     def configuration(self) -> dict[str, Any]:
-        """Class and arguments: what decides the spans."""
+        """Class and arguments: what decides the segments."""
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         return {"class_path": class_path(type(self)), "init_args": arguments}
 
@@ -130,18 +130,18 @@ class Turns(Template):
     @property
     def stops(self) -> list[str]:
         """The first special token after an answer."""
-        return [span.text for span in self._marker(self.after, "assistant", False) if span.special][:1]
+        return [segment.text for segment in self._marker(self.after, "assistant", False) if segment.special][:1]
 
     @property
     def stop_texts(self) -> list[str]:
         """The marker after an answer, where it is plain text."""
         return [] if self.stops else [self.after.replace("{role}", self.roles.get("assistant", "assistant"))]
 
-    def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
+    def segments(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Segment]:
         """Marker, message, marker, for each turn."""
         if others:
             raise UserError(f"{type(self).__name__} has no place for {', '.join(others)}; give a template of Jinja")
-        spans: list[Span] = []
+        segments: list[Segment] = []
         for number, message in enumerate(messages, start=1):
             role, content = message["role"], message.get("content", "")
             if role not in self.roles:
@@ -149,10 +149,10 @@ class Turns(Template):
             if message.get("tool_calls"):
                 raise UserError(f"message {number} calls tools, for which {type(self).__name__} has no place")
             answers = trained_on(message)
-            spans += self._marker(self.before, role, False)
-            spans.append(Span(content.strip() if self.trim else content, scored=answers))
-            spans += _up_to_the_end(self._marker(self.after, role, answers))
-        return [*spans, *self._marker(self.before, "assistant", False)] if ask else spans
+            segments += self._marker(self.before, role, False)
+            segments.append(Segment(content.strip() if self.trim else content, trained=answers))
+            segments += _up_to_the_end(self._marker(self.after, role, answers))
+        return [*segments, *self._marker(self.before, "assistant", False)] if ask else segments
 
     def program(self, bos: str | None) -> str | None:
         name = 'names[message["role"]]'
@@ -161,7 +161,7 @@ class Turns(Template):
         known = f"{type(self).__name__} knows the roles {', '.join(self.roles)}"
         refuse = f"raise_exception({_quoted(known)})"
         ask = self.before.replace("{role}", self.roles.get("assistant", "assistant"))
-        ahead = bos is not None and self._marker(self.before, "user", False)[:1] != [Span(bos, True, False)]
+        ahead = bos is not None and self._marker(self.before, "user", False)[:1] != [Segment(bos, True, False)]
         lines = [
             *(["{{- bos_token -}}"] if ahead else []),
             f"{{%- set names = {json.dumps(self.roles)} -%}}",
@@ -173,11 +173,11 @@ class Turns(Template):
         ]
         return "\n".join(lines) + "\n"
 
-    def _marker(self, marker: str, role: str, scored: bool) -> list[Span]:
+    def _marker(self, marker: str, role: str, scored: bool) -> list[Segment]:
         """A marker's text and its special tokens."""
         name = self.roles.get(role, role)
         special = [one.replace("{role}", name) for one in self.special]
-        return [span._replace(scored=scored) for span in split(marker.replace("{role}", name), special)]
+        return [segment._replace(trained=scored) for segment in split(marker.replace("{role}", name), special)]
 
 
 class Markers(Turns):
@@ -261,7 +261,7 @@ def special_names(tokenizer: "Tokenizer") -> list[str]:
     return [tokenizer.token(id) for id in sorted(tokenizer.special_ids)]
 
 
-def split(text: str, special: list[str]) -> list[Span]:
+def split(text: str, special: list[str]) -> list[Segment]:
     """A text cut at the names of special tokens in it; the longest name goes first."""
     return list(_cut(text, tuple(special)))
 
@@ -273,16 +273,16 @@ def any_of(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=64)
-def _cut(text: str, special: tuple[str, ...]) -> tuple[Span, ...]:
+def _cut(text: str, special: tuple[str, ...]) -> tuple[Segment, ...]:
     """Remembered: a conversation has the same few markers again and again."""
-    spans, done = [], 0
+    segments, done = [], 0
     for name in any_of(special).finditer(text):
-        spans += [Span(text[done : name.start()]), Span(name[0], special=True)]
+        segments += [Segment(text[done : name.start()]), Segment(name[0], special=True)]
         done = name.end()
-    return tuple(span for span in (*spans, Span(text[done:])) if span.text)
+    return tuple(segment for segment in (*segments, Segment(text[done:])) if segment.text)
 
 
-def _up_to_the_end(spans: list[Span]) -> list[Span]:
+def _up_to_the_end(segments: list[Segment]) -> list[Segment]:
     """What follows the special token that ends an answer is not learned."""
-    last = max((at for at, span in enumerate(spans) if span.special), default=len(spans))
-    return [span._replace(scored=span.scored and at <= last) for at, span in enumerate(spans)]
+    last = max((at for at, segment in enumerate(segments) if segment.special), default=len(segments))
+    return [segment._replace(trained=segment.trained and at <= last) for at, segment in enumerate(segments)]

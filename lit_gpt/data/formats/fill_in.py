@@ -6,7 +6,7 @@ Knows: where a text is cut, in which order its parts stand. Does not know: ids, 
 import hashlib
 from typing import Any
 
-from lit_gpt.data.chunks import Content, Span
+from lit_gpt.data.chunks import Content, Segment
 from lit_gpt.data.formats.format import Format
 from lit_gpt.data.formats.records import record_of, text_field
 from lit_gpt.errors import UserError
@@ -53,7 +53,7 @@ class FillInTheMiddle(Format):
         """The three that stand ahead of the parts."""
         return [self.prefix, self.middle, self.suffix]
 
-    def spans(self, content: Content, number: int) -> list[Span]:
+    def segments(self, content: Content, number: int) -> list[Segment]:
         """The text as it is, or its three parts behind their special tokens."""
         if not isinstance(content, str):
             raise UserError(
@@ -62,27 +62,27 @@ class FillInTheMiddle(Format):
             )
         cut, order, one, other = self._drawn(number)
         if cut >= self.rate or not content:
-            return [Span(content)]
+            return [Segment(content)]
         # Between characters, before the first and after the last: one place more than there are characters.
         start, end = sorted(int(share * (len(content) + 1)) for share in (one, other))
         before, middle, after = content[:start], content[start:end], content[end:]
-        prefix, gap, suffix = (Span(name, special=True) for name in (self.prefix, self.middle, self.suffix))
+        prefix, gap, suffix = (Segment(name, special=True) for name in (self.prefix, self.middle, self.suffix))
         if order < self.spm_rate:
-            spans = [prefix, suffix, Span(after), gap, Span(before), Span(middle)]
+            segments = [prefix, suffix, Segment(after), gap, Segment(before), Segment(middle)]
         else:
-            spans = [prefix, Span(before), suffix, Span(after), gap, Span(middle)]
-        return [span for span in spans if span.text]
+            segments = [prefix, Segment(before), suffix, Segment(after), gap, Segment(middle)]
+        return [segment for segment in segments if segment.text]
 
     @property
     def example(self) -> dict[str, Any]:
         return {"before": "...", "after": "..."}
 
-    def question(self, content: Content) -> list[Span]:
+    def question(self, content: Content) -> list[Segment]:
         """What stands before and after a gap that shall be filled: a record with the fields `before` and `after`."""
         record = record_of(content, self)
         before, after = (text_field(record, name) for name in ("before", "after"))
-        prefix, gap, suffix = (Span(name, special=True) for name in (self.prefix, self.middle, self.suffix))
-        return [span for span in [prefix, Span(before), suffix, Span(after), gap] if span.text]
+        prefix, gap, suffix = (Segment(name, special=True) for name in (self.prefix, self.middle, self.suffix))
+        return [segment for segment in [prefix, Segment(before), suffix, Segment(after), gap] if segment.text]
 
     def _drawn(self, number: int) -> list[float]:
         """Four numbers from 0 up to 1, the same on every machine and in every version of Python."""

@@ -1,5 +1,4 @@
-"""How a document becomes a row of spans: what is text, what is a special token, what of it is learned; what asks for an
-answer.
+"""Formats: how a document becomes segments of text and special tokens with a loss mask; prompts that ask for an answer.
 
 Knows: texts, records, their fields. Does not know: ids, splits, windows.
 """
@@ -8,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lit_gpt.config.class_paths import class_path
-from lit_gpt.data.chunks import Content, Span
+from lit_gpt.data.chunks import Content, Segment
 from lit_gpt.errors import UserError, not_implemented
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Format:
-    """The base of all formats. A subclass writes `spans`, and names in `special_tokens` those that it puts in.
+    """The base of all formats. A subclass writes `segments`, and names in `special_tokens` those that it puts in.
 
     A format lays out each document by itself, from its content and its number alone, so that any number of processes
     makes the same ids.
@@ -27,12 +26,12 @@ class Format:
 
     @property
     def framed(self) -> bool:
-        """Whether bos and eos are put around a document; else its spans say by themselves where they stand."""
+        """Whether bos and eos are put around a document; else its segments say by themselves where they stand."""
         return True
 
     @property
     def whole_text(self) -> bool:
-        """Whether the ids are those of the whole text encoded at once, not of each span by itself."""
+        """Whether the ids are those of the whole text encoded at once, not of each segment by itself."""
         return False
 
     @property
@@ -68,7 +67,7 @@ class Format:
         """The format with what it takes from the tokenizer, such as a template of conversations; itself by default."""
         return self
 
-    def spans(self, content: Content, number: int) -> list[Span]:
+    def segments(self, content: Content, number: int) -> list[Segment]:
         """The document laid out; without bos and eos, which are put around it.
 
         Args:
@@ -78,9 +77,9 @@ class Format:
         Raises:
             UserError: a field is missing or of another type; without the place, which is put ahead of it.
         """
-        raise not_implemented(self, "spans")
+        raise not_implemented(self, "segments")
 
-    def question(self, content: Content) -> list[Span]:
+    def question(self, content: Content) -> list[Segment]:
         """What stands ahead of a record's answer, for whoever lets a model write it; the answer itself may be missing.
 
         Raises:
@@ -93,7 +92,7 @@ class Format:
         return {**self.configuration(), **({"encoded": "whole"} if self.whole_text else {})}
 
     def configuration(self) -> dict[str, Any]:
-        """Class and arguments: what decides the spans."""
+        """Class and arguments: what decides the segments."""
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         return {"class_path": class_path(type(self)), "init_args": arguments}
 
@@ -103,23 +102,23 @@ class PlainText(Format):
 
     divisible = True
 
-    def spans(self, content: Content, number: int) -> list[Span]:
+    def segments(self, content: Content, number: int) -> list[Segment]:
         if not isinstance(content, str):
             raise UserError(
                 f"a record with the fields {', '.join(content)} is no plain text; name the field that is"
                 " (data.source.field), or give the data.format of such records"
             )
-        return [Span(content)]
+        return [Segment(content)]
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
+def joined(segments: Iterable[Segment]) -> list[Segment]:
     """Neighbors that are alike as one, so that no token ends where nothing does; empty texts are left out."""
-    made: list[Span] = []
-    for span in spans:
-        if not span.text:
+    made: list[Segment] = []
+    for segment in segments:
+        if not segment.text:
             continue
-        if made and not (span.special or made[-1].special) and made[-1].scored == span.scored:
-            made[-1] = span._replace(text=made[-1].text + span.text)
+        if made and not (segment.special or made[-1].special) and made[-1].trained == segment.trained:
+            made[-1] = segment._replace(text=made[-1].text + segment.text)
         else:
-            made.append(span)
+            made.append(segment)
     return made

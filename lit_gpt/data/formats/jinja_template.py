@@ -8,7 +8,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.formats.chat_templates import Template, special_names
 from lit_gpt.data.formats.messages import Message
 from lit_gpt.data.formats.rendering import QUESTION, Rendering
@@ -166,8 +166,8 @@ class Jinja(Template):
             )
         return templates[name]
 
-    def spans(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Span]:
-        return list(self._run(messages, others).spans(ask))
+    def segments(self, messages: list[Message], others: dict[str, Any], ask: bool = False) -> list[Segment]:
+        return list(self._run(messages, others).segments(ask))
 
     def _run(self, messages: list[Message], others: dict[str, Any]) -> Rendering:
         if self.template is None or self.special is None:

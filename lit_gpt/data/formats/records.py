@@ -2,15 +2,15 @@
 
 Knows: fields of a record, wordings with gaps, what is learned. Does not know: conversations, ids, files.
 
-Every span is encoded by itself, so the border between what is read and what is learned is a border of tokens too, as it
-is when a model is given a question and writes the answer.
+Every segment is encoded by itself, so the border of what is trained on is a border of tokens too,
+as it is when a model is given a question and writes the answer.
 """
 
 import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-from lit_gpt.data.chunks import Content, Span
+from lit_gpt.data.chunks import Content, Segment
 from lit_gpt.data.formats.format import Format
 from lit_gpt.errors import UserError, not_implemented
 
@@ -60,10 +60,10 @@ class Answered(Format):
         """What is learned of a record."""
         raise not_implemented(self, "reply")
 
-    def spans(self, content: Content, number: int) -> list[Span]:
+    def segments(self, content: Content, number: int) -> list[Segment]:
         """What asks for the answer, read; then the answer, learned with its end."""
-        answer = Span(self.reply(record_of(content, self)))
-        end = [Span(self._end, special=True)] if self._end else []
+        answer = Segment(self.reply(record_of(content, self)))
+        end = [Segment(self._end, special=True)] if self._end else []
         return [*self.question(content), answer, *end]
 
 
@@ -101,13 +101,13 @@ class Instruction(Answered):
     def example(self) -> dict[str, Any]:
         return {self.prompt: "...", self.context: "..."}
 
-    def question(self, content: Content) -> list[Span]:
+    def question(self, content: Content) -> list[Segment]:
         """The task and its context in their wording."""
         record = record_of(content, self)
         context = text_field(record, self.context) if record.get(self.context) is not None else ""
         own = {"prompt": text_field(record, self.prompt, empty="a task"), "context": context}
         wording = self.wording if context.strip() or self.wording_alone is None else self.wording_alone
-        return [Span(filled(wording, {**record, **own}, "wording"), scored=False)]
+        return [Segment(filled(wording, {**record, **own}, "wording"), trained=False)]
 
     def reply(self, record: dict[str, Any]) -> str:
         return text_field(record, self.answer, empty="an answer to learn")
@@ -140,11 +140,11 @@ class Labeled(Answered):
     def example(self) -> dict[str, Any]:
         return {self.text: "..."}
 
-    def question(self, content: Content) -> list[Span]:
+    def question(self, content: Content) -> list[Segment]:
         """The text in its wording."""
         record = record_of(content, self)
         text = text_field(record, self.text, empty="a text")
-        return [Span(filled(self.wording, {**record, "text": text}, "wording"), scored=False)]
+        return [Segment(filled(self.wording, {**record, "text": text}, "wording"), trained=False)]
 
     def reply(self, record: dict[str, Any]) -> str:
         return f" {self._spelled(record)}"
@@ -205,12 +205,12 @@ class Seq2Seq(Answered):
     def example(self) -> dict[str, Any]:
         return {self.source: "..."}
 
-    def question(self, content: Content) -> list[Span]:
+    def question(self, content: Content) -> list[Segment]:
         """The source and the separator."""
         source = text_field(record_of(content, self), self.source, empty="a source")
         if self.separator_token is None:
-            return [Span(f"{source}{self.separator}", scored=False)]
-        return [Span(source, scored=False), Span(self.separator_token, special=True, scored=False)]
+            return [Segment(f"{source}{self.separator}", trained=False)]
+        return [Segment(source, trained=False), Segment(self.separator_token, special=True, trained=False)]
 
     def reply(self, record: dict[str, Any]) -> str:
         return text_field(record, self.target, empty="a target to learn")

@@ -1,6 +1,6 @@
 """A conversation rendered by a chat template: which special tokens are the template's own, which text is trained on.
 
-Knows compiled templates, messages, spans. Does not know records, ids, files.
+Knows compiled templates, messages, segments. Does not know records, ids, files.
 """
 
 import json
@@ -9,7 +9,7 @@ from itertools import count
 from os.path import commonprefix
 from typing import Any
 
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.formats.answers import AnswerFinder
 from lit_gpt.data.formats.chat_templates import any_of
 from lit_gpt.data.formats.messages import REASONING, Message, trained_on
@@ -55,7 +55,7 @@ class Rendering:
             for name, value in values.items()
         }
 
-    def spans(self, ask: bool) -> Iterator[Span]:
+    def segments(self, ask: bool) -> Iterator[Segment]:
         text = self._render(self._messages, ask)
         spelled = self._messages != self._plain or self._torn_values != self._values
         if spelled and text.replace(self._tear, "") != self._program.render(self._plain, {**self._values, _ASK: ask}):
@@ -73,7 +73,7 @@ class Rendering:
             scored = any(first < end and start < last for first, last in answers)
             part = text[start:end].replace(self._tear, "")
             if part:
-                yield Span(part, special=(start, end) in special, scored=scored)
+                yield Segment(part, special=(start, end) in special, trained=scored)
 
     def end(self) -> list[str]:
         """The special token that ends the last answer, whether or not the template marks it as trained on."""

@@ -130,7 +130,7 @@ class Windows(Sequences):
         targets = tokens[:, 1:].clone()  # of their own: marking them must not mark the inputs
         if not whole:
             self._leave_out(targets, numbers)
-        if self.corpus.scored is not None:
+        if self.corpus.loss_mask is not None:
             self._mask(targets.numpy(), numbers)
         return Batch(tokens[:, :-1].contiguous(), targets)
 
@@ -140,11 +140,11 @@ class Windows(Sequences):
             row[max(scored, 0) :] = IGNORED
 
     def _mask(self, targets: np.ndarray, numbers: np.ndarray) -> None:
-        assert self.corpus.scored is not None
+        assert self.corpus.loss_mask is not None
         for row, number in zip(targets, numbers.tolist(), strict=True):
             if number != NOTHING:
                 start = number * self.stride + 1
-                scored = self.corpus.scored[start : start + self.context]
+                scored = self.corpus.loss_mask[start : start + self.context]
                 row[: len(scored)][scored == 0] = IGNORED
 
     def averaged(self, values: np.ndarray) -> np.ndarray:
@@ -213,8 +213,8 @@ def side_by_side(
     shift = (np.cumsum(sizes + 1) - sizes - 1) - (np.cumsum(wide) - wide)
     index = np.minimum(np.arange(len(counts) * width) + np.repeat(shift, wide), len(read) - 2)
     inputs, targets = read[index], read[1:][index]
-    if corpus.scored is not None:
-        scored = np.concatenate([*corpus.scored.stretches(starts, starts + sizes + 1), one])
+    if corpus.loss_mask is not None:
+        scored = np.concatenate([*corpus.loss_mask.stretches(starts, starts + sizes + 1), one])
         np.copyto(targets, IGNORED, where=scored[1:][index] == 0)
     numbers = np.repeat(np.arange(len(sizes)) - np.repeat(firsts, counts), wide)
     shape = (len(counts), width)
@@ -264,16 +264,16 @@ class TextBytes:
     def between(self, corpus: Corpus, start: int, stop: int) -> int:
         """Those of a stretch of tokens."""
         ids = np.asarray(corpus.ids[start:stop])
-        if corpus.scored is not None:
-            ids = ids[corpus.scored[start:stop] != 0]
+        if corpus.loss_mask is not None:
+            ids = ids[corpus.loss_mask[start:stop] != 0]
         return self._joined(ids.tolist()) if self._lengths is None else int(self._lengths[ids].sum())
 
     def at(self, corpus: Corpus, places: np.ndarray) -> int:
         """Those of single tokens, at sorted places."""
         places = places[places < len(corpus)]
         ids = at_places(corpus.ids, places)
-        if corpus.scored is not None:
-            ids = ids[at_places(corpus.scored, places) != 0]
+        if corpus.loss_mask is not None:
+            ids = ids[at_places(corpus.loss_mask, places) != 0]
         if self._lengths is not None:
             return int(self._lengths[ids].sum())
         kinds, counts = np.unique(ids, return_counts=True)

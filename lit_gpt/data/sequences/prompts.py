@@ -39,7 +39,7 @@ class Prompts(Sequences):
         if too_long == "cut":
             for document in np.flatnonzero(long).tolist():
                 start = int(starts[document])
-                kept[document] = corpus.scored is None or corpus.scored[start + 1 : start + context + 1].any()
+                kept[document] = corpus.loss_mask is None or corpus.loss_mask[start + 1 : start + context + 1].any()
             self._pointless = int((long & ~kept).sum())
         self._documents = np.flatnonzero(kept)
         self._starts, self._ends = starts[kept], ends[kept]

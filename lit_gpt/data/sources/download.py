@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from lit_gpt.data.chunks import Content, Passage
+from lit_gpt.data.chunks import Chunk, Content
 from lit_gpt.data.folders import cache_folder, exclusive, make_folder
 from lit_gpt.data.progress import say
 from lit_gpt.data.sources.archives import is_archive, unpack
@@ -80,8 +80,8 @@ class Download(Source):
     def __iter__(self) -> Iterator[Content]:
         return iter(self._source())
 
-    def passages(self) -> Iterator[Passage]:
-        return self._source().passages()
+    def chunks(self) -> Iterator[Chunk]:
+        return self._source().chunks()
 
     def signature(self) -> str | None:
         inner = self._source().signature()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.chunks import Passage, text_of
+from lit_gpt.data.chunks import Chunk, text_of
 from lit_gpt.data.folders import cache_folder
 from lit_gpt.data.sources.files import stat_signature, walk
 from lit_gpt.data.sources.record_files import check_field, no_field, text_in, without_nulls
@@ -65,7 +65,7 @@ class HubDataset(Source):
         if self._folder() is not None and revision is not None:
             raise UserError(f"revision {revision} of HubDataset is for the hub, and {name} is a folder; leave it out")
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         self._notes = []
         taken = number = 0
         for number, record in enumerate(self._records(), 1):
@@ -81,7 +81,7 @@ class HubDataset(Source):
                     if number == 1:
                         raise UserError(f"limit {self.limit} of HubDataset is less than {where} has; give more bytes")
                     return
-            yield Passage(content, where=where)
+            yield Chunk(content, where=where)
 
     def own_split(self, split: str) -> Source | None:
         folder = self._folder()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lit_gpt.data.chunks import Passage, text_of
+from lit_gpt.data.chunks import Chunk, text_of
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
 
@@ -21,7 +21,7 @@ _EXACT = 1e-6  # how far a sum of weights may be from 1
 class _Reading:
     """How far one source has been read.
 
-    ahead: its next passage, at the start of a document while others are read; None at its end. left: where it was left
+    ahead: its next chunk, at the start of a document while others are read; None at its end. left: where it was left
     for good.
     """
 
@@ -31,23 +31,23 @@ class _Reading:
     in_one: int = 0  # documents of one whole reading, once there was one
     said: list[str] = field(default_factory=list)  # the source's own notes of that
     left: str | None = None
-    rest: Iterator[Passage] = field(default_factory=lambda: iter(()))
-    ahead: Passage | None = None
+    rest: Iterator[Chunk] = field(default_factory=lambda: iter(()))
+    ahead: Chunk | None = None
 
     def begin(self) -> None:
-        self.rest = iter(self.source.passages())
+        self.rest = iter(self.source.chunks())
         self.ahead = next(self.rest, None)
 
-    def document(self) -> Iterator[Passage]:
+    def document(self) -> Iterator[Chunk]:
         """The stretches of the next document."""
         ended = False
         while not ended:
             assert self.ahead is not None
-            passage, self.ahead = self.ahead, None
-            self.characters += len(text_of(passage.content))
-            ended = passage.ends
-            yield passage
-            del passage  # a long one is not held while the next is read
+            chunk, self.ahead = self.ahead, None
+            self.characters += len(text_of(chunk.content))
+            ended = chunk.ends
+            yield chunk
+            del chunk  # a long one is not held while the next is read
             self.ahead = next(self.rest, None)
         self.documents += 1
         if self.ahead is None and not self.in_one:
@@ -86,12 +86,12 @@ class Mixture(Source):
         self._check_weights()
         self._check_tags()
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         self._readings = readings = {name: _Reading(source) for name, source in self.sources.items()}
         for name in self._in_turn(readings) if self.weights else self._one_by_one(readings):
             tag = self.tags.get(name)
-            for passage in readings[name].document():
-                yield passage._replace(tag=tag) if tag else passage
+            for chunk in readings[name].document():
+                yield chunk._replace(tag=tag) if tag else chunk
 
     def signature(self) -> str | None:
         within = {name: source.signature() for name, source in self.sources.items()}

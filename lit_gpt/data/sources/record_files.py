@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_gpt.data.chunks import Passage, text_of
+from lit_gpt.data.chunks import Chunk, text_of
 from lit_gpt.data.sources.files import Found, not_read_lines, search, stat_signature
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
@@ -34,10 +34,10 @@ class RecordFiles(Source, ABC):
     def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         """The records of a file, each with its place."""
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         for path in self.files():
             for where, record in self.records(path):
-                yield Passage(record if self.field is None else text_in(record, self.field, where), where=where)
+                yield Chunk(record if self.field is None else text_in(record, self.field, where), where=where)
 
     def signature(self) -> str | None:
         arguments = {key: value for key, value in vars(self).items() if key != "paths" and key[0] != "_"}

@@ -9,16 +9,16 @@ iterated.
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_gpt.data.chunks import Content, Passage, whole
+from lit_gpt.data.chunks import Chunk, Content, whole
 from lit_gpt.errors import not_implemented
 
 
 class Source:
-    """The base of all sources. A subclass writes `__iter__` or `passages`, and `signature` where it is cheap."""
+    """The base of all sources. A subclass writes `__iter__` or `chunks`, and `signature` where it is cheap."""
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """Names of the special tokens that its passages carry as tags."""
+        """Names of the special tokens that its chunks carry as tags."""
         return ()
 
     @property
@@ -28,13 +28,13 @@ class Source:
 
     def __iter__(self) -> Iterator[Content]:
         """Yields the documents, each whole."""
-        return (passage.content for passage in whole(self.passages()))
+        return (chunk.content for chunk in whole(self.chunks()))
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         """Yields the documents as preparation reads them: with their places, long ones in stretches."""
         if type(self).__iter__ is Source.__iter__:
             raise not_implemented(self, "__iter__")
-        return (Passage(document) for document in self)
+        return (Chunk(document) for document in self)
 
     def __call__(self) -> "Source":
         """Itself, so that a made source may stand where a class to be made is expected."""

@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.sources.files import stat_signature
 from lit_gpt.data.sources.source import Source
 from lit_gpt.errors import UserError
@@ -31,7 +31,7 @@ class StandardLibrary(Source):
         if limit is not None and limit < 1:
             raise UserError(f"limit {limit} of StandardLibrary leaves no text; give a number of bytes, or null for all")
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         taken = 0
         for path in self.files():
             try:
@@ -44,7 +44,7 @@ class StandardLibrary(Source):
             if self.limit is not None and taken + size > self.limit:
                 continue
             taken += size
-            yield Passage(text, where=str(path))
+            yield Chunk(text, where=str(path))
 
     def signature(self) -> str | None:
         return stat_signature(self.files(), f"{platform.python_version()} {self.limit}")

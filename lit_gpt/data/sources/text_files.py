@@ -6,7 +6,7 @@ Knows: files of text, separators, which files hold records. Does not know: what 
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.sources.csv_files import Csv
 from lit_gpt.data.sources.files import Found, ends_in, names, not_read_lines, search, stat_signature
 from lit_gpt.data.sources.json_lines import JsonLines
@@ -36,7 +36,7 @@ class TextFiles(Source):
         self._found: Found | None = None  # as the files were looked for last
         self._uncut: dict[Path, bool] = {}  # files in which no separator was met, and whether lines end in \r\n there
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         for path in self.files():
             yield from self._documents(path)
 
@@ -71,7 +71,7 @@ class TextFiles(Source):
             notes.append(note + ("; lines end in \\r\\n there" if any(self._uncut.values()) else ""))
         return notes
 
-    def _documents(self, path: Path) -> Iterator[Passage]:
+    def _documents(self, path: Path) -> Iterator[Chunk]:
         """The documents of a file; of one that ends in a later block, what there is so far."""
         where, begins, held = str(path), True, ""
         uncut, returns = self.separator is not None, False
@@ -82,15 +82,15 @@ class TextFiles(Source):
                 self._uncut[path] = returns
             for text in ended:
                 if text or not begins:  # two separators in a row hold no document between them
-                    yield Passage(text, begins, True, None, where)
+                    yield Chunk(text, begins, True, None, where)
                 begins = True
             # A separator may have begun with the end of the block.
             held = "" if last or self.separator is None else _start_of(self.separator, rest)
             rest = rest.removesuffix(held)
             if last and (rest or not begins):
-                yield Passage(rest, begins, True, None, where)
+                yield Chunk(rest, begins, True, None, where)
             elif rest and not last:
-                yield Passage(rest, begins, False, None, where)
+                yield Chunk(rest, begins, False, None, where)
                 begins = False
 
 

@@ -66,15 +66,15 @@ def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[tuple[str, str]]:
     # Where a tokenizer may be cut anywhere, words may not.
     split_points = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.split_points is ANYWHERE else tokenizer.split_points
     held = ""
-    for passage in source.passages():
-        if not isinstance(passage.content, str):
-            raise UserError(f"{passage.where} is a record, not a text; give files of plain text")
-        held += passage.content
-        if passage.ends:
-            yield held, passage.where
+    for chunk in source.chunks():
+        if not isinstance(chunk.content, str):
+            raise UserError(f"{chunk.where} is a record, not a text; give files of plain text")
+        held += chunk.content
+        if chunk.ends:
+            yield held, chunk.where
             held = ""
         elif split_points is not None and len(held) > _PIECE:
             *_, last = [0, *(found.start() for found in split_points.finditer(held, len(held) - _TAIL))]
             if last:
-                yield held[:last], passage.where
+                yield held[:last], chunk.where
                 held = held[last:]

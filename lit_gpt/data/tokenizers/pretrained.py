@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.tokenizers.added_tokens import decodes_bytes_alone, is_lossless, taught, token_bytes, with_added
 from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
 from lit_gpt.data.tokenizers.hub_folder import (
@@ -92,7 +92,7 @@ class Pretrained(Tokenizer):
         later, split_points = self._cutting()
         return encode_in_batches(inner, texts, split_points, later)
 
-    def encode_spans(self, rows: Sequence[list[Span]]) -> list[Encoded]:
+    def encode_segments(self, rows: Sequence[list[Segment]]) -> list[Encoded]:
         if self._known_whole is None:
             self._known_whole = SegmentEncoder(self._loaded(), self._names)
         return self._known_whole.encode(rows)

@@ -20,7 +20,7 @@ from lit_gpt.config.class_paths import class_path as path_of
 from lit_gpt.config.class_paths import import_class
 from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.config.trust import check_untrusted_arguments
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.tokenizers.byte_level import TokenStream
 from lit_gpt.data.tokenizers.segments import Encoded, encode_between_special
 from lit_gpt.errors import UserError, not_implemented
@@ -93,7 +93,7 @@ class Tokenizer:
         """Ids of several texts as int64 arrays, for corpora."""
         return [np.asarray(ids, dtype=np.int64) for ids in self.encode_batch(texts)]
 
-    def encode_spans(self, rows: Sequence[list[Span]]) -> list[Encoded]:
+    def encode_segments(self, rows: Sequence[list[Segment]]) -> list[Encoded]:
         """Ids of several texts in which special tokens stand, each encoded at once, and which are trained on.
 
         Raises:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from span_ids import check_encodes, ids_of, scored_text, text, tokenizers
+from segment_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.formats.chat import Chat
 from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template, split
@@ -31,18 +31,18 @@ BUILT_IN = [ChatML, Llama3, Gemma, Phi3]
 
 
 def test_chatml_is_laid_out_as_its_authors_have_it() -> None:
-    spans = Chat().spans({"messages": WITH_SYSTEM}, 0)
-    assert text(spans) == (
+    segments = Chat().segments({"messages": WITH_SYSTEM}, 0)
+    assert text(segments) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n"
         "<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\n And now? <|im_end|>\n"
         "<|im_start|>assistant\nNow bye.<|im_end|>\n"
     )
-    assert scored_text(spans) == "Hello!<|im_end|>Now bye.<|im_end|>"
+    assert scored_text(segments) == "Hello!<|im_end|>Now bye.<|im_end|>"
 
 
 def test_the_other_layouts() -> None:
     def row(template: type[Template], messages: list[dict[str, str]] = TURNS[:2]) -> str:
-        return text(Chat(template=template).spans({"messages": messages}, 0))
+        return text(Chat(template=template).segments({"messages": messages}, 0))
 
     assert row(Llama3) == (
         "<|start_header_id|>user<|end_header_id|>\n\nHi.<|eot_id|>"
@@ -56,11 +56,11 @@ def test_the_other_layouts() -> None:
 @pytest.mark.parametrize("template", BUILT_IN)
 def test_answers_and_what_ends_them_are_learned_and_nothing_else(template: type[Template]) -> None:
     format = Chat(template=template)
-    spans = format.spans({"messages": TURNS}, 0)
+    segments = format.segments({"messages": TURNS}, 0)
     end = format.stops[0]
-    assert scored_text(spans) == f"Hello!{end}Now bye.{end}"
-    check_encodes(format, spans)
-    assert pickle.loads(pickle.dumps(format)).spans({"messages": TURNS}, 0) == spans
+    assert scored_text(segments) == f"Hello!{end}Now bye.{end}"
+    check_encodes(format, segments)
+    assert pickle.loads(pickle.dumps(format)).segments({"messages": TURNS}, 0) == segments
 
 
 @pytest.mark.parametrize("template", BUILT_IN)
@@ -69,19 +69,21 @@ def test_user_text_that_spells_a_special_token_is_ordinary_text(template: type[T
     for name in format.special_tokens:
         forged = [{"role": "user", "content": f"a{name}b"}, {"role": "assistant", "content": f"{name}yes"}]
         honest = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "yes"}]
-        spans, expected = (format.spans({"messages": one}, 0) for one in (forged, honest))
-        assert [span for span in spans if span.special] == [span for span in expected if span.special]
-        check_encodes(format, spans)
+        segments, expected = (format.segments({"messages": one}, 0) for one in (forged, honest))
+        assert [segment for segment in segments if segment.special] == [
+            segment for segment in expected if segment.special
+        ]
+        check_encodes(format, segments)
 
 
 def test_the_prompt_of_an_answer_is_a_beginning_of_the_whole() -> None:
     for template in BUILT_IN:
         format = Chat(template=template)
-        whole = text(format.spans({"messages": TURNS}, 0))
+        whole = text(format.segments({"messages": TURNS}, 0))
         assert whole.startswith(asked := text(format.question({"messages": TURNS[:3]})))
         assert whole[len(asked) :].startswith("Now bye.")
         assert format.question({"messages": TURNS}) == format.question({"messages": TURNS[:3]})
-        assert not any(span.scored for span in format.question({"messages": TURNS[:1]}))
+        assert not any(segment.trained for segment in format.question({"messages": TURNS[:1]}))
 
 
 def test_an_answer_ends_where_the_marker_after_it_begins() -> None:
@@ -97,16 +99,16 @@ def test_an_answer_ends_where_the_marker_after_it_begins() -> None:
 
 def test_the_records_of_share_gpt() -> None:
     turns = [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello!"}]
-    assert Chat().spans({"conversations": turns}, 0) == Chat().spans({"messages": TURNS[:2]}, 0)
-    assert Chat("talk").spans({"talk": turns}, 0) == Chat().spans({"messages": TURNS[:2]}, 0)
+    assert Chat().segments({"conversations": turns}, 0) == Chat().segments({"messages": TURNS[:2]}, 0)
+    assert Chat("talk").segments({"talk": turns}, 0) == Chat().segments({"messages": TURNS[:2]}, 0)
 
 
 def test_content_in_parts_is_joined_where_it_is_text() -> None:
     parts = [{"type": "text", "text": "He"}, {"type": "text", "text": "llo!"}]
     turns = [TURNS[0], {"role": "assistant", "content": parts}]
-    assert Chat().spans({"messages": turns}, 0) == Chat().spans({"messages": TURNS[:2]}, 0)
+    assert Chat().segments({"messages": turns}, 0) == Chat().segments({"messages": TURNS[:2]}, 0)
     with pytest.raises(UserError, match="message 1 of 'messages' holds something other than text"):
-        Chat().spans({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 0)
+        Chat().segments({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 0)
 
 
 @pytest.mark.parametrize(
@@ -129,21 +131,21 @@ def test_content_in_parts_is_joined_where_it_is_text() -> None:
 )  # fmt: skip
 def test_what_is_no_conversation_is_told_in_one_line(record: Any, says: str) -> None:
     with pytest.raises(UserError) as told:
-        Chat().spans(record, 0)
+        Chat().segments(record, 0)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
 
 
 def test_gemma_has_no_turn_of_the_system() -> None:
     with pytest.raises(UserError, match="Gemma knows user, assistant"):
-        Chat(template=Gemma).spans({"messages": WITH_SYSTEM}, 0)
+        Chat(template=Gemma).segments({"messages": WITH_SYSTEM}, 0)
 
 
 def test_markers_of_ones_own() -> None:
     own = Markers("<|im_start|>{role}\n", "<|im_end|>\n", ["<|im_start|>", "<|im_end|>"])
-    assert Chat(template=own).spans({"messages": TURNS}, 0) == Chat().spans({"messages": TURNS}, 0)
+    assert Chat(template=own).segments({"messages": TURNS}, 0) == Chat().segments({"messages": TURNS}, 0)
     plain = Chat(template=Markers("{role}: ", "\n", []))
-    assert scored_text(plain.spans({"messages": TURNS}, 0)) == "Hello!\nNow bye.\n"
+    assert scored_text(plain.segments({"messages": TURNS}, 0)) == "Hello!\nNow bye.\n"
     assert plain.special_tokens == plain.stops == []
     with pytest.raises(UserError, match="an answer would have no end"):
         Markers("{role}: ", "")
@@ -153,17 +155,17 @@ def test_markers_take_the_special_tokens_that_the_tokenizer_has() -> None:
     tokenizer = tokenizers(["<|im_start|>", "<|im_end|>", "<other>"])[0]
     format = Chat(template=Markers("<|im_start|>{role}\n", "<|im_end|>\n")).for_tokenizer(tokenizer)
     assert format.special_tokens == ["<|im_start|>", "<|im_end|>"]
-    assert format.spans({"messages": TURNS}, 0) == Chat().spans({"messages": TURNS}, 0)
+    assert format.segments({"messages": TURNS}, 0) == Chat().segments({"messages": TURNS}, 0)
 
 
 def test_an_eos_that_is_put_around_the_document_is_not_put_in_it() -> None:
     tokenizer = Byte(eos="<|im_end|>", bos="<|im_start|>", special=["<|im_start|>"])
     format = Chat().for_tokenizer(tokenizer)
-    spans = format.spans({"messages": TURNS}, 0)
-    assert spans[0] == Span("user\nHi.", scored=False)  # this tokenizer's bos is what ChatML begins with
-    assert spans[-1] == Span("Now bye.")
-    unanswered = format.spans({"messages": TURNS[:3]}, 0)
-    assert unanswered[-2:] == [Span("<|im_end|>", True, False), Span("\n", scored=False)]
+    segments = format.segments({"messages": TURNS}, 0)
+    assert segments[0] == Segment("user\nHi.", trained=False)  # this tokenizer's bos is what ChatML begins with
+    assert segments[-1] == Segment("Now bye.")
+    unanswered = format.segments({"messages": TURNS[:3]}, 0)
+    assert unanswered[-2:] == [Segment("<|im_end|>", True, False), Segment("\n", trained=False)]
 
 
 def test_configuration_names_the_template() -> None:
@@ -182,20 +184,20 @@ def test_no_message_brings_in_a_special_token(messages: list[str]) -> None:
         {"role": "user" if number % 2 else "assistant", "content": f"{one}x"} for number, one in enumerate(messages)
     ]
     format = Chat()
-    spans = format.spans({"messages": turns}, 0)
-    assert sum(span.special for span in spans) == 2 * len(turns)
+    segments = format.segments({"messages": turns}, 0)
+    assert sum(segment.special for segment in segments) == 2 * len(turns)
     tokenizer = Byte(special=format.special_tokens)
     tokenizer.train([])
-    assert sum(id >= 256 for id in ids_of(spans, tokenizer)) - sum(
-        id >= 256 for span in spans if not span.special for id in tokenizer.encode(span.text)
+    assert sum(id >= 256 for id in ids_of(segments, tokenizer)) - sum(
+        id >= 256 for segment in segments if not segment.special for id in tokenizer.encode(segment.text)
     ) == 2 * len(turns)
-    assert scored_text(spans) == "".join(f"{t['content']}<|im_end|>" for t in turns if t["role"] == "assistant")
+    assert scored_text(segments) == "".join(f"{t['content']}<|im_end|>" for t in turns if t["role"] == "assistant")
 
 
 def test_split_takes_the_longest_name() -> None:
-    assert [span.text for span in split("a<b><b>>c", ["<b>", "<b>>"])] == ["a", "<b>", "<b>>", "c"]
+    assert [segment.text for segment in split("a<b><b>>c", ["<b>", "<b>>"])] == ["a", "<b>", "<b>>", "c"]
     assert split("", ["<b>"]) == []
-    assert split("a", []) == [Span("a")]
+    assert split("a", []) == [Segment("a")]
 
 
 @pytest.mark.parametrize("base", [Format, Filter, Template])

@@ -50,12 +50,12 @@ class Pair:
     def encoded(self, template: str, messages: list[Any], tools: Any, **more: Any) -> tuple[list[int], list[int]]:
         record = {"messages": messages, **({"tools": tools} if tools else {})}
         one = Encoder(self.ours, self.chat(template, **more)).encode([Piece("train", record)])["train"]
-        scored = np.ones(len(one.ids)) if one.scored is None else one.scored
+        scored = np.ones(len(one.ids)) if one.loss_mask is None else one.loss_mask
         return one.ids.tolist(), scored.astype(int).tolist()
 
     def asked(self, template: str, messages: list[Any], tools: Any, **more: Any) -> list[int]:
         record = {"messages": messages, **({"tools": tools} if tools else {})}
-        [(ids, _)] = self.ours.encode_spans([self.chat(template, **more).question(record)])
+        [(ids, _)] = self.ours.encode_segments([self.chat(template, **more).question(record)])
         return [int(id) for id in ids]
 
 
@@ -113,7 +113,7 @@ def test_layouts_of_ours_give_the_ids_that_their_export_gives(layout: Template, 
     messages = [one for one in SHAPES["no system"] if one["role"] != "system"]
     made = Encoder(pair.ours, format).encode([Piece("train", {"messages": messages})])["train"]
     assert made.ids.tolist() == [*pair.ids(template, messages, None), eos]
-    assert made.scored is not None
-    learned = [id for id, one in zip(made.ids.tolist(), made.scored.tolist(), strict=True) if one]
+    assert made.loss_mask is not None
+    learned = [id for id, one in zip(made.ids.tolist(), made.loss_mask.tolist(), strict=True) if one]
     said = pair.ours.decode(learned)
     assert "on the mat." in said and "they've\n\nsat" in said and "cat" not in said and "assistant" not in said

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from span_ids import check_encodes, scored_text, text
+from segment_ids import check_encodes, scored_text, text
 
 from lit_gpt.data import Csv
-from lit_gpt.data.chunks import Span
+from lit_gpt.data.chunks import Segment
 from lit_gpt.data.formats.format import Format, PlainText, joined
 from lit_gpt.data.formats.records import END, Instruction, Labeled, Seq2Seq, filled
 from lit_gpt.data.tokenizers.byte_and_char import Byte
@@ -21,26 +21,26 @@ TASK = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 
 def test_instruction_has_the_wording_of_alpaca_and_learns_the_answer_alone() -> None:
     format = Instruction()
-    spans = format.spans(TASK, 0)
-    assert text(spans).endswith("### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n5")
-    assert scored_text(spans) == "5"
-    check_encodes(format, spans)
+    segments = format.segments(TASK, 0)
+    assert text(segments).endswith("### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n5")
+    assert scored_text(segments) == "5"
+    check_encodes(format, segments)
 
 
 @pytest.mark.parametrize(
     "record", [{**TASK, "input": ""}, {**TASK, "input": None}, {"instruction": "Add.", "output": "5"}]
 )
 def test_a_task_without_context_gets_the_wording_for_it(record: dict[str, Any]) -> None:
-    spans = Instruction().spans(record, 0)
-    assert "Input" not in text(spans)
-    assert text(spans).endswith("### Instruction:\nAdd.\n\n### Response:\n5")
+    segments = Instruction().segments(record, 0)
+    assert "Input" not in text(segments)
+    assert text(segments).endswith("### Instruction:\nAdd.\n\n### Response:\n5")
 
 
 def test_own_fields_and_own_wording() -> None:
     format = Instruction("q", "about", "a", wording="{about} | {prompt} | {level} {{x}}:", wording_alone="{prompt}:")
     record = {"q": "Why?", "a": "So.", "about": "rain", "level": 3}
-    assert format.spans(record, 0) == [Span("rain | Why? | 3 {x}:", scored=False), Span("So.")]
-    assert format.spans({**record, "about": " "}, 0)[0].text == "Why?:"
+    assert format.segments(record, 0) == [Segment("rain | Why? | 3 {x}:", trained=False), Segment("So.")]
+    assert format.segments({**record, "about": " "}, 0)[0].text == "Why?:"
 
 
 def test_a_wording_with_a_gap_for_the_context_needs_one_without() -> None:
@@ -51,9 +51,9 @@ def test_a_wording_with_a_gap_for_the_context_needs_one_without() -> None:
 @given(st.dictionaries(st.sampled_from(["instruction", "input", "output"]), st.text(min_size=1), min_size=3))
 def test_what_a_record_says_is_never_taken_for_a_gap(record: dict[str, str]) -> None:
     marked = {key: f"{value}x{{prompt}}{{{{" for key, value in record.items()}
-    spans = Instruction().spans(marked, 0)
-    assert marked["instruction"] in spans[0].text
-    assert spans[1] == Span(marked["output"])
+    segments = Instruction().segments(marked, 0)
+    assert marked["instruction"] in segments[0].text
+    assert segments[1] == Segment(marked["output"])
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_what_a_record_says_is_never_taken_for_a_gap(record: dict[str, str]) -> 
 )
 def test_a_record_that_is_none_is_told_in_one_line(record: Any, says: str) -> None:
     with pytest.raises(UserError) as told:
-        Instruction().spans(record, 0)
+        Instruction().segments(record, 0)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
 
 
 def test_a_gap_without_a_field_names_the_fields() -> None:
     with pytest.raises(UserError, match=r"gap \{txt\}; there are text, label"):
-        Labeled(wording="{txt}").spans({"text": "a", "label": "b"}, 0)
+        Labeled(wording="{txt}").segments({"text": "a", "label": "b"}, 0)
     with pytest.raises(UserError, match="a list, which does not fit"):
         filled("{a}", {"a": []}, "wording")
 
@@ -85,26 +85,26 @@ def test_a_gap_without_a_field_names_the_fields() -> None:
 @pytest.mark.parametrize(("label", "spelled"), [(1, "good"), (True, "good"), (0, "bad"), ("good", "good")])
 def test_labels_are_spelled_by_their_names(label: Any, spelled: str) -> None:
     format = Labeled(names=["bad", "good"])
-    spans = format.spans({"text": "I liked it.", "label": label}, 0)
-    assert spans == [Span("I liked it.\nLabel:", scored=False), Span(f" {spelled}")]
-    check_encodes(format, spans)
+    segments = format.segments({"text": "I liked it.", "label": label}, 0)
+    assert segments == [Segment("I liked it.\nLabel:", trained=False), Segment(f" {spelled}")]
+    check_encodes(format, segments)
 
 
 def test_numbers_that_a_csv_spells_have_names_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nfine,1\npoor,0\n")
     format = Labeled(names=["bad", "good"])
-    answers = [format.spans(record, 0)[-1].text for record in Csv(str(tmp_path / "a.csv"), None)]
+    answers = [format.segments(record, 0)[-1].text for record in Csv(str(tmp_path / "a.csv"), None)]
     assert answers == [" good", " bad"]
-    assert Labeled(names=["1", "0"]).spans({"text": "a", "label": "1"}, 0)[-1].text == " 1"  # a name goes first
+    assert Labeled(names=["1", "0"]).segments({"text": "a", "label": "1"}, 0)[-1].text == " 1"  # a name goes first
     for label in ("2", "-1", "01", "1.0", "²"):
         with pytest.raises(UserError, match="not among data.format.names"):
-            format.spans({"text": "a", "label": label}, 0)
+            format.segments({"text": "a", "label": label}, 0)
 
 
 def test_labels_without_names_and_in_other_fields() -> None:
-    assert Labeled().spans({"text": "a", "label": 3}, 0)[1].text == " 3"
+    assert Labeled().segments({"text": "a", "label": 3}, 0)[1].text == " 3"
     format = Labeled("review", "stars", wording="{text}\nStars:")
-    assert text(format.spans({"review": "a", "stars": "five"}, 0)) == "a\nStars: five"
+    assert text(format.segments({"review": "a", "stars": "five"}, 0)) == "a\nStars: five"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_labels_without_names_and_in_other_fields() -> None:
 )  # fmt: skip
 def test_a_label_that_is_none_is_refused(label: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        Labeled(names=["bad", "good"]).spans({"text": "a", "label": label}, 0)
+        Labeled(names=["bad", "good"]).segments({"text": "a", "label": label}, 0)
 
 
 def test_names_have_to_be_names() -> None:
@@ -127,13 +127,13 @@ def test_names_have_to_be_names() -> None:
 
 def test_source_and_target_stand_on_lines_of_their_own_or_around_a_token() -> None:
     record = {"source": "ein Hund", "target": "a dog"}
-    assert Seq2Seq().spans(record, 0) == [Span("ein Hund\n", scored=False), Span("a dog")]
+    assert Seq2Seq().segments(record, 0) == [Segment("ein Hund\n", trained=False), Segment("a dog")]
     format = Seq2Seq(separator_token="<sep>")
-    spans = format.spans(record, 0)
-    assert spans == [Span("ein Hund", scored=False), Span("<sep>", True, False), Span("a dog")]
-    check_encodes(format, spans)
-    check_encodes(format, format.spans({"source": "say <sep> twice", "target": "<sep>"}, 0))
-    assert text(Seq2Seq(separator=" = ").spans(record, 0)) == "ein Hund = a dog"
+    segments = format.segments(record, 0)
+    assert segments == [Segment("ein Hund", trained=False), Segment("<sep>", True, False), Segment("a dog")]
+    check_encodes(format, segments)
+    check_encodes(format, format.segments({"source": "say <sep> twice", "target": "<sep>"}, 0))
+    assert text(Seq2Seq(separator=" = ").segments(record, 0)) == "ein Hund = a dog"
 
 
 def test_one_separator_and_none_that_is_empty() -> None:
@@ -143,7 +143,7 @@ def test_one_separator_and_none_that_is_empty() -> None:
         with pytest.raises(UserError, match="empty separator"):
             Seq2Seq(**empty)
     with pytest.raises(UserError, match="no target to learn|there is no target"):
-        Seq2Seq().spans({"source": "a", "target": ""}, 0)
+        Seq2Seq().segments({"source": "a", "target": ""}, 0)
 
 
 @pytest.mark.parametrize("format", [Instruction(), Labeled(names=["a"]), Seq2Seq(separator_token="<s>"), PlainText()])
@@ -154,9 +154,9 @@ def test_forms_travel_to_other_processes_and_say_what_they_are(format: Format) -
 
 
 def test_neighbors_that_are_alike_are_joined() -> None:
-    a, b, c = Span("a", scored=False), Span("b", scored=False), Span("c")
-    assert joined([a, b, Span(""), c, Span("c", special=True), c]) == [
-        Span("ab", scored=False), c, Span("c", special=True), c
+    a, b, c = Segment("a", trained=False), Segment("b", trained=False), Segment("c")
+    assert joined([a, b, Segment(""), c, Segment("c", special=True), c]) == [
+        Segment("ab", trained=False), c, Segment("c", special=True), c
     ]  # fmt: skip
 
 
@@ -176,9 +176,11 @@ def test_a_question_is_all_that_stands_ahead_of_the_answer(
     format: Format, asked: tuple[str, ...], answer: str, data: st.DataObject
 ) -> None:
     record = {name: data.draw(_said) for name in (*asked, answer)}
-    spans = format.spans(record, 0)
+    segments = format.segments(record, 0)
     without = {name: record[name] for name in asked}
-    assert format.question(without) == format.question(record) == [span for span in spans if not span.scored]
+    assert (
+        format.question(without) == format.question(record) == [segment for segment in segments if not segment.trained]
+    )
     assert set(format.example or {}) == set(asked)
     with pytest.raises(UserError, match=f"no field '{asked[0]}'"):
         format.question({answer: "b"})
@@ -190,9 +192,9 @@ def test_an_answer_has_an_end_whatever_the_tokenizer(format: Format) -> None:
     record |= {"output": "b", "a": "b"}
     ended = format.for_tokenizer(Byte())
     assert ended.stops == [END] and END in ended.special_tokens
-    assert ended.spans(record, 0) == [*format.spans(record, 0), Span(END, special=True)]
-    check_encodes(ended, ended.spans(record, 0))
+    assert ended.segments(record, 0) == [*format.segments(record, 0), Segment(END, special=True)]
+    check_encodes(ended, ended.segments(record, 0))
     # eos ends a document anyway, so nothing is put ahead of it.
     own = ended.for_tokenizer(Byte(eos="</s>"))
-    assert own.stops == [] and END not in own.special_tokens and own.spans(record, 0) == format.spans(record, 0)
+    assert own.stops == [] and END not in own.special_tokens and own.segments(record, 0) == format.segments(record, 0)
     assert format.configuration() == ended.configuration()

@@ -116,7 +116,7 @@ def test_templates_nested_too_deep_or_too_long_are_refused(name: str) -> None:
 def test_a_hostile_template_is_one_line_for_the_user() -> None:
     template = Jinja(LOOPS["three loops"], [])
     with pytest.raises(UserError, match="^the chat template refuses the conversation: it takes more than 2,000,000"):
-        template.spans([{"role": "user", "content": "a"}], {})
+        template.segments([{"role": "user", "content": "a"}], {})
     with pytest.raises(UserError, match="^the chat template .*nested too deep"):
         Jinja(NESTED["lists"], [])
 

@@ -19,7 +19,7 @@ class Made:
 
     def __init__(self, ids: np.ndarray) -> None:
         self.ids, self.vocab_size, self.folder = ids, int(ids.max(initial=0)) + 1, Path("made")
-        self.scored = None
+        self.loss_mask = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -86,7 +86,7 @@ def test_a_batch_is_its_rows_and_empty_rows_score_nothing() -> None:
 
 def test_what_is_not_scored_is_no_target() -> None:
     corpus = Made.of_documents([6, 30, 4])
-    corpus.scored = (np.arange(40) % 3 != 0).astype(np.uint8)
+    corpus.loss_mask = (np.arange(40) % 3 != 0).astype(np.uint8)
     rows = Packed(corpus, 8)
     batch = rows.batch(np.arange(len(rows)))
     scored = sorted(batch.targets[batch.targets != IGNORED].tolist())

@@ -48,8 +48,8 @@ def test_long_records_are_dropped_or_cut_and_counted() -> None:
     ]
     assert len(cut) == 4 and cut.notes()[0] == "2 of 5 records are longer than 100 tokens, cut at their end"
     assert cut[2].targets.tolist() == list(range(77, 177))
-    corpus.scored = np.ones(len(corpus), np.uint8)
-    corpus.scored[76:200] = 0  # of the third record only the end is learned
+    corpus.loss_mask = np.ones(len(corpus), np.uint8)
+    corpus.loss_mask[76:200] = 0  # of the third record only the end is learned
     pointless = Prompts(corpus, 100, too_long="cut")
     assert len(pointless) == 3
     assert pointless.notes()[0] == (
@@ -79,7 +79,7 @@ def test_only_what_is_scored_is_a_target_and_counts_its_bytes(tmp_path: Path) ->
 
 def test_questions_are_read_and_not_learned() -> None:
     corpus = Made.of_documents([8, 6])
-    corpus.scored = np.array([0] * 5 + [1] * 3 + [0] * 2 + [1] * 4, np.uint8)
+    corpus.loss_mask = np.array([0] * 5 + [1] * 3 + [0] * 2 + [1] * 4, np.uint8)
     batch = Prompts(corpus, 64).batch(np.array([0, 1]))
     assert batch.inputs[0, :7].tolist() == list(range(7))
     assert [row[row != IGNORED].tolist() for row in batch.targets] == [[5, 6, 7], [10, 11, 12, 13]]

@@ -7,7 +7,7 @@ import pytest
 from all_tokenizers import TEXTS, trained
 
 from lit_gpt.data import BPE, Byte, Source, Tokenizer, WordPiece
-from lit_gpt.data.chunks import Passage
+from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.tokenizers.fertility import count
 from lit_gpt.errors import UserError
 
@@ -18,11 +18,11 @@ class Stretches(Source):
     def __init__(self, texts: list[str], size: int) -> None:
         self.texts, self.size = texts, size
 
-    def passages(self) -> Iterator[Passage]:
+    def chunks(self) -> Iterator[Chunk]:
         for text in self.texts:
             ends = range(self.size, len(text) + self.size, self.size)
             for end in ends:
-                yield Passage(text[end - self.size : end], end == self.size, end >= len(text))
+                yield Chunk(text[end - self.size : end], end == self.size, end >= len(text))
 
 
 @pytest.mark.parametrize("tokenizer", [trained(BPE(vocab_size=300)), trained(WordPiece(vocab_size=200)), Byte()])
@@ -49,8 +49,8 @@ def test_words(text: str, words: int) -> None:
 
 def test_a_record_is_no_text() -> None:
     class Records(Source):
-        def passages(self) -> Iterator[Passage]:
-            yield Passage({"text": "a"}, where="a.jsonl:1")
+        def chunks(self) -> Iterator[Chunk]:
+            yield Chunk({"text": "a"}, where="a.jsonl:1")
 
     with pytest.raises(UserError, match="a.jsonl:1 is a record, not a text"):
         count(Byte(), Records())

@@ -46,6 +46,6 @@ def check(folder: Path, other: Path) -> None:
     ours = Pretrained(str(folder))
     wanted = theirs(folder)(TEXT, add_special_tokens=False).input_ids
     for one in (ours, Pretrained.restore(ours.state()), Pretrained(str(written(other, ours)))):
-        [(ids, _)] = one.encode_spans([split(TEXT, special_names(one))])
+        [(ids, _)] = one.encode_segments([split(TEXT, special_names(one))])
         assert ids.tolist() == wanted
     assert theirs(other)(TEXT, add_special_tokens=False).input_ids == wanted
