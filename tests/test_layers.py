@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules that import no other module of the package than these, so any may import them. config/ is listed by its files:
 # the lower ones are for all, the upper ones read checkpoints or know the data.
 LEAVES = {
-    "atomic_io", "errors", "signals",
+    "atomic_io", "checkpoint.contents", "checkpoint.manifest", "errors", "signals",
     "config.class_paths", "config.factories", "config.help_text", "config.registry", "config.safe_parsing",
     "config.trust", "config.user_paths", "config.yaml_values",
 }  # fmt: skip
@@ -45,14 +45,15 @@ LIGHTNING = ("train/", "data/module.py", "cli.py", "commands/")
 
 
 def part_of(file: Path) -> str:
-    """The folder or file right below the package; of config/ each file is one."""
+    """The folder or file right below the package; a file in a folder where it is listed by itself."""
     return part_of_name(file.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."))
 
 
 def part_of_name(name: str) -> str:
     """The part to which a module belongs, by its dotted name below the package."""
     first, *rest = name.split(".")
-    return f"config.{rest[0]}" if first == "config" and rest and rest[0] != "__init__" else first
+    dotted = ".".join([first, *rest[:1]])
+    return dotted if dotted in MAY or dotted in LEAVES else first
 
 
 def imported(file: Path) -> set[str]:

@@ -67,13 +67,12 @@ def main(argv: list[str]) -> int:
     from lit_gpt.hub.exporter import choose, write_folder
     from lit_gpt.model import GPT
 
-    file = checkpoint.find(arguments.run)
-    values = checkpoint.read(file)
-    net = checkpoint.net_config(values, file)
+    saved = checkpoint.read(arguments.run)
+    file, net = saved.path, saved.net_config()
     if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
     check_untrusted(net, GPT, file, "model.net")
-    tokenizer = Tokenizer.restore(values.get("tokenizer") or {}, file=file)
+    tokenizer = Tokenizer.restore(saved.tokenizer or {}, file=file)
     files, format = tokenizer.hub_files(), checkpoint.load_format(file, tokenizer)
     if isinstance(format, Chat):
         template = format.template.program(tokenizer.roles.get("bos"))
@@ -84,8 +83,8 @@ def main(argv: list[str]) -> int:
     stops = [tokenizer.special_id(name) for name in format.stops] + sorted(tokenizer.end_ids)
     if set(stops) - set(ends_of(files, tokenizer.eos)):
         files = with_ends(files, ids(tokenizer), stops)
-    family, config = choose(net["init_args"], files, values.get("origin"), arguments.family)
-    weights = {k.removeprefix("net."): v for k, v in values["state_dict"].items() if k.startswith("net.")}
+    family, config = choose(net["init_args"], files, saved.origin, arguments.family)
+    weights = saved.weights
     if arguments.dtype:
         weights = Cast(weights, getattr(torch, arguments.dtype))
     size = sum(one.numel() for one in weights.values()) * weights["embedding.weight"].dtype.itemsize  # after a cast

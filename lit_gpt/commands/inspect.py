@@ -63,19 +63,19 @@ def net_of(path: str) -> Subject:
 
     if (Path(path) / "config.json").is_file():
         return _of_folder(path)
-    file = checkpoint.find(path)
-    values = checkpoint.read(file, verify=False)
-    net = checkpoint.build_net(checkpoint.net_config(values, file), file, device="meta")
-    weight = values["state_dict"].get("net.embedding.weight")
+    saved = checkpoint.read(path, verify=False)
+    file = saved.path
+    net = checkpoint.build_net(saved.net_config(), file, device="meta")
+    weight = saved.state_dict.get("net.embedding.weight")
     if weight is None:
         raise UserError(f"{file} holds no net of lit_gpt: it has no net.embedding.weight; give a .ckpt of a run")
     net.to(weight.dtype).tie_head()
-    step, config = values.get("global_step"), values["config"]
+    config = saved.config or {}
     own = needed_trust([config.get("model"), config.get("data")])
     trust = f"LIT_GPT_TRUST={','.join(own)} " if own else ""
     following = (f'generate {shlex.quote(path)} --prompt "..."', f"export {shlex.quote(path)} --out exported")
     return Subject(
-        net, str(file), step, _tokenizer(values.get("tokenizer"), file), file.stat().st_size, config,
+        net, str(file), saved.step, _tokenizer(saved.tokenizer, file), file.stat().st_size, config,
         tuple(f"{trust}lit-gpt {words}" for words in following),
     )  # fmt: skip
 

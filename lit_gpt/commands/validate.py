@@ -33,7 +33,7 @@ def measure(command: str, argv: list[str]) -> int:
     texts = [f"data.{key}" for key in ("source", "val_source", "test_source")]
     if (
         base_checkpoint
-        and not base_checkpoint.of_a_trainer
+        and not base_checkpoint.has_training_state
         and not asks
         and not any(command_line.has(key) for key in texts)
     ):
@@ -43,7 +43,7 @@ def measure(command: str, argv: list[str]) -> int:
     cli = front.CLI(command, command_line, base_checkpoint=base_checkpoint)
     assert base_checkpoint is not None
     run = getattr(cli.trainer, command)
-    file = base_checkpoint.path if base_checkpoint.of_a_trainer else None
+    file = base_checkpoint.path if base_checkpoint.has_training_state else None
     if file is None:  # of an imported model there is a net and no more
         from lit_gpt.train.init_from import start_from
 

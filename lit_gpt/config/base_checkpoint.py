@@ -43,7 +43,7 @@ class BaseCheckpoint:
         config: The settings of the run that wrote it.
         tokenizer: The tokenizer's state.
         step: Optimizer steps that it has seen.
-        of_a_trainer: Whether a trainer wrote it, and not an import: then there is more in it than a net.
+        has_training_state: Whether a trainer wrote it, and not an import: then there is more in it than a net.
         fingerprints: Of the text and the tokenizer that it was trained on.
         trust: Packages of the user's whose classes it may name.
     """
@@ -52,7 +52,7 @@ class BaseCheckpoint:
     config: dict[str, Any]
     tokenizer: dict[str, Any]
     step: int
-    of_a_trainer: bool = True
+    has_training_state: bool = True
     fingerprints: dict[str, Any] = field(default_factory=dict)
     trust: tuple[str, ...] = ()
 
@@ -69,15 +69,13 @@ class BaseCheckpoint:
         """
         from lit_gpt import checkpoint
 
-        file, trust = checkpoint.find(path), tuple(trust)
-        values = checkpoint.read(file)
-        if "config" not in values or "tokenizer" not in values:
-            raise UserError(f"{file} was not written by lit-gpt fit: it names neither its net nor its tokenizer")
-        check_untrusted_sections(values["config"], file, trust)
-        checkpoint.net_config(values, file)
-        step, of_a_trainer = int(values.get("global_step", 0)), "pytorch-lightning_version" in values
-        texts = values.get("fingerprints", {})
-        return cls(file, copy.deepcopy(values["config"]), values["tokenizer"], step, of_a_trainer, texts, trust)
+        saved, trust = checkpoint.read(path), tuple(trust)
+        if saved.config is None or saved.tokenizer is None:
+            raise UserError(f"{saved.path} was not written by lit-gpt fit: it lacks its configuration or its tokenizer")
+        check_untrusted_sections(saved.config, saved.path, trust)
+        saved.net_config()
+        config = copy.deepcopy(saved.config)
+        return cls(saved.path, config, saved.tokenizer, saved.step, saved.has_training_state, saved.fingerprints, trust)
 
     @cached_property
     def net(self) -> dict[str, Any]:
@@ -159,7 +157,7 @@ class BaseCheckpoint:
         Raises:
             UserError: there is no training to go on with.
         """
-        if not self.of_a_trainer:
+        if not self.has_training_state:
             raise UserError(f"{self.path} was not trained here; start a run from it with --model.init_from {self.path}")
         notes, seen = [], set()
         for key, typed, kept in differences(asked, now):

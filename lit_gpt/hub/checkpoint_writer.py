@@ -23,7 +23,7 @@ from lit_gpt.checkpoint import manifest
 BLOCK = 1 << 24  # bytes written at a time
 
 
-class Checkpoint:
+class CheckpointWriter:
     """A checkpoint that is being written; `commit` makes it whole, without it nothing is left.
 
     Args:
@@ -56,7 +56,7 @@ class Checkpoint:
         self._open = {*shapes}
         self._handle = open(self._staged, "r+b")
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> CheckpointWriter:
         return self
 
     def put(self, name: str, tensor: Tensor) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from lit_gpt.checkpoint import write_fields
 from lit_gpt.data.tokenizers.pretrained import Pretrained
 from lit_gpt.errors import UserError
 from lit_gpt.hub import net_config
-from lit_gpt.hub.checkpoint_writer import Checkpoint
+from lit_gpt.hub.checkpoint_writer import CheckpointWriter
 from lit_gpt.hub.families import recognize
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.folder import Tensors, read_config
@@ -143,16 +144,17 @@ def write_checkpoint(
     own = model.net.state_dict()
     shapes = {f"net.{name}": tuple(own[name].shape) for pair, _ in named_pairs for name in pair.ours}
     same = {"net.head.weight": "net.embedding.weight"} if model.net.tie_embeddings else {}
-    rest = {
-        "global_step": 0,
-        "config": {
+    rest: dict[str, Any] = {"global_step": 0}
+    write_fields(
+        rest,
+        config={
             "model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": model.arguments}},
             "data": {"tokenizer": tokenizer.configuration()},
         },
-        "tokenizer": tokenizer.state(),
-        "origin": model.family.architecture,
-    }
-    with Checkpoint(file, shapes, dict.fromkeys(shapes, dtype), same, rest) as checkpoint, torch.no_grad():
+        tokenizer=tokenizer.state(),
+        origin=model.family.architecture,
+    )
+    with CheckpointWriter(file, shapes, dict.fromkeys(shapes, dtype), same, rest) as checkpoint, torch.no_grad():
         for pair, names in named_pairs:
             theirs = [tensors.read(name) for name in names]
             ours = pair.mapping.to_ours(theirs, [own[name] for name in pair.ours], model.net)

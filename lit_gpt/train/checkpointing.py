@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_gpt import atomic_io, signals
-from lit_gpt.checkpoint import manifest
+from lit_gpt.checkpoint import Checkpoint, manifest
 from lit_gpt.errors import UserError
 from lit_gpt.train import weights_only
 from lit_gpt.train.lean_callback import LeanCallback
@@ -57,10 +57,11 @@ class VerifiedIO(CheckpointIO):
 
 def facts(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What the manifest says of a checkpoint besides its bytes: enough to say later whether a resume is exact."""
+    saved = Checkpoint.of(checkpoint)
     return {
-        "step": int(checkpoint.get("global_step", 0)),
-        "tokens": checkpoint.get("tokens"),
-        "fingerprints": checkpoint.get("fingerprints", {}),
+        "step": saved.step,
+        "tokens": saved.tokens,
+        "fingerprints": saved.fingerprints,
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),

@@ -27,11 +27,8 @@ def start_from(net: GPT, path: str | Path) -> str | None:
     """
     from lit_gpt import checkpoint
 
-    file = checkpoint.find(path)
-    values = checkpoint.read(file)
-    weights = {
-        name.removeprefix("net."): tensor for name, tensor in values["state_dict"].items() if name.startswith("net.")
-    }
+    saved = checkpoint.read(path)
+    file, weights = saved.path, saved.weights
     table = weights.get("embedding.weight")
     if table is not None and table.shape[0] > net.vocab_size:
         raise UserError(
@@ -39,10 +36,9 @@ def start_from(net: GPT, path: str | Path) -> str | None:
             "train with the checkpoint's own tokenizer"
         )
     if table is not None and table.shape[0] < net.vocab_size:
-        weights = _grown(net, weights, table.shape[0], _known_ids(values.get("tokenizer"), table.shape[0]))
+        weights = _grown(net, weights, table.shape[0], _known_ids(saved.tokenizer, table.shape[0]))
     checkpoint.load_weights(net, weights, file)
-    origin: str | None = values.get("origin")
-    return origin
+    return saved.origin
 
 
 def start_rows(net: GPT, new: Sequence[int], known: Sequence[int]) -> None:

@@ -22,6 +22,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
+from lit_gpt.checkpoint import Checkpoint, write_fields
 from lit_gpt.config.factories import unwrap
 from lit_gpt.data.fingerprints import fingerprints
 from lit_gpt.data.module import TokenData
@@ -298,27 +299,31 @@ class LitGPT(lightning.LightningModule):
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
-        if self.accumulators is not None:
-            checkpoint["accumulators"] = self.accumulators.state()
-            checkpoint["tokens"] = self.accumulators.total_tokens()
-        if self.origin is not None:
-            checkpoint["origin"] = self.origin
-        checkpoint["config"] = None if self.config is None else _without_base(self.config)
-        checkpoint["tokenizer"] = None if tokenizer is None else tokenizer.state()
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, TokenData):  # for the manifest: which text and which ids the weights come from
-            checkpoint["fingerprints"] = fingerprints(data)
-            checkpoint["format"] = json.loads(json.dumps(data.format.configuration(), default=str))  # plain data alone
+        data, sums = self.trainer.datamodule, self.accumulators  # type: ignore[attr-defined]
+        tokenizer, from_text = getattr(data, "tokenizer", None), isinstance(data, TokenData)
+        write_fields(
+            checkpoint,
+            accumulators=None if sums is None else sums.state(),
+            tokens=None if sums is None else sums.total_tokens(),
+            origin=self.origin,
+            config=None if self.config is None else _without_base(self.config),
+            tokenizer=None if tokenizer is None else tokenizer.state(),
+            # For the manifest, and plain data: which text the weights come from, and its format.
+            fingerprints=fingerprints(data) if from_text else None,
+            format=json.loads(json.dumps(data.format.configuration(), default=str))
+            if from_text
+            else None,  # plain data
+        )
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = dict(settings) | {"init_from": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.continue_from(checkpoint.get("accumulators"))
+        saved = Checkpoint.of(checkpoint)
+        self.continue_from(saved.accumulators)
         if self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision):
             self.double()  # Lightning does it after loading, and the weights would go through float32
-        self.origin = checkpoint.get("origin")
+        self.origin = saved.origin
 
     def continue_from(self, accumulators: dict[str, float] | None) -> None:
         """Has the next fit continue the sums of an earlier one: a `Accumulators.state`, None to begin at zero."""

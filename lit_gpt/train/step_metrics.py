@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from lit_gpt import cost
+from lit_gpt.checkpoint import Checkpoint, write_fields
 from lit_gpt.train.accumulators import Accumulators
 from lit_gpt.train.lean_callback import LeanCallback
 from lit_gpt.train.loggers import CSVLog
@@ -122,13 +123,14 @@ class StepMetrics(LeanCallback):
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 logger.experiment.flush()
             if isinstance(logger, CSVLog):
-                checkpoint["logged_rows"] = logger.commit() if trainer.is_global_zero else 0
+                write_fields(checkpoint, logged_rows=logger.commit() if trainer.is_global_zero else 0)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        saved = Checkpoint.of(checkpoint)
         if trainer.state.fn == "fit":
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLog):
-                    logger.rewind(checkpoint["global_step"], checkpoint.get("logged_rows"))
+                    logger.rewind(saved.step, saved.logged_rows)
 
 
 _STEP_NAMES = ("train_loss", "lr", "grad_norm", "tokens", "tokens_per_second", "mfu")

@@ -1,6 +1,7 @@
 """Which run `--resume` goes on with, what it refuses, and which process of a run writes its files."""
 
 import csv
+import hashlib
 import os
 import shutil
 import subprocess
@@ -126,6 +127,19 @@ def test_resume_locks_before_it_picks_its_checkpoint(root: Path, monkeypatch: py
 
     monkeypatch.setattr(atomic_io.time, "sleep", the_other_saves_and_ends)
     assert chosen("--name=gpt") == late
+
+
+def test_a_resume_hashes_its_checkpoint_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+
+    def counted(file: Any, kind: str) -> Any:
+        hashed.append(Path(file.name).name)
+        return file_digest(file, kind)
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=5"]) == 0
+    assert hashed == ["last-000004.ckpt"]
 
 
 def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys: Any) -> None:

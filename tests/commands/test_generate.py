@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = GPT(**SIZES)
     torch.save(
         {
+            "format_version": 1,
             "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
             "config": {"model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": SIZES}}},
             "tokenizer": Byte().state(),

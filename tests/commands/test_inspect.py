@@ -44,6 +44,7 @@ def save(tmp_path: Path) -> Save:
         net = checkpoint.build_net(config, folder).to(dtype)
         torch.save(
             {
+                "format_version": 1,
                 "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
                 "config": {"model": {"net": config}} | (settings or {}),
                 "tokenizer": Byte().state(),

@@ -35,6 +35,7 @@ def made_run(name: str, format: Format, context: int = 128) -> Path:
     tokenizer = Byte(special=format.for_tokenizer(Byte()).special_tokens)
     torch.save(
         {
+            "format_version": 1,
             "state_dict": {f"net.{name}": tensor for name, tensor in GPT(**sizes).state_dict().items()},
             "config": {"model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": sizes}}},
             "tokenizer": tokenizer.state(),

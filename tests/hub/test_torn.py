@@ -30,7 +30,8 @@ from lit_gpt.__main__ import main
 main(sys.argv[2:])
 """
 IMPORT = HALFWAY.format(
-    patch="from lit_gpt.hub.checkpoint_writer import Checkpoint; before = Checkpoint.put", put="Checkpoint.put = slow"
+    patch="from lit_gpt.hub.checkpoint_writer import CheckpointWriter; before = CheckpointWriter.put",
+    put="CheckpointWriter.put = slow",
 )
 EXPORT = HALFWAY.format(
     patch="from lit_gpt.hub import exporter; before = exporter.save_file", put="exporter.save_file = slow"

@@ -134,7 +134,7 @@ def test_best_and_last_are_kept_and_linked(tmp_path: Path) -> None:
     assert os.readlink(tmp_path / "last.ckpt") == "last-000008.ckpt"
     assert best.best_model_path == str(tmp_path / "best-000004.ckpt")
     assert float(best.best_model_score) == 1.0
-    assert checkpoint.read(tmp_path / "best.ckpt")["global_step"] == 4
+    assert checkpoint.read(tmp_path / "best.ckpt").step == 4
     assert {p.name for p in tmp_path.iterdir()} == {*names(tmp_path), "best-000004.ckpt.json", "last-000008.ckpt.json"}
 
 

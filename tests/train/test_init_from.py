@@ -43,7 +43,7 @@ def fit(*words: str) -> None:
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = checkpoint.read(run)["state_dict"]
+    state: dict[str, torch.Tensor] = checkpoint.read(run).state_dict
     return state
 
 
@@ -65,6 +65,7 @@ def made_elsewhere(place: Path, spare: int = 0, dtype: torch.dtype = torch.bfloa
     sizes = {"width": 32, "depth": 2, "heads": 4, "context": 16, "vocab_size": tokenizer.vocab_size + spare, **net}
     made = GPT(**sizes, seed=3).to(dtype)
     kept = {
+        "format_version": 1,
         "state_dict": {f"net.{name}": tensor for name, tensor in made.state_dict().items()},
         "config": {
             "model": {"net": {"class_path": "lit_gpt.model.GPT", "init_args": sizes}},

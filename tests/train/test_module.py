@@ -224,7 +224,7 @@ def test_init_from_takes_the_weights_and_nothing_else(tmp_path: Path) -> None:
     assert fit.global_step == 1
     fit.save_checkpoint(tmp_path / "tuned.ckpt")
     written = checkpoint.read(tmp_path / "tuned.ckpt")
-    assert written["config"] == {"model": {"init_from": None, "compile": False}}
+    assert written.config == {"model": {"init_from": None, "compile": False}}
     assert model.config["model"]["init_from"] == str(path)
 
 

@@ -3,7 +3,6 @@
 Knows: files, checkpoints, runs, folders of the hub. Does not know: any one tokenizer.
 """
 
-import pickle
 from pathlib import Path
 
 from lit_gpt.config.safe_parsing import parse_json
@@ -28,17 +27,12 @@ class Saved(Tokenizer):
                 raise UserError(f"{path} holds no tokenizer (no {', '.join(inside)}); give the file itself")
         if found.suffix != ".ckpt":
             return _of_others(found) or Tokenizer.load(found)
-        import torch
+        from lit_gpt.checkpoint.contents import read
 
-        try:
-            checkpoint = torch.load(found, map_location="cpu", weights_only=True, mmap=True)
-        except FileNotFoundError:
-            raise UserError(f"there is no checkpoint {found}; give the path of one that was saved") from None
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            raise UserError(f"{found} is not a readable checkpoint; give a .ckpt of a run") from None
-        if not isinstance(checkpoint, dict) or "tokenizer" not in checkpoint:
+        state = read(found, verify=False).tokenizer
+        if state is None:
             raise UserError(f"checkpoint {found} holds no tokenizer; give the tokenizer's own file")
-        return Tokenizer.restore(checkpoint["tokenizer"], file=found)
+        return Tokenizer.restore(state, file=found)
 
     def __init__(self, path: str) -> None:  # read by the command line for its menu; never run
         raise AssertionError(path)

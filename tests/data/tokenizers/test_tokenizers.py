@@ -202,7 +202,7 @@ def test_saved_restored_and_loaded_from_a_checkpoint(tokenizer: Tokenizer, tmp_p
     tokenizer.save(tmp_path / "tokenizer.json")
     run = tmp_path / "run" / "checkpoints"
     run.mkdir(parents=True)
-    torch.save({"tokenizer": tokenizer.state()}, run / "last.ckpt")
+    torch.save({"format_version": 1, "state_dict": {}, "tokenizer": tokenizer.state()}, run / "last.ckpt")
     for again in (
         Tokenizer.restore(tokenizer.state()),
         Tokenizer.load(tmp_path / "tokenizer.json"),
@@ -327,7 +327,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
         (lambda: Saved(str(tmp_path / "torn.ckpt")), "torn.ckpt is not a readable checkpoint"),
         (lambda: Saved(str(tmp_path / "void.ckpt")), "void.ckpt is not a readable checkpoint"),
         (lambda: Saved(str(tmp_path)), "holds no tokenizer"),
-        (lambda: Saved(str(tmp_path / "none.ckpt")), "there is no checkpoint"),
+        (lambda: Saved(str(tmp_path / "none.ckpt")), "none.ckpt does not exist"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             call()
