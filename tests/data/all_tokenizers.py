@@ -21,7 +21,7 @@ def ranks(folder: Path, pattern: str = "gpt2") -> Path:
     """A file of ranks as the tiktoken library has them, from a BPE tokenizer."""
     tokenizer = trained(BPE(vocab_size=340, separator=None, pattern=pattern))  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
-    lines = (f"{base64.b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(tokenizer._pieces))
+    lines = (f"{base64.b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(tokenizer._token_bytes))
     (folder / "own.tiktoken").write_text("".join(lines))
     return folder / "own.tiktoken"
 

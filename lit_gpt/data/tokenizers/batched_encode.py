@@ -13,22 +13,22 @@ _TURN = 1 << 18  # characters; what the library makes of them (ids, offsets, tok
 
 
 def encode_in_batches(
-    inner: Any, texts: list[str], split_points: re.Pattern[str] | None, later: Any = None
+    inner: Any, texts: list[str], split_points: re.Pattern[str] | None, continuation: Any = None
 ) -> list[np.ndarray]:
     """Ids of each text, int64.
 
     Args:
         inner: The library's tokenizer.
-        texts: Any.
+        texts: The texts.
         split_points: Where they can be split; None for nowhere.
-        later: The tokenizer of all parts of a text but the first; by default the same.
+        continuation: The tokenizer of all parts of a text but the first; by default the same.
     """
     found: list[list[np.ndarray]] = [[] for _ in texts]
     for turn in _turns(texts, split_points):
-        first = [one for one in turn if one.first or later is None]
+        first = [one for one in turn if one.first or continuation is None]
         _encode(inner, first, found)
         if len(first) < len(turn):
-            _encode(later, [one for one in turn if not one.first], found)
+            _encode(continuation, [one for one in turn if not one.first], found)
     return [np.concatenate(arrays).astype(np.int64) for arrays in found]
 
 

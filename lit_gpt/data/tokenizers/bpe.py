@@ -1,24 +1,16 @@
-"""BPE: byte-level byte-pair encoding, learned here by the tokenizers library.
-
-Knows: how it learns and encodes, and the format in which other programs read it. Does not know: where text comes from,
-files of ids, batches, models.
-"""
+"""BPE: byte-level byte-pair encoding, trained with the tokenizers library."""
 
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from lit_gpt.data.tokenizers.added_tokens import refuse_ordinary_words, taught, token_bytes, with_added
-from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
+from lit_gpt.data.tokenizers.added_tokens import add_tokens_in_text, refuse_ordinary_words, vocabulary_bytes
+from lit_gpt.data.tokenizers.library_tokenizer import LibraryTokenizer
 from lit_gpt.data.tokenizers.patterns import PATTERNS, PatternName
 from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
-from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.data.tokenizers.tokenizer_json import files
 from lit_gpt.errors import UserError
 
 
-class BPE(Tokenizer):
+class BPE(LibraryTokenizer):
     """Byte-level byte-pair encoding, learned from the training text; any text can be encoded and comes back unchanged.
 
     Sennrich et al. 2016 (arXiv:1508.07909) over bytes, by the tokenizers library. The vocabulary may be of any size:
@@ -26,12 +18,12 @@ class BPE(Tokenizer):
 
     Args:
         vocab_size: Ids to learn, special tokens and the 256 bytes included; a short text gives fewer.
-        separator: Special token between documents: it ends each and stands ahead of the first, and so serves as `bos`
-            and as `eos` unless these are given. null for none.
-        bos: Special token put ahead of every document; the separator by default.
-        eos: Special token put after every document; the separator by default.
-        pad: Special token for empty places; none by default.
-        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
+        separator: Special token between documents, after each and before the first; it is the `bos` and the `eos`
+            unless these are given. null for none.
+        bos: Special token before every document; the separator by default.
+        eos: Special token after every document; the separator by default.
+        pad: Special token for padding; none by default.
+        special: Further special tokens, as a format or a mixture of sources needs them; none by default.
         train_chars: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         pattern: How text is split into words, across which no bytes are joined. gpt2: letters, digits and marks apart,
@@ -40,6 +32,8 @@ class BPE(Tokenizer):
             digit by itself. o200k: the same as llama3, and capitals begin a word. llama.cpp has them all; what it has
             to be told is in `lit_gpt.data.tokenizers.patterns`.
     """
+
+    _min_ids = 256
 
     def __init__(
         self,
@@ -62,14 +56,7 @@ class BPE(Tokenizer):
         self.split_points = self._words.split_points
         self.vocab_size = vocab_size
         self._set_train_chars(train_chars)
-        self._refuse_too_few()
-        self._inner: Any = None
-        self._vocab_state: dict[str, Any] = {}
-
-    def _refuse_too_few(self) -> None:
-        least, given = 256 + len(self._special_texts()), self._arguments["vocab_size"]
-        if given < least:
-            raise UserError(f"vocab_size {given} of BPE is below {least}, its bytes and special tokens; raise it")
+        self._check_vocab_size()
 
     def train(self, texts: Iterable[str]) -> None:
         from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
@@ -99,67 +86,26 @@ class BPE(Tokenizer):
         refuse_ordinary_words(inner, self._special_texts())
         self._restore({**self._vocab_state, "json": inner.to_str()})
 
-    def add_tokens(self, texts: Iterable[str]) -> dict[str, int]:
-        old, special = self._vocab_state.get("added", []), self._vocab_state.get("special", [])
-        new = [text for text in dict.fromkeys(texts) if text not in old or text in special]
-        learned = with_added(self._vocab_state, new) if new else self._vocab_state
-        if not new or not self.trained:
-            self._vocab_state = learned
-            return {}
-        before = self._inner.get_vocab(with_added_tokens=True)
-        self._restore(learned)
-        return {text: self._inner.token_to_id(text) for text in new if text not in before}
-
-    def _has_special(self, name: str) -> bool:
-        return name in self._vocab_state.get("added", []) or super()._has_special(name)
-
-    def _grow(self, names: list[str]) -> None:
-        if self.trained:
-            self._restore(with_added(self._vocab_state, names, special=True))
-        else:
-            self._take_special(names)
-            self._refuse_too_few()
-
     def configuration(self) -> dict[str, Any]:
-        own = {key: list(self._vocab_state[key]) for key in ("added", "special") if self._vocab_state.get(key)}
-        return {**super().configuration(), **own}
+        added = {key: list(self._vocab_state[key]) for key in ("added", "special") if self._vocab_state.get(key)}
+        return {**super().configuration(), **added}
 
-    def hub_files(self) -> dict[str, str]:
-        self._trained_inner()
-        return files(self._inner.to_str(), self._special_tokens, self.starts_with_bos)
-
-    def encode(self, text: str) -> list[int]:
-        return self.encode_arrays([text])[0].tolist()
-
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return [ids.tolist() for ids in self.encode_arrays(texts)]
-
-    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
-        return encode_in_batches(self._trained_inner(), texts, self.split_points)
-
-    def _trained_inner(self) -> Any:
-        if self._inner is None:
-            raise UserError("this BPE tokenizer has not been trained; train it on text or load a saved one")
-        return self._inner
-
-    def _learned(self) -> dict[str, Any]:
-        return dict(self._vocab_state) if self.trained else {}
-
-    def _restore(self, learned: dict[str, Any]) -> None:
+    def _restore(self, vocab_state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Inner
 
-        inner: Any = Inner.from_str(learned["json"])
-        added, never_in_text = learned.get("added", []), learned.get("special", [])
-        roles, in_text = self._special_tokens.values(), [text for text in added if text not in never_in_text]
+        inner: Any = Inner.from_str(vocab_state["json"])
+        added, special_added = vocab_state.get("added", []), vocab_state.get("special", [])
+        roles, in_text = self._special_tokens.values(), [text for text in added if text not in special_added]
         special = [text for text in self._special_texts() if text in roles or text not in in_text]
         special_ids: dict[str, int] = {text: inner.token_to_id(text) for text in special}
-        self._vocab_state = {key: value for key, value in learned.items() if value}
-        self._inner = taught(inner, added, never_in_text)
+        self._vocab_state = {key: value for key, value in vocab_state.items() if value}
+        self._inner = add_tokens_in_text(inner, added, special_added)
         self._in_text = {text: self._inner.token_to_id(text) for text in in_text}
-        special_ids |= {text: self._inner.token_to_id(text) for text in never_in_text}
+        special_ids |= {text: self._inner.token_to_id(text) for text in special_added}
         split_points = self._words.split_points
+        # A split must not go through an added token.
         self.split_points = None if any(split_points.search(text, 1) for text in in_text) else split_points
-        pieces = token_bytes(self._inner)
+        token_bytes = vocabulary_bytes(self._inner)
         for id in special_ids.values():
-            pieces[id] = b""
-        self._settle(pieces, special_ids)
+            token_bytes[id] = b""
+        self._set_vocabulary(token_bytes, special_ids)

@@ -1,7 +1,4 @@
-"""Ids as people read them.
-
-Knows: tokenizers. Does not know: where ids come from.
-"""
+"""Token ids as text for people: each token with its bytes, special tokens by their names."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -10,18 +7,18 @@ from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
 def display_token(tokenizer: Tokenizer, id: int) -> str:
-    """A token as Python writes its text, or its bytes where they are no whole characters; a special one by its name."""
+    """The repr of a token's text, or of its bytes where they are no whole characters; the name of a special token."""
     if id in tokenizer.special_ids:
         return tokenizer.token(id)
-    piece = tokenizer._piece(id)
+    token = tokenizer.bytes_of(id)
     try:
-        return repr(piece.decode("utf-8"))
+        return repr(token.decode())
     except UnicodeDecodeError:  # a part of a character
-        return repr(piece)
+        return repr(token)
 
 
 def decode_with_special(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
-    """The text of ids, special tokens by their names in it."""
+    """The text of ids with the names of special tokens."""
     special = tokenizer.special_ids
     return "".join(
         "".join(map(tokenizer.token, run)) if named else tokenizer.decode(run)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from lit_gpt.data.tokenizers.added_tokens import steps_of
 from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_OR_MARK, PATTERNS
 
 _PART = 1 << 14  # characters; small enough to spread one text over all cores
@@ -55,83 +56,67 @@ def split_long_words(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def continuation_tokenizer(inner: Any) -> Any:
-    """The tokenizer for all parts but the first: the same, or one that puts nothing ahead of a text.
+def find_splits(inner: Any) -> tuple[Any, re.Pattern[str] | None]:
+    """The tokenizer for all parts of a text but the first, and where texts can be split; (None, None) for nowhere.
 
-    None where a text must not be split. Where it may be, `split_points_of` tells.
+    That tokenizer is the same, or one that puts nothing ahead of a text.
     """
     from tokenizers import Tokenizer as Inner
 
     content = json.loads(inner.to_str())
-    normalizer, splitting = (
-        _flat(content["normalizer"], "normalizers"),
-        _flat(content["pre_tokenizer"], "pretokenizers"),
-    )
+    normalizer, splitting, model = steps_of(content["normalizer"]), steps_of(content["pre_tokenizer"]), content["model"]
+    on_bytes = _on_bytes(normalizer, splitting)
+    split_points = BEFORE_A_SPACE_OR_MARK if on_bytes else _BEFORE_A_SPACE
     in_text = [token for token in content["added_tokens"] if not token["special"]]
-    awkward = any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in in_text)
-    model = content["model"]
-    awkward |= any(model.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
-    split_points = _split_points(normalizer, splitting)
-    if model["type"] != "BPE" or awkward or any(split_points.search(token["content"], 1) for token in in_text):
-        return None
-    if _on_bytes(normalizer, splitting):
-        return inner
+    if (
+        model["type"] != "BPE"
+        or any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in in_text)
+        or any(model.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        or any(split_points.search(token["content"], 1) for token in in_text)
+    ):
+        return None, None
+    if on_bytes:
+        return inner, split_points
     if not _on_spaces(normalizer, splitting) or any(re.search("[^▁]▁", token) for token in model["vocab"]):
-        return None
-    ahead = [part for part in normalizer if part["type"] == "Prepend"] + [
-        part for part in splitting if part["type"] == "Metaspace" and part["prepend_scheme"] != "never"
-    ]
-    if not ahead:
-        return inner
+        return None, None
+    prepends = [step for step in normalizer if step["type"] == "Prepend"]
+    metaspaces = [step for step in splitting if step["type"] == "Metaspace" and step["prepend_scheme"] != "never"]
+    if not prepends and not metaspaces:
+        return inner, split_points
     if in_text:  # what follows such a token gets its own space, in one way or another
-        return None
-    content["normalizer"] = {"type": "Sequence", "normalizers": [p for p in normalizer if p["type"] != "Prepend"]}
-    for part in splitting:
-        if part["type"] == "Metaspace":
-            part["prepend_scheme"] = "never"
+        return None, None
+    rest = [step for step in normalizer if step["type"] != "Prepend"]
+    for step in metaspaces:
+        step["prepend_scheme"] = "never"
+    content["normalizer"] = {"type": "Sequence", "normalizers": rest}
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splitting} if splitting else None
-    later = Inner.from_str(json.dumps(content))
-    later.no_truncation()
-    later.no_padding()
-    later.encode_special_tokens = True
-    return later
-
-
-def split_points_of(inner: Any) -> re.Pattern[str]:
-    """Where a text can be split, if it can be at all."""
-    content = json.loads(inner.to_str())
-    return _split_points(_flat(content["normalizer"], "normalizers"), _flat(content["pre_tokenizer"], "pretokenizers"))
-
-
-def _split_points(normalizer: list[dict[str, Any]], splitting: list[dict[str, Any]]) -> re.Pattern[str]:
-    return BEFORE_A_SPACE_OR_MARK if _on_bytes(normalizer, splitting) else _BEFORE_A_SPACE
+    content["truncation"] = content["padding"] = None
+    continuation = Inner.from_str(json.dumps(content))
+    continuation.encode_special_tokens = True
+    return continuation, split_points
 
 
 def _on_bytes(normalizer: list[dict[str, Any]], splitting: list[dict[str, Any]]) -> bool:
-    if any(part["type"] != "NFC" for part in normalizer) or not splitting:
+    """Whether a known pattern splits words, at which byte-level BPE is done."""
+    if any(step["type"] != "NFC" for step in normalizer) or not splitting:
         return False
     *words, last = splitting
-    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
+    if last["type"] != "ByteLevel" or last["add_prefix_space"] or any(step.get("invert") for step in words):
         return False
-    split = [
-        part["pattern"].get("Regex") for part in words if part["type"] == "Split" and part["behavior"] == "Isolated"
-    ]
-    known = all(pattern in _REGEXES for pattern in split) and not any(part.get("invert") for part in words)
-    others = [part for part in words if part["type"] not in ("Split", "Digits")]
+    splits = [step for step in words if step["type"] == "Split"]
     return (
-        known
-        and not others
-        and len(split) == sum(part["type"] == "Split" for part in words)
-        and (bool(split) or bool(last["use_regex"]))
+        all(step["type"] in ("Split", "Digits") for step in words)
+        and all(step["behavior"] == "Isolated" and step["pattern"].get("Regex") in _REGEXES for step in splits)
+        and (bool(splits) or bool(last["use_regex"]))
     )
 
 
 def _on_spaces(normalizer: list[dict[str, Any]], splitting: list[dict[str, Any]]) -> bool:
     """Whether spaces become ▁, and nothing else happens to a text."""
-    replaces = [part for part in normalizer if part == {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
-    marks = [part for part in splitting if part["type"] == "Metaspace" and part["replacement"] == "▁"]
-    at_spaces = [part for part in splitting if part["type"] == "Split" and part["pattern"] == {"String": " "}]
-    prepends = [part for part in normalizer if part == {"type": "Prepend", "prepend": "▁"}]
+    replaces = [step for step in normalizer if step == {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+    marks = [step for step in splitting if step["type"] == "Metaspace" and step["replacement"] == "▁"]
+    at_spaces = [step for step in splitting if step["type"] == "Split" and step["pattern"] == {"String": " "}]
+    prepends = [step for step in normalizer if step == {"type": "Prepend", "prepend": "▁"}]
     return (
         len(replaces) + len(marks) == 1
         and len(replaces) + len(prepends) == len(normalizer)
@@ -139,9 +124,3 @@ def _on_spaces(normalizer: list[dict[str, Any]], splitting: list[dict[str, Any]]
         and (not at_spaces or bool(replaces))
         and (not prepends or normalizer[0] in prepends)
     )
-
-
-def _flat(part: Any, inside: str) -> list[dict[str, Any]]:
-    if part is None:
-        return []
-    return list(part[inside]) if part["type"] == "Sequence" else [part]

@@ -1,8 +1,4 @@
-"""Tiktoken: encodings of the tiktoken library, or the ranks of a file. (The file's name leaves the library its own.)
-
-Knows: that library, its files of ranks, and the format that the tokenizers library has for them. Does not know: where
-text comes from, files of ids, batches, models.
-"""
+"""Tiktoken: encodings of the tiktoken library, or a file of ranks. (`tiktoken` itself is the library's name.)"""
 
 import base64
 import binascii
@@ -15,7 +11,7 @@ import numpy as np
 from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.data.tokenizers.patterns import PATTERNS, PatternName
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.data.tokenizers.tokenizer_json import bytes_joined, files, merges
+from lit_gpt.data.tokenizers.tokenizer_json import byte_level_bpe, files, merges
 from lit_gpt.errors import UserError
 
 # Whose places for cutting an encoding has: its pattern differs from that only in how a text ends in white space.
@@ -36,16 +32,17 @@ class Tiktoken(Tokenizer):
             that TIKTOKEN_CACHE_DIR names, else fetches them.
         path: A file of ranks instead: a token in base64 and its rank on each line.
         pattern: How text is split into words with `path`; see BPE. An encoding has its own.
-        separator: Special token between documents: it ends each and stands ahead of the first, and so serves as `bos`
-            and as `eos` unless these are given. null for none.
-        bos: Special token put ahead of every document; the separator by default.
-        eos: Special token put after every document; the separator by default.
-        pad: Special token for empty places; none by default.
-        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
-            What the encoding does not have comes behind its ids.
+        separator: Special token between documents, after each and before the first; it is the `bos` and the `eos`
+            unless these are given. null for none.
+        bos: Special token before every document; the separator by default.
+        eos: Special token after every document; the separator by default.
+        pad: Special token for padding; none by default.
+        special: Further special tokens, as a format or a mixture of sources needs them; none by default. What
+            the encoding does not have comes behind its ids.
     """
 
     train_chars = None
+    _how_to_train = "give data.tokenizer.encoding or data.tokenizer.path"
 
     def __init__(
         self,
@@ -59,16 +56,15 @@ class Tiktoken(Tokenizer):
         special: list[str] | None = None,
     ) -> None:
         super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad)
-        # Made again, it has the ranks from its state: neither the library's files nor its own need be there.
+        # Restored, it has the ranks from its state, without any file.
         self._arguments = {"encoding": None, "separator": separator, "bos": bos, "eos": eos, "pad": pad}
-        self._vocab_state: dict[str, Any] = {}
         self._encoding: Any = None
         if pattern not in PATTERNS:
             raise UserError(f"pattern {pattern!r} of Tiktoken is not known; give one of {', '.join(PATTERNS)}")
         if path is None and pattern != "gpt2":
             raise UserError(f"pattern {pattern} of Tiktoken goes with a path; encoding {encoding} has its own")
         if path is not None and encoding not in (None, "gpt2"):
-            raise UserError(f"Tiktoken has path {path} and encoding {encoding}, which are two; leave one out")
+            raise UserError(f"Tiktoken has path {path} and encoding {encoding}, which exclude each other; remove one")
         if path is not None:
             self._restore(_of_file(Path(path).expanduser(), pattern))
         elif encoding is not None:
@@ -78,51 +74,47 @@ class Tiktoken(Tokenizer):
         """Refuses: the ranks are there already."""
         raise UserError("Tiktoken has its ranks already and learns nothing; take BPE to learn a vocabulary")
 
-    def encode(self, text: str) -> list[int]:
-        return self._ids(text).tolist()
-
     def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
-        return [self._ids(text).astype(np.int64) for text in texts]
-
-    def _ids(self, text: str) -> np.ndarray:
-        if self._encoding is None:
-            raise UserError("this Tiktoken has no ranks yet; give data.tokenizer.encoding or data.tokenizer.path")
-        text.encode()  # the library would put another character for half a surrogate pair
-        ids: np.ndarray = self._encoding.encode_to_numpy(text, disallowed_special=())
-        return ids
-
-    @property
-    def unused_ids(self) -> frozenset[int]:
-        return frozenset(id for id, piece in enumerate(self._pieces) if not piece and id not in self._names)
+        self._check_trained()
+        arrays = []
+        for text in texts:
+            text.encode()  # raises for half a surrogate pair, for which the library would take another character
+            arrays.append(self._encoding.encode_to_numpy(text, disallowed_special=()).astype(np.int64))
+        return arrays
 
     def hub_files(self) -> dict[str, str]:
-        """The ranks as merges: a token is made of any two that there are, in the order of ranks.
+        """The ranks as merges of any two tokens that make a token, in the order of ranks.
 
-        Where a token can be made of two pairs that overlap, in runs of one character, the tokenizers library may take
-        the other pair than tiktoken, which takes the first.
+        Where two such pairs overlap, in runs of one character, the tokenizers library may merge another one than
+        tiktoken, which merges the first.
         """
-        special = {text: id for id, text in self._names.items()}
-        return files(_as_merges(self._vocab_state, special), self._special_tokens, self.starts_with_bos)
+        special = self._special_ids()
+        characters = {value: character for character, value in unicode_to_byte().items()}
+        ranks = _ranks(self._vocab_state["ranks"])
+        ids = {"".join(characters[value] for value in token): rank for token, rank in ranks.items()}
+        if both := ids.keys() & special.keys():
+            raise UserError(
+                f"special token {min(both)!r} is also a word of the ranks; give it a name that no text spells"
+            )
+        # The library's regex engine reads {1,3}+ as many times one to three, and $ as the end of a line.
+        regex = self._vocab_state["regex"].replace("{1,3}+", "{1,3}").replace("$", r"\z")
+        inner = byte_level_bpe(ids | special, merges(ids), special, regex)
+        return files(inner, self._special_tokens, self.starts_with_bos)
 
-    def _learned(self) -> dict[str, Any]:
-        return dict(self._vocab_state)
-
-    def _restore(self, learned: dict[str, Any]) -> None:
-        ranks = _ranks(learned["ranks"])
-        self._encoding = _library().Encoding(
-            "ranks", pat_str=learned["regex"], mergeable_ranks=ranks, special_tokens={}
-        )
-        self._vocab_state = dict(learned)
-        self.split_points = PATTERNS[learned["like"]].split_points if learned["like"] else None
-        special: dict[str, int] = dict(learned["special"])
-        pieces = [b""] * (max([*ranks.values(), *special.values()]) + 1)
+    def _restore(self, vocab_state: dict[str, Any]) -> None:
+        ranks, regex = _ranks(vocab_state["ranks"]), vocab_state["regex"]
+        self._encoding = _library().Encoding("ranks", pat_str=regex, mergeable_ranks=ranks, special_tokens={})
+        self._vocab_state = vocab_state
+        self.split_points = PATTERNS[vocab_state["like"]].split_points if vocab_state["like"] else None
+        special: dict[str, int] = dict(vocab_state["special"])
+        token_bytes = [b""] * (max([*ranks.values(), *special.values()]) + 1)
         for token, rank in ranks.items():
-            pieces[rank] = token
+            token_bytes[rank] = token
         for text in self._special_texts():
             if text not in special:
-                special[text] = len(pieces)
-                pieces.append(b"")
-        self._settle(pieces, special)
+                special[text] = len(token_bytes)
+                token_bytes.append(b"")
+        self._set_vocabulary(token_bytes, special)
 
 
 def _of_library(name: str) -> dict[str, Any]:
@@ -132,27 +124,23 @@ def _of_library(name: str) -> dict[str, Any]:
             f"encoding {name!r} of Tiktoken is not known; the library has {', '.join(library.list_encoding_names())}"
         )
     try:
-        made = library.get_encoding(name)
-    except (OSError, ValueError) as fault:
-        what = "do not match their checksum" if isinstance(fault, ValueError) else "are neither here nor to be fetched"
+        encoding = library.get_encoding(name)
+    except (OSError, ValueError) as error:
+        reason = "do not match their checksum" if isinstance(error, ValueError) else "cannot be fetched"
         raise UserError(
-            f"the ranks of encoding {name} {what}; set TIKTOKEN_CACHE_DIR to the cache of a machine that has them, give"
-            " a file of ranks with data.tokenizer.path, or take Pretrained with a model's folder"
+            f"the ranks of encoding {name} {reason}; set TIKTOKEN_CACHE_DIR to a folder that holds them, give a"
+            " file of ranks with data.tokenizer.path, or take Pretrained with a model's folder"
         ) from None
-    special = {text: made.encode_single_token(text) for text in sorted(made.special_tokens_set)}
-    return {
-        "ranks": _written(made._mergeable_ranks),
-        "regex": made._pat_str,
-        "like": _LIKE.get(name),
-        "special": special,
-    }
+    special = {text: encoding.encode_single_token(text) for text in sorted(encoding.special_tokens_set)}
+    ranks, regex = _as_lines(encoding._mergeable_ranks), encoding._pat_str
+    return {"ranks": ranks, "regex": regex, "like": _LIKE.get(name), "special": special}
 
 
 def _of_file(file: Path, pattern: str) -> dict[str, Any]:
     try:
         lines = file.read_bytes().splitlines()
-    except OSError as fault:
-        raise UserError(f"path {file} of Tiktoken cannot be read ({fault.strerror}); give a file of ranks") from None
+    except OSError as error:
+        raise UserError(f"path {file} of Tiktoken cannot be read ({error.strerror}); give a file of ranks") from None
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(lines, 1):
         if line:
@@ -170,27 +158,16 @@ def _of_file(file: Path, pattern: str) -> dict[str, Any]:
         )
     if len(set(ranks.values())) < len(ranks):
         raise UserError(f"{file} gives two tokens one rank; give another file")
-    return {"ranks": _written(ranks), "regex": PATTERNS[pattern].regex, "like": pattern, "special": {}}
+    return {"ranks": _as_lines(ranks), "regex": PATTERNS[pattern].regex, "like": pattern, "special": {}}
 
 
-def _written(ranks: dict[bytes, int]) -> str:
-    """As the library's files have them, in the order of ranks."""
+def _as_lines(ranks: dict[bytes, int]) -> str:
+    """A file of ranks of the library."""
     return "".join(f"{base64.b64encode(t).decode()} {r}\n" for t, r in sorted(ranks.items(), key=lambda item: item[1]))
 
 
 def _ranks(lines: str) -> dict[bytes, int]:
     return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines.splitlines())}
-
-
-def _as_merges(learned: dict[str, Any], special: dict[str, int]) -> str:
-    """The JSON of the tokenizers library."""
-    character_of = {value: character for character, value in unicode_to_byte().items()}
-    ranks = {"".join(character_of[value] for value in t): rank for t, rank in _ranks(learned["ranks"]).items()}
-    if both := ranks.keys() & special.keys():
-        raise UserError(f"special token {min(both)!r} is also a word of the ranks; give it a name that no text spells")
-    # The other library's engine reads {1,3}+ as many times one to three, and $ as the end of a line.
-    regex = learned["regex"].replace("{1,3}+", "{1,3}").replace("$", r"\z")
-    return bytes_joined(ranks, merges({token: float(rank) for token, rank in ranks.items()}), special, regex)
 
 
 def _library() -> Any:

@@ -1,9 +1,7 @@
-"""Which class of the transformers library (version 5) reads a tokenizer's folder, and what it does to tokenizer.json.
+"""Classes of the transformers library (version 5) that rebuild a tokenizer.json, so that ids here equal theirs.
 
 Some of its classes take only vocabulary and merges from that file and build the rest anew, as their family's first
-model had it. The ids of such a folder are those of the class; they are followed here, so that they are equal there.
-
-Knows settings as plain data; imports nothing of that library.
+model had it; the ids of such a folder are those of the class. Nothing of that library is imported.
 """
 
 from typing import Any

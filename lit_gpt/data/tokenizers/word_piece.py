@@ -1,27 +1,21 @@
-"""WordPiece: words in pieces of characters, as BERT has them.
-
-Knows: the tokenizers library's WordPiece. Does not know: where text comes from, files of ids, batches, models.
-"""
+"""WordPiece: words in subwords of characters, as in BERT, trained with the tokenizers library."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from lit_gpt.data.progress import say
 from lit_gpt.data.tokenizers.added_tokens import refuse_ordinary_words
-from lit_gpt.data.tokenizers.batched_encode import encode_in_batches
+from lit_gpt.data.tokenizers.library_tokenizer import LibraryTokenizer
 from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_LINE_OR_MARK
+from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
-from lit_gpt.data.tokenizers.tokenizer_json import files
-from lit_gpt.errors import UserError
 
 _CONTINUED = "##"
 
 
-class WordPiece(Tokenizer):
+class WordPiece(LibraryTokenizer):
     """Words in the longest pieces of characters that the vocabulary has, learned from the training text.
 
     Schuster and Nakajima 2012; Devlin et al. 2018 (arXiv:1810.04805), by the tokenizers library. It is not lossless:
@@ -31,13 +25,13 @@ class WordPiece(Tokenizer):
     Args:
         vocab_size: Ids to learn, special tokens included; a short text gives fewer. Where the characters of the text
             alone are more, the rarest of them are left out and become `unk`, which is said.
-        separator: Special token between documents: it ends each and stands ahead of the first, and so serves as `bos`
-            and as `eos` unless these are given. null for none.
-        bos: Special token put ahead of every document; the separator by default.
-        eos: Special token put after every document; the separator by default.
-        pad: Special token for empty places; none by default.
+        separator: Special token between documents, after each and before the first; it is the `bos` and the `eos`
+            unless these are given. null for none.
+        bos: Special token before every document; the separator by default.
+        eos: Special token after every document; the separator by default.
+        pad: Special token for padding; none by default.
         unk: Special token for words that cannot be spelled; [UNK] by default.
-        special: Further special tokens, by the names that a format or a mixture of texts asks for; none by default.
+        special: Further special tokens, as a format or a mixture of sources needs them; none by default.
         train_chars: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
         normalize: Clean text as BERT's uncased models do: lower case, no accents, no control characters, Chinese
@@ -45,6 +39,8 @@ class WordPiece(Tokenizer):
     """
 
     split_points = BEFORE_A_SPACE_LINE_OR_MARK
+    _min_ids = 1
+    add_tokens, _add_special = Tokenizer.add_tokens, Tokenizer._add_special  # the state keeps no added tokens
 
     def __init__(
         self,
@@ -70,19 +66,11 @@ class WordPiece(Tokenizer):
         }
         self.vocab_size = vocab_size
         self._set_train_chars(train_chars)
-        self._refuse_too_few()
-        self._inner: Any = None
-
-    def _refuse_too_few(self) -> None:
-        least, given = 1 + len(self._special_texts()), self._arguments["vocab_size"]
-        if given < least:
-            raise UserError(f"vocab_size {given} of WordPiece leaves nothing beside its special tokens; raise it")
+        self._check_vocab_size()
 
     def train(self, texts: Iterable[str]) -> None:
         from tokenizers import Tokenizer as Inner
         from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
-
-        from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
 
         inner = Inner(models.WordPiece(unk_token=self._special_tokens["unk"], continuing_subword_prefix=_CONTINUED))
         # Not asked of `inner` while that is trained, which would wait for the end of it.
@@ -133,49 +121,24 @@ class WordPiece(Tokenizer):
         )
         return json.dumps(content, ensure_ascii=False)
 
-    def encode(self, text: str) -> list[int]:
-        return self.encode_arrays([text])[0].tolist()
-
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return [ids.tolist() for ids in self.encode_arrays(texts)]
-
-    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
-        return encode_in_batches(self._trained_inner(), texts, self.split_points)
-
     def decode(self, ids: Iterable[int]) -> str:
         """Words joined by single spaces, marks by none, as the library joins them; special tokens are left out."""
         return super().decode(ids).removeprefix(" ")
 
-    def hub_files(self) -> dict[str, str]:
-        return files(self._trained_inner().to_str(), self._special_tokens, self.starts_with_bos)
-
-    def _trained_inner(self) -> Any:
-        if self._inner is None:
-            raise UserError("this WordPiece tokenizer has not been trained; train it on text or load a saved one")
-        return self._inner
-
-    def _grow(self, names: list[str]) -> None:
-        super()._grow(names)
-        if not self.trained:
-            self._refuse_too_few()
-
-    def _learned(self) -> dict[str, Any]:
-        return {"json": self._json} if self.trained else {}
-
-    def _restore(self, learned: dict[str, Any]) -> None:
+    def _restore(self, vocab_state: dict[str, Any]) -> None:
         from tokenizers import AddedToken
         from tokenizers import Tokenizer as Inner
 
-        inner: Any = Inner.from_str(learned["json"])
+        inner: Any = Inner.from_str(vocab_state["json"])
         inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in self._special_texts()])
         refuse_ordinary_words(inner, (text for text in self._special_texts() if text != self._special_tokens["unk"]))
-        self._inner, self._json = inner, learned["json"]
+        self._inner, self._vocab_state = inner, vocab_state
         special = {text: inner.token_to_id(text) for text in self._special_texts()}
         # After a word: a space stands ahead of what begins one.
-        pieces = [
+        token_bytes = [
             inner.decoder.decode(["x", inner.id_to_token(id)])[1:].encode() for id in range(inner.get_vocab_size())
         ]
         for id in special.values():
-            pieces[id] = b""
-        self._settle(pieces, special)
-        self._pieces[special[self._special_tokens["unk"]]] = " \N{REPLACEMENT CHARACTER}".encode()
+            token_bytes[id] = b""
+        self._set_vocabulary(token_bytes, special)
+        self._token_bytes[special[self._special_tokens["unk"]]] = " \N{REPLACEMENT CHARACTER}".encode()

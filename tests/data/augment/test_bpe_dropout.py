@@ -85,7 +85,7 @@ def test_rows_say_what_they_said_as_far_as_they_reach(cut: Any, rate: float, cor
                     # What should be said is what is shown next.
                     assert torch.equal(inputs[1 : len(targets)], targets[:-1])
                     ids = [int(inputs[0]), *targets.tolist()]
-                    texts.append(b"|" + b"".join(tokenizer._piece(id) or b"<>" for id in ids))
+                    texts.append(b"|" + b"".join(tokenizer.bytes_of(id) or b"<>" for id in ids))
             ends.append(b"".join(texts))
         assert ends[0].startswith(ends[1])
     assert augment.left_out > 0

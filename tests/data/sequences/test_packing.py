@@ -119,7 +119,7 @@ def test_bytes_that_are_scored_are_those_of_the_targets(tmp_path: Path) -> None:
             if isinstance(tokenizer, Char):
                 wanted = len(tokenizer.decode(targets).encode())
             else:
-                wanted = sum(len(tokenizer._piece(id)) for id in targets)
+                wanted = sum(len(tokenizer.bytes_of(id)) for id in targets)
             assert rows.scored_bytes(tokenizer) == wanted, (tokenizer, rows)
 
 

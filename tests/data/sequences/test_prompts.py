@@ -73,7 +73,7 @@ def test_only_what_is_scored_is_a_target_and_counts_its_bytes(tmp_path: Path) ->
             if isinstance(tokenizer, Char):
                 wanted = len(tokenizer.decode(targets).encode())
             else:
-                wanted = sum(len(tokenizer._piece(id)) for id in targets)
+                wanted = sum(len(tokenizer.bytes_of(id)) for id in targets)
             assert rows.scored_bytes(tokenizer) == wanted
 
 

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import models
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, Tokenizer
-from lit_gpt.data.tokenizers.safe_splits import continuation_tokenizer, split_text
+from lit_gpt.data.tokenizers.safe_splits import find_splits, split_text
 from lit_gpt.errors import UserError
 
 
@@ -224,7 +224,7 @@ def test_parts_of_a_long_text_are_encoded_as_the_whole(
     monkeypatch.setattr("lit_gpt.data.tokenizers.safe_splits._PART", 3)
     monkeypatch.setattr("lit_gpt.data.tokenizers.batched_encode.split_text", counted)
     assert tokenizer.encode_batch(texts) == wanted
-    proven = continuation_tokenizer(tokenizer._inner) is not None
+    proven = find_splits(tokenizer._inner)[0] is not None
     assert proven == (cuts > 300)
     if (place := tokenizer.split_points) is not None:  # then parts may be encoded by themselves
         alone = [[id for part in split_text(text, place) for id in tokenizer.encode(part)] for text in texts[:20]]

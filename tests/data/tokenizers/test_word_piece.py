@@ -54,7 +54,7 @@ def test_transformers_reads_it(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_in_one_line() -> None:
-    with pytest.raises(UserError, match="vocab_size 2 of WordPiece leaves nothing"):
+    with pytest.raises(UserError, match="vocab_size 2 of WordPiece is below"):
         WordPiece(vocab_size=2)
     with pytest.raises(UserError, match="has not been trained"):
         WordPiece().encode("a")
