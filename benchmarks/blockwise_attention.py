@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lit_gpt.nn import attend
-from lit_gpt.nn.context import build_mask, distances
+from lit_gpt.nn import AttentionMask, attend
+from lit_gpt.nn.mask import visible
 
 HEADS, SIZE = 8, 64
 
@@ -62,18 +62,19 @@ def main() -> None:
         global clock
         clock = time.process_time
     torch.set_num_threads(options.threads)
-    length, turns, cpu = options.length, options.turns, torch.device("cpu")
+    length, turns = options.length, options.turns
+    causal = AttentionMask.build(length)
     print(
         f"torch {torch.__version__}, {options.threads} threads, float32, {'CPU' if options.cpu_time else 'wall'} time; "
         f"medians of {turns} turns; left / right"
     )
 
     def windowed(size: int, segments: Tensor | None = None) -> Callable[..., Tensor]:
-        mask = build_mask(size, length, 0, segments, segments, None, cpu)
+        mask = AttentionMask.build(length, window=size, segments=segments)
         return lambda q, k, v: attend(q, k, v, mask)
 
     def full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attend(q, k, v, None)
+        return attend(q, k, v, causal)
 
     for batch in (1, 2):
         pair("window 128 / causal", windowed(128), full, batch, length, turns)
@@ -81,12 +82,12 @@ def main() -> None:
         pair(f"window {size} / causal", windowed(size), full, 1, length, turns)
     segments = (torch.arange(length) // 300)[None]
     pair("window 128 with segments / causal", windowed(128, segments), full, 1, length, turns)
-    distance = distances(length, 0, cpu)
-    dense = (distance >= 0) & (distance < 128)
+    tensor = visible(length, length, 128, None, "cpu")
+    dense = AttentionMask("dense", length, length, 128, length, tensor)
     pair("window 128 / the same, dense mask", windowed(128), lambda q, k, v: attend(q, k, v, dense), 1, length, turns)
     sinks = torch.zeros(HEADS, requires_grad=True)
-    pair("causal with sinks / causal", lambda q, k, v: attend(q, k, v, None, sinks=sinks), full, 1, length, turns)
-    pair("causal, soft-capped / causal", lambda q, k, v: attend(q, k, v, None, softcap=50.0), full, 1, length, turns)
+    pair("causal with sinks / causal", lambda q, k, v: attend(q, k, v, causal, sinks=sinks), full, 1, length, turns)
+    pair("causal, soft-capped / causal", lambda q, k, v: attend(q, k, v, causal, softcap=50.0), full, 1, length, turns)
 
 
 if __name__ == "__main__":

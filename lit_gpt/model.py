@@ -17,7 +17,7 @@ from lit_gpt.errors import UserError
 from lit_gpt.nn.attention import Attention, SelfAttention
 from lit_gpt.nn.block import Block, PreNorm
 from lit_gpt.nn.cache import Cache, LayerCache
-from lit_gpt.nn.context import ForwardContext, Mask, build_mask, positions_in_segments
+from lit_gpt.nn.context import ForwardContext, forward_contexts
 from lit_gpt.nn.feedforward import MLP, Aux, FeedForward
 from lit_gpt.nn.init import GPT2Init, Init, fill_net
 from lit_gpt.nn.linear import Embedding, Linear
@@ -180,7 +180,7 @@ class GPT(nn.Module):
         Raises:
             ValueError: The sequence is longer than learned positions reach.
         """
-        contexts = self._contexts(ids, cache, segments)
+        contexts = forward_contexts(ids, self.positions, self.windows, cache, segments)
         x = self.embedding_scale(self.embedding(ids))  # (B, T, C)
         for position, ctx in zip(self.positions, contexts, strict=True):
             x = position.embed(x, ctx)
@@ -206,49 +206,6 @@ class GPT(nn.Module):
     ) -> tuple[Tensor, Aux]:
         """One block and what it reads: (B, T, C) -> (B, T, C), aux."""
         return self.blocks[layer](self.residual_scalars(x, start, layer), ctx, cache)
-
-    def _contexts(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> list[ForwardContext]:
-        """One forward context for each distinct position encoding; moves the cache's segments and positions on."""
-        queries = ids.shape[1]
-        cached = cache.length if cache is not None else 0
-        for position in self.positions:
-            position.reach(cached + queries)
-        if cache is not None and cache.segments is not None and segments is None:
-            segments = cache.segments[:, -1:].expand(-1, queries)
-        key_segments = segments
-        if segments is None:
-            at = torch.arange(cached, cached + queries, device=ids.device)  # (T,)
-        else:
-            at = positions_in_segments(segments)  # (B, T)
-            if cache is not None:
-                at, key_segments = _continue(cache, at, segments)
-
-        def masks(bias: Tensor | None) -> dict[int | None, Mask]:
-            return {w: build_mask(w, queries, cached, segments, key_segments, bias, ids.device) for w in self.windows}
-
-        contexts = []
-        unbiased: dict[int | None, Mask] = {}  # the same for all positions that add nothing to the scores
-        for position in self.positions:
-            bias = position.bias(queries, cached, ids)
-            if bias is None and not unbiased:
-                unbiased = masks(None)
-            tables, own = position.gather(at, cached + queries), unbiased if bias is None else masks(bias)
-            contexts.append(ForwardContext(ids, at, segments, cached, position, tables, own))
-        return contexts
-
-
-def _continue(cache: Cache, at: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions (B, T) that go on where a segment began in the cache, and the segments (B, S) of all keys."""
-    if cache.length and cache.segments is None:
-        raise UserError("segments must be given from the first call with a cache on, not only later")
-    if cache.segments is not None and cache.at is not None:
-        same = (segments == cache.segments[:, -1:]).cummin(1).values  # still in the segment that the cache ends with
-        at = torch.where(same, at + cache.at[:, None], at)
-        cache.segments = torch.cat((cache.segments, segments), 1)
-    else:
-        cache.segments = segments
-    cache.at = at[:, -1] + 1
-    return at, cache.segments
 
 
 def _tiled(component: list[Part] | Part, layer: int) -> Part:

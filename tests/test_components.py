@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_gpt import nn
 from lit_gpt.model import GPT
 from lit_gpt.nn import Cache, blockwise_attention
+from lit_gpt.nn import mask as masks
 
 BASES = {
     "attention": nn.Attention,
@@ -106,7 +107,7 @@ COMBINATIONS = {**SINGLES, **VARIANTS, **PAIRS}
 def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that 16 tokens are more than one block of queries, and not few."""
     monkeypatch.setattr(blockwise_attention, "BLOCK", 4)
-    monkeypatch.setattr(blockwise_attention, "FEW", 8)
+    monkeypatch.setattr(masks, "FEW_QUERIES", 8)
 
 
 @pytest.fixture(params=COMBINATIONS, ids=list(COMBINATIONS))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_gpt.model import GPT
 from lit_gpt.nn import NoPosition, PostNorm, RMSNorm
+from lit_gpt.nn.context import forward_contexts
 
 IDS = torch.randint(50, (2, 8), generator=torch.Generator().manual_seed(4))
 
@@ -65,7 +66,7 @@ def test_each_block_reads_the_stream_and_the_first_with_scalars_of_its_own() -> 
     seen = read_by_blocks(made)
     start = made.embedding.weight[IDS] + made.positions[0].table.weight
     x = start
-    (ctx,) = made._contexts(IDS, None, None)
+    (ctx,) = forward_contexts(IDS, made.positions, made.windows)
     for layer, block in enumerate(made.blocks):
         x = scalars.stream[layer] * x + scalars.start[layer] * start
         torch.testing.assert_close(seen[layer], x, rtol=0, atol=1e-13)

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gpt.errors import UserError, not_implemented
-from lit_gpt.nn.blockwise_attention import Band, Recent, blockwise
 from lit_gpt.nn.cache import LayerCache
-from lit_gpt.nn.context import ForwardContext, Mask
-from lit_gpt.nn.flex import applies, flexible
+from lit_gpt.nn.context import ForwardContext
 from lit_gpt.nn.linear import Embedding, Linear
+from lit_gpt.nn.mask import attend
 from lit_gpt.nn.norm import Norm
 from lit_gpt.nn.sizes import Sizes
 
@@ -180,41 +178,6 @@ class ValueEmbedding(nn.Module):
     def reset_parameters(self) -> None:
         """Half and half."""
         nn.init.constant_(self.factors, 0.5)
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0, scale: float | None = None,
-    softcap: float | None = None, sinks: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    """Attention of (B, H, T, D) queries over (B, K, S, D) keys and values; torch picks flash kernels where they exist.
-
-    Args:
-        q: Queries.
-        k: Keys; K divides H.
-        v: Values.
-        mask: Boolean (True: sees) or additive, broadcastable to (B, H, T, S). None: causal, or one query that sees all.
-            A `Band` or `Recent` as the context makes them.
-        dropout: Probability of dropping a weight.
-        scale: Factor on the scores; None for 1 / sqrt(D).
-        softcap: Bound of the scores; None for none.
-        sinks: (H,) a further logit in each softmax's sum; None for none.
-
-    Returns:
-        (B, H, T, D).
-    """
-    if isinstance(mask, Recent):
-        k, v, mask = k[:, :, -mask.keys :], v[:, :, -mask.keys :], mask.mask
-    if softcap is not None or sinks is not None or isinstance(mask, Band):
-        scale = q.shape[-1] ** -0.5 if scale is None else scale
-        if applies(q, mask, dropout):
-            return flexible(q, k, v, mask, scale, softcap, sinks)
-        return blockwise(q, k, v, mask, dropout, scale, softcap, sinks)
-    # Spelt out: of a length that torch.compile keeps open the comparison is a symbol, which the kernel does not take.
-    causal = True if mask is None and q.shape[2] > 1 else False
-    if mask is not None and mask.is_floating_point():
-        mask = mask.to(q.dtype)
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
 
 
 def _check_scores(scale: float | None, attn_softcap: float | None) -> None:

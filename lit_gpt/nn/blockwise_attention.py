@@ -9,45 +9,19 @@ and M keys of a block; P rows and G blocks of a step, where a row is one key-val
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 BLOCK = 32  # queries in a block, twice as many for long windows; see `benchmarks/blockwise_attention.py`
-FEW = 256  # queries for which one mask of all pairs is as fast
 SCORES = 1 << 20  # of one step, at most: what a processor's cache holds a good part of
 GPU_BLOCK, GPU_SCORES = 512, 1 << 26  # there, starting a kernel costs more than what the edges of a window waste
 
 
-@dataclass(frozen=True)
-class Band:
-    """What the queries of a sliding window see: themselves and the ``window - 1`` tokens before, in their segment."""
-
-    window: int
-    cached: int  # keys before the first query
-    segments: Tensor | None = None  # (B, T)
-    key_segments: Tensor | None = None  # (B, S)
-    flex: Any = None  # the same as a BlockMask, on a GPU
-
-
-@dataclass(frozen=True)
-class Recent:
-    """What few queries behind a cache see: nothing but the last ``keys`` keys, and of these what the mask says."""
-
-    keys: int
-    mask: Tensor | None  # boolean, broadcastable to (B, H, T, keys); None: all
-
-
-def blocks_pay(queries: int) -> bool:
-    """Whether a window over so many queries goes by blocks; below, one small mask is as fast."""
-    return queries > FEW
-
-
 def blockwise(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Band | None, dropout: float, scale: float,
-    softcap: float | None = None, sinks: Tensor | None = None,
+    q: Tensor, k: Tensor, v: Tensor, window: int, segments: Tensor | None, mask: Tensor | None, dropout: float,
+    scale: float, softcap: float | None = None, sinks: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Attention of (B, H, T, D) queries over (B, K, S, D) keys and values, one block of queries after the other.
 
@@ -55,7 +29,10 @@ def blockwise(
         q: Queries.
         k: Keys; K divides H.
         v: Values.
-        mask: As `attend` takes it. None: causal, the last query at the last key.
+        window: How many tokens back a query sees, itself included; the last query is at the last key.
+        segments: (B, S) of the keys, within which tokens attend. None: one segment.
+        mask: Instead of window and segments: boolean (True: attend) or added to the scores, broadcastable to
+            (B, H, T, S). None: causal.
         dropout: Probability of dropping a weight.
         scale: Factor on the scores.
         softcap: Scores become softcap * tanh(score / softcap) before mask and softmax. None: they stay.
@@ -64,16 +41,15 @@ def blockwise(
     Returns:
         (B, H, T, D).
     """
-    band = mask if isinstance(mask, Band) else Band(k.shape[2], k.shape[2] - q.shape[2])
-    dense = mask if isinstance(mask, Tensor) else None
-    if dense is not None:
-        dense = dense[(None,) * (4 - dense.ndim)]
+    if mask is not None:
+        mask = mask[(None,) * (4 - mask.ndim)]
+    cached = k.shape[2] - q.shape[2]
     # Drawn outside, so that checkpoints and seeds govern it, and read inside, where compilers do not look.
     seed = torch.randint(2**62, (), device="cpu") if dropout else None
     q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast a norm's output is wider than a linear's
     y: Tensor = _forward(
-        q, k, v, dense, band.segments, band.key_segments, sinks, seed,
-        band.window, band.cached, dropout, scale, softcap,
+        q, k, v, mask, None if segments is None else segments[:, cached:], segments, sinks, seed,
+        window, cached, dropout, scale, softcap,
     )  # fmt: skip
     return y
 

@@ -37,22 +37,22 @@ class Cache:
     Attributes:
         length: Tokens seen so far, the same for every row.
         segments: (B, length) of them, or None where none were given.
-        at: (B,) position of the next token in its segment, or None where that is ``length``.
+        next_position: (B,) position of the next token in its segment, or None where that is ``length``.
     """
 
     def __init__(self, depth: int):
         self.layers = [LayerCache() for _ in range(depth)]
         self.length = 0
         self.segments: Tensor | None = None
-        self.at: Tensor | None = None
+        self.next_position: Tensor | None = None
 
     def select(self, rows: Tensor) -> None:
         """Keeps these batch rows, (B',) indices, in this order."""
         for layer in self.layers:
             if layer.k is not None and layer.v is not None:
                 layer.k, layer.v = layer.k[rows], layer.v[rows]
-        if self.segments is not None and self.at is not None:
-            self.segments, self.at = self.segments[rows], self.at[rows]
+        if self.segments is not None and self.next_position is not None:
+            self.segments, self.next_position = self.segments[rows], self.next_position[rows]
 
 
 def _room(buffer: Tensor | None, like: Tensor, end: int, start: int) -> Tensor:

@@ -1,47 +1,92 @@
-"""What all layers of one forward pass share: sizes of the whole net, positions, masks.
+"""ForwardContext: what all layers share in one forward pass, i.e. positions, attention masks and packed segments.
 
-Knows nothing of attention kernels, of caches' storage or of training. Letters: B batch, T new tokens (queries),
-S tokens seen so far (keys, S >= T), H heads.
+Letters: B batch, T new tokens (queries), S tokens so far with those in the KV cache (keys), H heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lit_gpt.nn import flex
-from lit_gpt.nn.blockwise_attention import Band, Recent, blocks_pay
+from lit_gpt.errors import UserError
+from lit_gpt.nn.cache import Cache
+from lit_gpt.nn.mask import AttentionMask
 
 if TYPE_CHECKING:
     from lit_gpt.nn.position import Position
 
-Mask = Tensor | Band | Recent | None
-
 
 @dataclass(frozen=True)
 class ForwardContext:
-    """Everything about positions that is computed once per forward pass and read by every layer.
+    """What is computed once per forward pass and read by every layer.
 
-    One is made for each distinct position encoding; contexts of one pass share ids and segments, and the masks too
-    unless their position adds a bias to the scores.
-    It is never written to after it is made, so recomputed layers see the same values.
+    There is one for each distinct position encoding. They share ids and segments, and the attention masks too, unless
+    their position adds a bias to the scores. Nothing is written to it later, so activation checkpointing sees the same
+    values again.
     """
 
     ids: Tensor  # (B, T)
-    at: Tensor  # (T,) or (B, T): position of each query inside its segment
-    segments: Tensor | None  # (B, T): tokens of different segments do not see each other
+    position_ids: Tensor  # (T,) or (B, T): position of each query inside its segment
+    segments: Tensor | None  # (B, T): tokens of different segments do not attend to each other
     cached: int  # tokens already in the cache; S = cached + T
     position: Position
-    tables: tuple[Tensor, ...]  # what the position gathered for `at`, e.g. cos and sin
-    masks: dict[int | None, Mask]  # by window: None means "causal, no mask needed"
+    tables: tuple[Tensor, ...]  # what the position gathered for the queries, e.g. cos and sin
+    masks: dict[int | None, AttentionMask]  # by window
 
-    def mask(self, window: int | None) -> Mask:
-        """The mask for a window, for `attend`: boolean or additive, broadcastable to (B, H, T, S); None where causality
-        is all; a `Band` or `Recent` where a window is told in words, because T x S numbers would cost too much."""
+    def mask(self, window: int | None = None) -> AttentionMask:
+        """The attention mask of a window; None for plain causal attention.
+
+        Raises:
+            UserError: No layer has this `Attention.window`.
+        """
+        if window not in self.masks:
+            raise UserError(f"there is no attention mask of window {window}; set it as the window of your attention")
         return self.masks[window]
+
+
+def forward_contexts(
+    ids: Tensor, positions: Sequence[Position], windows: Sequence[int | None],
+    cache: Cache | None = None, segments: Tensor | None = None,
+) -> list[ForwardContext]:  # fmt: skip
+    """One context for each position encoding, with a mask for each window; moves the cache's segments and positions on.
+
+    Args:
+        ids: (B, T), the new tokens.
+        positions: The distinct position encodings of the net.
+        windows: The distinct windows of its attention layers.
+        cache: Keys and values of the tokens before, or None.
+        segments: (B, T) of the new tokens, or None.
+    """
+    queries = ids.shape[1]
+    cached = cache.length if cache is not None else 0
+    for position in positions:
+        position.reach(cached + queries)
+    if cache is not None and cache.segments is not None and segments is None:
+        segments = cache.segments[:, -1:].expand(-1, queries)
+    key_segments = segments
+    if segments is None:
+        position_ids = torch.arange(cached, cached + queries, device=ids.device)  # (T,)
+    else:
+        position_ids = positions_in_segments(segments)  # (B, T)
+        if cache is not None:
+            position_ids, key_segments = _continue(cache, position_ids, segments)
+
+    def masks(bias: Tensor | None) -> dict[int | None, AttentionMask]:
+        return {w: AttentionMask.build(queries, cached, w, key_segments, bias, ids.device) for w in windows}
+
+    contexts = []
+    unbiased: dict[int | None, AttentionMask] = {}  # shared by all positions that add nothing to the scores
+    for position in positions:
+        bias = position.bias(queries, cached, ids)
+        if bias is None and not unbiased:
+            unbiased = masks(None)
+        tables, own = position.gather(position_ids, cached + queries), unbiased if bias is None else masks(bias)
+        contexts.append(ForwardContext(ids, position_ids, segments, cached, position, tables, own))
+    return contexts
 
 
 def positions_in_segments(segments: Tensor) -> Tensor:
@@ -52,56 +97,15 @@ def positions_in_segments(segments: Tensor) -> Tensor:
     return index - torch.where(starts, index, 0).cummax(1).values
 
 
-def build_mask(
-    window: int | None, queries: int, cached: int, segments: Tensor | None, key_segments: Tensor | None,
-    bias: Tensor | None, device: torch.device,
-) -> Mask:  # fmt: skip
-    """The mask of one window, or None where the kernel's own causal mode (or no mask at all) says the same.
-
-    Args:
-        window: How many tokens back a query sees, itself included; None for all.
-        queries: T.
-        cached: Keys that stand before the first query.
-        segments: (B, T) of the queries, or None.
-        key_segments: (B, S) of the keys, or None.
-        bias: (H, T, S) to be added to the scores, or None.
-        device: Where to build it.
-    """
-    keys = cached + queries
-    if window is not None and window < keys and bias is None:
-        if blocks_pay(queries):
-            blocks = None
-            if device.type == "cuda" and not cached and torch.is_grad_enabled():
-                blocks = flex.block_mask(queries, window, segments, device)
-            return Band(window, cached, segments, key_segments, blocks)
-        recent = min(keys, queries + window - 1)
-        if recent < keys:
-            own = None if key_segments is None else key_segments[:, -recent:]
-            return Recent(recent, _dense(window, queries, recent, segments, own, None, device))
-    return _dense(window, queries, keys, segments, key_segments, bias, device)
-
-
-def _dense(
-    window: int | None, queries: int, keys: int, segments: Tensor | None, key_segments: Tensor | None,
-    bias: Tensor | None, device: torch.device,
-) -> Tensor | None:  # fmt: skip
-    """The mask as T x S booleans or numbers, or None where the kernel needs none."""
-    reach = keys if window is None else min(window, keys)
-    if segments is None and bias is None and reach == keys and (keys == queries or queries == 1):
-        return None
-    distance = distances(queries, keys - queries, device)
-    mask = distance >= 0
-    if reach < keys:
-        mask = mask & (distance < reach)
-    if segments is not None and key_segments is not None:
-        mask = mask & (segments[:, :, None] == key_segments[:, None, :])  # (B, T, S)
-        mask = mask[:, None]  # (B, 1, T, S)
-    if bias is None:
-        return mask
-    return torch.where(mask, bias, float("-inf"))
-
-
-def distances(queries: int, cached: int, device: torch.device) -> Tensor:
-    """(T, S): how far each key lies behind each query; negative in the future."""
-    key = torch.arange(cached + queries, device=device)
-    return key[cached:, None] - key[None, :]
+def _continue(cache: Cache, position_ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) that go on where a segment began in the cache, and the segments (B, S) of all keys."""
+    if cache.length and cache.segments is None:
+        raise UserError("segments must be given from the first call with a cache on, not only later")
+    if cache.segments is not None and cache.next_position is not None:
+        same = (segments == cache.segments[:, -1:]).cummin(1).values  # still in the segment that the cache ends with
+        position_ids = torch.where(same, position_ids + cache.next_position[:, None], position_ids)
+        cache.segments = torch.cat((cache.segments, segments), 1)
+    else:
+        cache.segments = segments
+    cache.next_position = position_ids[:, -1] + 1
+    return position_ids, cache.segments

@@ -15,23 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from lit_gpt.nn.blockwise_attention import Band
-
 BLOCK = 128  # the kernels' unit of skipping
 SMALLEST_HEAD = 16  # the kernels take no smaller head size, and no float64
 
 
-def applies(q: Tensor, mask: Tensor | Band | None, dropout: float) -> bool:
-    """Whether these queries can go through FlexAttention: on a GPU, in training, without a dense mask or dropout."""
-    if not q.is_cuda or dropout or not torch.is_grad_enabled():
-        return False
-    if q.shape[-1] < SMALLEST_HEAD or q.dtype == torch.float64:
-        return False
-    return (mask is None and q.shape[2] > 1) or (isinstance(mask, Band) and mask.flex is not None)
-
-
 def flexible(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Band | None, scale: float,
+    q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask, scale: float,
     softcap: float | None = None, sinks: Tensor | None = None,
     attention: Callable[..., Any] | None = None,
 ) -> Tensor:  # fmt: skip
@@ -41,7 +30,7 @@ def flexible(
         q: (B, H, T, D).
         k: (B, K, T, D).
         v: (B, K, T, D).
-        mask: The window, or None for plain causal.
+        blocks: From `block_mask`.
         scale: Factor on the scores.
         softcap: Bound of the scores, or None.
         sinks: (H,) one more logit in the softmax's sum, or None.
@@ -51,7 +40,6 @@ def flexible(
         (B, H, T, D).
     """
     q, k = q.to(v.dtype), k.to(v.dtype)
-    blocks = mask.flex if isinstance(mask, Band) else block_mask(q.shape[2], q.shape[2], None, q.device)
     y: Tensor
     y, more = (attention or _kernel())(
         q, k, v,

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_gpt.errors import UserError
-from lit_gpt.nn.context import ForwardContext, distances
 from lit_gpt.nn.linear import Embedding
+from lit_gpt.nn.mask import distances
 from lit_gpt.nn.sizes import Sizes
+
+if TYPE_CHECKING:
+    from lit_gpt.nn.context import ForwardContext
 
 
 class Position(nn.Module):

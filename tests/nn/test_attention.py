@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from lit_gpt.model import GPT
-from lit_gpt.nn import LayerNorm, RMSNorm, RoPE, SelfAttention, Sizes, attend
+from lit_gpt.nn import AttentionMask, LayerNorm, RMSNorm, RoPE, SelfAttention, Sizes, attend
+
+CAUSAL = AttentionMask.build(12)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -55,7 +57,7 @@ def test_a_norm_over_all_heads_comes_before_the_split(norm: type) -> None:
     q, k, v = (getattr(layer, name)(x) for name in split)
     q, k = layer.query_norm(q), layer.key_norm(k)
     q, k, v = (t.view(2, 12, n, 8).transpose(1, 2) for t, n in zip((q, k, v), split.values(), strict=True))
-    expected = layer.out(attend(q, k, v, None).transpose(1, 2).reshape(2, 12, 32))
+    expected = layer.out(attend(q, k, v, CAUSAL).transpose(1, 2).reshape(2, 12, 32))
     torch.testing.assert_close(layer(x, seen["ctx"]), expected, rtol=0, atol=1e-12)
 
 
@@ -65,7 +67,7 @@ def test_value_embeddings_are_rows_of_the_tokens() -> None:
     a, b = layer.value_embedding.factors
     mixed = a * layer.value(x) + b * layer.value_embedding.table.weight[ids]
     q, k, v = (t.view(2, 12, -1, 8).transpose(1, 2) for t in (layer.query(x), layer.key(x), mixed))
-    expected = layer.out(attend(q, k, v, None).transpose(1, 2).reshape(2, 12, 32))
+    expected = layer.out(attend(q, k, v, CAUSAL).transpose(1, 2).reshape(2, 12, 32))
     torch.testing.assert_close(layer(x, seen["ctx"]), expected, rtol=0, atol=1e-12)
     fresh = GPT(50, attention=lambda s: SelfAttention(s, value_embedding=True)).blocks[0].attention
     assert fresh.value_embedding.factors.tolist() == [0.5, 0.5]
@@ -86,7 +88,7 @@ def test_sinks_start_as_a_key_at_right_angles() -> None:
     q = torch.zeros(1, 4, 3, 8)
     v = torch.ones(1, 4, 3, 8)
     expected = torch.tensor([1 / 2, 2 / 3, 3 / 4]).view(1, 1, 3, 1).expand(1, 4, 3, 8)
-    torch.testing.assert_close(attend(q, q, v, None, sinks=layer.sinks.weight), expected)
+    torch.testing.assert_close(attend(q, q, v, AttentionMask.build(3), sinks=layer.sinks.weight), expected)
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -99,7 +101,8 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_scale() -> None:
     q, k, v = torch.randn(3, 1, 2, 5, 8).unbind(0)
-    torch.testing.assert_close(attend(q, k, v, None, scale=2.0), attend(q * 2.0 * 8**0.5, k, v, None))
+    mask = AttentionMask.build(5)
+    torch.testing.assert_close(attend(q, k, v, mask, scale=2.0), attend(q * 2.0 * 8**0.5, k, v, mask))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_gpt.model import GPT
 from lit_gpt.nn import Block, Parallel, PostNorm, PreNorm, ResPostNorm, RMSNorm, Sandwich
+from lit_gpt.nn.context import forward_contexts
 
 WIDTH = 12
 
@@ -48,7 +49,7 @@ def net(block: Any, **more: Any) -> GPT:
 def test_a_block_is_its_formula(block: Any) -> None:
     made = net(block)
     layer: Any = made.blocks[0]
-    (ctx,) = made._contexts(torch.zeros(2, 8, dtype=torch.long), None, None)
+    (ctx,) = forward_contexts(torch.zeros(2, 8, dtype=torch.long), made.positions, made.windows)
     x = torch.randn(2, 8, WIDTH, dtype=torch.float64)
     y, aux = layer(x, ctx)
     expected = formula(layer, x, lambda z: layer.attention(z, ctx), lambda z: layer.feedforward(z)[0])
@@ -80,7 +81,7 @@ def test_dropout_acts_on_both_branches_and_never_on_the_stream(block: Any) -> No
     made = net(block, dropout=0.5).train()
     layer: Any = made.blocks[0]
     layer.dropout.p = 1.0
-    (ctx,) = made._contexts(torch.zeros(2, 8, dtype=torch.long), None, None)
+    (ctx,) = forward_contexts(torch.zeros(2, 8, dtype=torch.long), made.positions, made.windows)
     x = torch.randn(2, 8, WIDTH, dtype=torch.float64)
     expected = layer.feedforward_norm(layer.attention_norm(x)) if layer.normalized else x
     assert torch.equal(layer(x, ctx)[0], expected)

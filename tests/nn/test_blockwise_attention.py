@@ -11,8 +11,8 @@ from rounding import assert_only_rounded
 from torch import Tensor
 
 from lit_gpt.model import GPT
-from lit_gpt.nn import Cache, RMSNorm, RoPE, SelfAttention, attend, blockwise_attention, flex
-from lit_gpt.nn.context import build_mask
+from lit_gpt.nn import AttentionMask, Cache, RMSNorm, RoPE, SelfAttention, attend, blockwise_attention, flex
+from lit_gpt.nn import mask as masks
 
 HEADS = 4
 
@@ -20,7 +20,7 @@ HEADS = 4
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blockwise_attention, "BLOCK", 4)
-    monkeypatch.setattr(blockwise_attention, "FEW", 8)
+    monkeypatch.setattr(masks, "FEW_QUERIES", 8)
 
 
 @pytest.fixture(params=[1, 150, blockwise_attention.SCORES])
@@ -77,8 +77,7 @@ def test_against_a_written_out_softmax(
     keys = cached + queries
     q, k, v, sinks = inputs = drawn(2, queries, keys, kv_heads, head_size)
     segments = (torch.rand(2, keys) < 0.2).cumsum(1) if segmented else torch.zeros(2, keys, dtype=torch.long)
-    own, others = (segments[:, cached:], segments) if segmented else (None, None)
-    mask = build_mask(size, queries, cached, own, others, None, torch.device("cpu"))
+    mask = AttentionMask.build(queries, cached, size, segments if segmented else None)
     used = inputs if sunk else inputs[:3]
     y = attend(q, k, v, mask, 0.0, scale, softcap, sinks if sunk else None)
     seen = visible(queries, keys, size, segments)
@@ -89,22 +88,6 @@ def test_against_a_written_out_softmax(
         torch.autograd.grad(y, used, towards), torch.autograd.grad(expected, used, towards), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
-
-
-def test_no_mask_of_all_pairs_is_made_for_a_window() -> None:
-    def made(*args: Any) -> Any:
-        return build_mask(*args, torch.device("cpu"))
-
-    segments = torch.zeros(2, 40, dtype=torch.long)
-    assert isinstance(made(5, 40, 0, None, None, None), blockwise_attention.Band)
-    assert isinstance(made(5, 40, 0, segments, segments, None), blockwise_attention.Band)
-    assert isinstance(made(5, 20, 20, segments[:, 20:], segments, None), blockwise_attention.Band)
-    assert made(40, 40, 0, None, None, None) is None  # nothing lies outside
-    assert made(5, 1, 39, None, None, None) == blockwise_attention.Recent(5, None)
-    few = made(5, 3, 37, segments[:, 37:], segments, None)
-    assert isinstance(few, blockwise_attention.Recent) and few.keys == 7 and few.mask.shape == (2, 1, 3, 7)
-    bias = torch.zeros(4, 40, 40)
-    assert made(5, 40, 0, None, None, bias).shape == (4, 40, 40)
 
 
 @pytest.mark.usefixtures("scores")
@@ -129,17 +112,11 @@ def test_steps_cover_every_query_of_every_row_once() -> None:
         assert torch.equal(seen, torch.ones_like(seen))
 
 
-def test_few_queries_take_one_mask() -> None:
-    assert not blockwise_attention.blocks_pay(blockwise_attention.FEW) and blockwise_attention.blocks_pay(
-        blockwise_attention.FEW + 1
-    )
-
-
 def test_a_bias_that_is_learned_gets_its_gradient() -> None:
     q, k, v, sinks = drawn(2, 13, 13, 2, 8)
     bias = torch.randn(HEADS, 13, 13, dtype=torch.float64, requires_grad=True)
     seen = visible(13, 13, None, torch.zeros(2, 13))
-    y = attend(q, k, v, torch.where(seen[0], bias, float("-inf")), softcap=2.0, sinks=sinks)
+    y = attend(q, k, v, AttentionMask.build(13, bias=bias), softcap=2.0, sinks=sinks)
     k, v = (x.repeat_interleave(2, 1) for x in (k, v))
     scores = 2 * torch.tanh(q @ k.mT / 8**0.5 / 2) + bias
     scores = torch.cat(
@@ -154,7 +131,7 @@ def test_a_bias_that_is_learned_gets_its_gradient() -> None:
 @pytest.mark.parametrize("sunk", [False, True])
 def test_dropout_keeps_the_mean_and_has_the_gradient_of_what_it_kept(sunk: bool) -> None:
     q, k, v, sinks = drawn(1, 11, 11, 2, 3)
-    mask = build_mask(5, 11, 0, None, None, None, torch.device("cpu"))
+    mask = AttentionMask.build(11, window=5)
 
     def pass_(x: Tensor, rate: float) -> Tensor:
         torch.manual_seed(1)
@@ -207,7 +184,7 @@ def test_one_graph_serves_all_lengths(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sixteen_bits(dtype: torch.dtype) -> None:
     q, k, v, sinks = drawn(2, 19, 19, 2, 8)
-    mask = build_mask(6, 19, 0, None, None, None, torch.device("cpu"))
+    mask = AttentionMask.build(19, window=6)
     y = attend(q, k, v, mask, 0.0, None, 3.0, sinks)
     half = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, sinks)]
     z = attend(*half[:3], mask, 0.0, None, 3.0, half[3])
@@ -253,32 +230,15 @@ def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: 
     segments = (torch.rand(2, queries) < 0.02).cumsum(1) if segmented else None
     reach = size or queries
     blocks = flex.block_mask(queries, reach, segments, torch.device("cpu"))
-    band = blockwise_attention.Band(reach, 0, segments, segments, blocks)
     distance = torch.arange(384)[:, None] - torch.arange(384)
     seen = ((distance >= 0) & (distance < reach)).view(3, 128, 3, 128).any(3).any(1)
     rows = -(-queries // 128)
     assert torch.equal(blocks.to_dense()[0, 0].bool(), seen[:rows, :rows])
     eager = flex.flex_attention
     for softcap, own in ((None, None), (0.9, sinks)):
-        y = flex.flexible(q, k, v, band, 0.3, softcap, own, attention=eager)
-        torch.testing.assert_close(
-            y, blockwise_attention.blockwise(q, k, v, band, 0.0, 0.3, softcap, own), rtol=0, atol=1e-6
-        )
-
-
-def test_flex_attention_is_for_training_on_gpus() -> None:
-    q = torch.zeros(1, 4, 40, 16)
-    assert not flex.applies(q, None, 0.0)
-    gpu: Any = SimpleNamespace(is_cuda=True, shape=q.shape, dtype=q.dtype)
-    band = blockwise_attention.Band(3, 0, flex=object())
-    assert flex.applies(gpu, None, 0.0) and flex.applies(gpu, band, 0.0)
-    assert not flex.applies(gpu, band, 0.1)
-    assert not flex.applies(gpu, blockwise_attention.Band(3, 5), 0.0)
-    assert not flex.applies(gpu, torch.zeros(40, 40), 0.0)
-    with torch.no_grad():
-        assert not flex.applies(gpu, band, 0.0)
-    for change in ({"shape": (1, 4, 40, 8)}, {"dtype": torch.float64}):
-        assert not flex.applies(SimpleNamespace(**(vars(gpu) | change)), band, 0.0)
+        y = flex.flexible(q, k, v, blocks, 0.3, softcap, own, attention=eager)
+        expected = blockwise_attention.blockwise(q, k, v, reach, segments, None, 0.0, 0.3, softcap, own)
+        torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -310,7 +270,7 @@ def test_transformers_gemma2_soft_caps_scores_alike(size: int | None) -> None:
     layer: Any = SimpleNamespace(num_key_value_groups=2, training=False, head_dim=8)
     hidden = -1e30 * ~visible(23, 23, size, torch.zeros(2, 23))[:, None]
     theirs, _ = eager_attention_forward(layer, q, k, v, hidden, dropout=0.0, scaling=0.3, softcap=1.5)
-    mask = build_mask(size, 23, 0, None, None, None, torch.device("cpu"))
+    mask = AttentionMask.build(23, window=size)
     # its softmax is in float32
     assert_only_rounded(theirs.transpose(1, 2).float(), attend(q, k, v, mask, 0.0, 0.3, 1.5), depth=1, width=23)
 
@@ -323,5 +283,5 @@ def test_transformers_gpt_oss_has_the_same_sinks(size: int | None) -> None:
     layer: Any = SimpleNamespace(num_key_value_groups=2, training=False, sinks=sinks)
     hidden = -1e30 * ~visible(23, 23, size, torch.zeros(2, 23))[:, None]
     theirs, _ = eager_attention_forward(layer, q, k, v, hidden, scaling=0.3, dropout=0.0)
-    mask = build_mask(size, 23, 0, None, None, None, torch.device("cpu"))
+    mask = AttentionMask.build(23, window=size)
     assert_only_rounded(theirs.transpose(1, 2).float(), attend(q, k, v, mask, 0.0, 0.3, sinks=sinks), depth=1, width=23)

@@ -8,6 +8,7 @@ import torch
 
 from lit_gpt.model import GPT
 from lit_gpt.nn import ALiBi, Learned, NoPosition, Position, RoPE, SelfAttention, Sinusoidal, Sizes
+from lit_gpt.nn.context import forward_contexts
 
 
 def sizes(**changes: int) -> Sizes:
@@ -98,6 +99,6 @@ def test_a_position_is_not_added_twice() -> None:
 def test_masks_are_made_once_for_positions_without_a_bias() -> None:
     local = [partial(SelfAttention, window=4), SelfAttention]
     net = GPT(50, position=[RoPE, partial(RoPE, base=500.0), ALiBi], attention=local, depth=6)
-    one, two, biased = net._contexts(torch.zeros(1, 16, dtype=torch.long), None, None)
-    assert one.mask(4) is two.mask(4) and one.mask(None) is None
-    assert biased.mask(4).is_floating_point()
+    one, two, biased = forward_contexts(torch.zeros(1, 16, dtype=torch.long), net.positions, net.windows)
+    assert one.mask(4) is two.mask(4) and one.mask().kind == "causal"
+    assert biased.mask(4).tensor.is_floating_point()
