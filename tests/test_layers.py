@@ -1,6 +1,7 @@
 """Imports point one way, as the design has it; read from the source, so imports inside functions count too."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ for _top in ("commands", "export", "serve"):
     MAY[_top] = LOW | {"cli"}
 MAY["__main__"] = set(MAY)
 MAY["__init__"] = set(MAY)
+CIRCLES = {("lit_gpt.train.stopping", "lit_gpt.train.checkpointing")}  # importer and imported; known, to be dissolved
 LIGHTNING = ("train/", "data/module.py", "cli.py", "commands/")
 
 
@@ -103,6 +105,32 @@ def test_nets_need_torch_alone(file: Path) -> None:
     for name in imported(file):
         root = name.partition(".")[0]
         assert root in {"torch", "lit_gpt", *sys.stdlib_module_names}, f"{file.name} imports {name}"
+        assert root != "lit_gpt" or name.split(".")[1] in ("nn", "model", "errors"), f"{file.name} imports {name}"
+
+
+def module_of(name: str) -> str | None:
+    """The file of the package that a full name is defined in or stands for, or None."""
+    parts = name.split(".")
+    for size in range(len(parts), 0, -1):
+        path = PACKAGE.parent.joinpath(*parts[:size])
+        if path.with_suffix(".py").exists() or (path / "__init__.py").exists():
+            return ".".join(parts[:size])
+    return None
+
+
+def test_no_import_circles() -> None:
+    """Imports within functions count, those for type checkers do not; a package's `__init__` is a module like any."""
+    graph = {}
+    for file in FILES:
+        name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = {module_of(other) for other in imported(file)} - {None, name, "lit_gpt"}
+    for importer, other in CIRCLES:
+        assert other in graph[importer], f"{importer} no longer imports {other}; remove the exception"
+        graph[importer] = graph[importer] - {other}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"modules import each other: {' <- '.join(error.args[1])}")
 
 
 def test_the_reader_sees_imports_inside_functions_and_skips_those_for_types(tmp_path: Path) -> None:
