@@ -1,8 +1,6 @@
-"""Translators as they are named on the command line: a function of the user's, or a run that learned from pairs.
+"""Translators for `lit-gpt backtranslate`: a Python function `module:function`, or a run that was trained on pairs."""
 
-Knows how each is found, asked and checked; does not know documents, or what becomes of the translations.
-"""
-
+import hashlib
 import importlib
 import re
 from pathlib import Path
@@ -10,10 +8,28 @@ from typing import Any
 
 from lit_gpt.checkpoint import manifest
 from lit_gpt.config.yaml_files import nearest
-from lit_gpt.data.augment.backtranslation import Translator
 from lit_gpt.errors import UserError
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class Translator:
+    """The base of translators."""
+
+    #: Texts that no piece may contain, as they mean something to the translator.
+    separators: tuple[str, ...] = ()
+
+    def fits(self, text: str) -> bool:
+        """Whether the translator takes a text at once; if it takes a text, it takes all its beginnings."""
+        return True
+
+    def translate(self, texts: list[str], seeds: list[int]) -> list[str | None]:
+        """A stripped translation of each text, drawn with its seed; None where generation reached no end."""
+        raise NotImplementedError
+
+    def configuration(self) -> dict[str, Any]:
+        """What decides the translations."""
+        raise NotImplementedError
 
 
 def is_function(name: str) -> bool:
@@ -22,73 +38,66 @@ def is_function(name: str) -> bool:
 
 
 class Function(Translator):
-    """A function of the user's: from a list of texts to the list of their translations.
+    """A Python function from a list of texts to the list of their translations.
 
     Args:
-        option: How it was given, for errors: --there or --back.
-        name: module:function; the module is found from the current folder and on PYTHONPATH.
+        option: For errors: --there or --back.
+        name: module:function; the module is imported from the current folder or PYTHONPATH.
     """
 
     def __init__(self, option: str, name: str) -> None:
-        self.option, self.name = option, name
+        self.name, self.label = name, f"{option} {name}"
         module, _, function = name.partition(":")
         try:
-            found = importlib.import_module(module)
-        except Exception as fault:
-            absent = fault.name if isinstance(fault, ModuleNotFoundError) else None
-            if absent is not None and f"{module}.".startswith(f"{absent}."):
+            functions = {key: value for key, value in vars(importlib.import_module(module)).items() if callable(value)}
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing is not None and f"{module}.".startswith(f"{missing}."):
                 raise UserError(
-                    f"{option} {name}: there is no module {module} in this folder or on PYTHONPATH; check its name"
-                ) from fault
-            raise UserError(f"{option} {name}: importing {module} raised {_told(fault)}; mend it") from fault
-        self._call = getattr(found, function, None)
-        if not callable(self._call):
-            near = nearest(function, (one for one in vars(found) if callable(getattr(found, one))))
-            has = f"did you mean {module}:{near}?" if near else "check its name"
-            raise UserError(f"{option} {name}: {module} has no function {function}; {has}")
+                    f"{self.label}: there is no module {module} in this folder or on PYTHONPATH; check its name"
+                ) from error
+            raise UserError(f"{self.label}: importing {module} raised {_one_line(error)}; fix it") from error
+        if function not in functions:
+            near = nearest(function, functions)
+            hint = f"did you mean {module}:{near}?" if near else "check its name"
+            raise UserError(f"{self.label}: {module} has no function {function}; {hint}")
+        self._call = functions[function]
 
     def translate(self, texts: list[str], seeds: list[int]) -> list[str | None]:
-        assert callable(self._call)
         try:
-            made = self._call(list(texts))
-        except Exception as fault:
+            translations = self._call(list(texts))
+        except Exception as error:
             raise UserError(
-                f"{self.option} {self.name} raised {_told(fault)} for {len(texts)} text(s), the first"
-                f" {_short(texts[0])}; mend it and run the same again, it goes on where it stopped"
-            ) from fault
-        if not isinstance(made, list | tuple):
-            raise UserError(f"{self.option} {self.name} returned a {type(made).__name__}, not a list of translations")
-        if len(made) != len(texts):
-            raise UserError(
-                f"{self.option} {self.name} returned {len(made)} translation(s) for {len(texts)} text(s); it has to"
-                " return one for each, in their order"
-            )
-        for text, one in zip(texts, made, strict=True):
-            if not isinstance(one, str):
-                raise UserError(
-                    f"{self.option} {self.name} returned a {type(one).__name__} for {_short(text)}; it has to return"
-                    " texts"
-                )
+                f"{self.label} raised {_one_line(error)} for {len(texts)} text(s), the first {_short(texts[0])}; fix it"
+                " and repeat the command, which resumes where it stopped"
+            ) from error
+        if not isinstance(translations, list | tuple):
+            raise UserError(f"{self.label} returned a {type(translations).__name__}, not a list of translations")
+        if len(translations) != len(texts):
+            counts = f"{len(translations)} translation(s) for {len(texts)} text(s)"
+            raise UserError(f"{self.label} returned {counts}; it has to return one for each, in their order")
+        for text, translation in zip(texts, translations, strict=True):
+            if not isinstance(translation, str):
+                what = type(translation).__name__
+                raise UserError(f"{self.label} returned a {what} for {_short(text)}; it has to return texts")
             try:
-                one.encode("utf-8")
-            except UnicodeEncodeError as fault:
-                raise UserError(
-                    f"{self.option} {self.name} returned U+{ord(one[fault.start]):04X} for {_short(text)}, which is no"
-                    " character"
-                ) from None
-        return [one.strip() for one in made]
+                translation.encode()
+            except UnicodeEncodeError as error:
+                code = f"U+{ord(translation[error.start]):04X}"
+                raise UserError(f"{self.label} returned {code} for {_short(text)}, which is no character") from None
+        return [translation.strip() for translation in translations]
 
     def configuration(self) -> dict[str, Any]:
         return {"function": self.name}
 
 
 class Run(Translator):
-    """A run that was trained with data.format Seq2Seq, asked as it learned.
+    """A run that was trained with data.format Seq2Seq, prompted as in training.
 
     Args:
-        option: How it was given, for errors: --there or --back.
+        option: For errors: --there or --back.
         path: Run directory or checkpoint.
-        temperature: Of what is drawn; 0 takes the likeliest token each time.
+        temperature: Of sampling; 0 takes the likeliest token each time.
         device: Where it runs.
     """
 
@@ -99,8 +108,8 @@ class Run(Translator):
 
         try:
             file = find(path)
-        except UserError as fault:
-            raise UserError(f"{option}: {fault}; a translator is a run, a .ckpt file or module:function") from None
+        except UserError as error:
+            raise UserError(f"{option}: {error}; a translator is a run, a .ckpt file or module:function") from None
         net, tokenizer = load(file, device=device)
         format = load_format(file, tokenizer)
         if not isinstance(format, Seq2Seq):
@@ -108,57 +117,47 @@ class Run(Translator):
                 f"{option} {path} was trained on {type(format).__name__}, not on pairs of source and target"
                 " (data.format Seq2Seq); give a run that was, or a module:function that asks it"
             )
-        self.apart = () if format.separator is None else (format.separator,)
-        self._field, self._generator, self._temperature = (
-            format.source,
-            TextGenerator(net, tokenizer, format),
-            temperature,
-        )
-        self._place = f"{option} {path}"
-        known = manifest.manifest_path(file).exists()
-        self._sha256 = manifest.read_manifest(file)["sha256"] if known else _digest(file)
-        self._device = str(device)
+        self.separators = () if format.separator is None else (format.separator,)
+        self.label, self._field, self._temperature = f"{option} {path}", format.source, temperature
+        self._generator = TextGenerator(net, tokenizer, format)
+        self._max_tokens = net.context // 2  # half of the context is for the source, half for the target
+        if manifest.manifest_path(file).exists():
+            sha256 = manifest.read_manifest(file)["sha256"]
+        else:
+            with file.open("rb") as opened:
+                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        self._configuration = {"run": sha256, "temperature": temperature, "device": str(device)}
 
     def fits(self, text: str) -> bool:
-        """Half of the context is for the source, half for the target."""
-        return len(self._question(text)) <= self._room()
+        return len(self._prompt(text)) <= self._max_tokens
 
     def translate(self, texts: list[str], seeds: list[int]) -> list[str | None]:
-        asks = [self._question(text) for text in texts]
-        room = self._room()
-        for text, ids in zip(texts, asks, strict=True):
-            if len(ids) > room:
-                raise UserError(f"{self._place}: its context of {2 * room} tokens is too short for {_short(text)}")
-        made, sizes = [""] * len(texts), [0] * len(texts)
-        for step in self._generator.stream_batch(asks, max_new_tokens=room, temperature=self._temperature, seed=seeds):
+        prompts = [self._prompt(text) for text in texts]
+        for text, prompt in zip(texts, prompts, strict=True):
+            if len(prompt) > self._max_tokens:
+                context = 2 * self._max_tokens
+                raise UserError(f"{self.label}: its context of {context} tokens is too short for {_short(text)}")
+        translations, lengths = [""] * len(texts), [0] * len(texts)
+        sampling: dict[str, Any] = {"temperature": self._temperature, "seed": seeds}
+        for step in self._generator.stream_batch(prompts, max_new_tokens=self._max_tokens, **sampling):
             for row, piece in enumerate(step):
-                made[row] += piece or ""
-                sizes[row] += piece is not None
-        return [text.strip() if size < room else None for text, size in zip(made, sizes, strict=True)]
+                translations[row] += piece or ""
+                lengths[row] += piece is not None
+        finished = [length < self._max_tokens for length in lengths]
+        return [text.strip() if ended else None for text, ended in zip(translations, finished, strict=True)]
 
     def configuration(self) -> dict[str, Any]:
-        return {"run": self._sha256, "temperature": self._temperature, "device": self._device}
+        return self._configuration
 
-    def _room(self) -> int:
-        return self._generator.net.context // 2
-
-    def _question(self, text: str) -> list[int]:
+    def _prompt(self, text: str) -> list[int]:
         try:
             return self._generator.question({self._field: text})
-        except UserError as fault:
-            raise UserError(f"{self._place}: {fault}: {_short(text)}") from None
+        except UserError as error:
+            raise UserError(f"{self.label}: {error}: {_short(text)}") from None
 
 
-def _digest(file: Path) -> str:
-    import hashlib
-
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _told(fault: BaseException) -> str:
-    said = " ".join(str(fault).split())
-    return f"{type(fault).__name__}: {said}" if said else type(fault).__name__
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def _short(text: str) -> str:

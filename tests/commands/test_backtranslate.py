@@ -81,21 +81,21 @@ def test_functions_then_a_fit_on_what_came_back(capsys: Any) -> None:
     # Again, nothing is done; with other settings, nothing is overwritten.
     before = Path("again.jsonl").read_bytes()
     assert translate() == 0 and "was finished already" in capsys.readouterr().out
-    assert translate("--most", "40") == 2
-    assert "settings most 500, not 40" in capsys.readouterr().err and Path("again.jsonl").read_bytes() == before
+    assert translate("--max_chars", "40") == 2
+    assert "max_chars 500, not 40" in capsys.readouterr().err and Path("again.jsonl").read_bytes() == before
 
 
 def test_a_config_gives_source_and_filters(capsys: Any) -> None:
     Path("records.jsonl").write_text('{"body": "A cat."}\n{"body": "x"}\n{"body": "dog"}\n')
     Path("run.yaml").write_text(
         "model: {net: {width: 32}}\ndata: {batch_size: 4, tokenizer: Byte, filters: [{class_path: Length, init_args:"
-        " {least: 2}}],\n  source: {class_path: JsonLines, init_args: {paths: records.jsonl, field: body}}}\n"
+        " {min_chars: 2}}],\n  source: {class_path: JsonLines, init_args: {paths: records.jsonl, field: body}}}\n"
     )
     assert translate("--config", "run.yaml", "--keep_unchanged", "--out", "new/o.jsonl") == 0
     assert [line["text"] for line in lines("new/o.jsonl")] == ["a kitten.", "dog"]
     assert "unchanged     1 document\n" in capsys.readouterr().out
     assert translate("--config", "run.yaml") == 0
-    assert "unchanged     1 document; left out" in capsys.readouterr().out
+    assert "unchanged     1 document; dropped" in capsys.readouterr().out
     assert (
         translate("--config", "run.yaml", "--out", "same.jsonl", there="own_functions:same", back="own_functions:same")
         == 0
@@ -143,7 +143,7 @@ def test_a_run_that_draws_goes_on_to_the_same_bytes(capfd: Any) -> None:
     shown = capfd.readouterr().out
     assert translate(*words, "--out", "whole.jsonl", there="runs/random", back="own_functions:third") == 0
     assert Path("again.jsonl").read_bytes() == Path("whole.jsonl").read_bytes() and 1 <= len(lines()) < 30
-    assert re.search(r"left out +\d+ documents whose translation came to no end within the run's context", shown)
+    assert re.search(r"dropped +\d+ documents whose translation reached no end within the run's context", shown)
     assert translate(*words, "--seed=2", "--out", "other.jsonl", there="runs/random", back="own_functions:third") == 0
     assert Path("again.jsonl").read_bytes() != Path("other.jsonl").read_bytes()
 
@@ -164,7 +164,7 @@ def test_a_run_that_draws_goes_on_to_the_same_bytes(capfd: Any) -> None:
         ({"there": "runs/none"}, "--there: checkpoint runs/none does not exist.*is a run, a .ckpt file or"),
         ({"there": "runs/plain"}, "runs/plain was trained on PlainText, not on pairs of source and target"),
         ({"there": "runs/tiny"}, "its context of 2 tokens is too short for"),
-        (["--most", "0"], "--most is 0; give at least 1"),
+        (["--max_chars", "0"], "--max_chars is 0; give at least 1"),
         (["--batch_size", "many"], "--batch_size: invalid int value"),
         (["--temperature", "0.5"], "--temperature is for runs, and both translators are functions"),
         (["--temprature", "0.5"], "did you mean --temperature?"),
@@ -197,5 +197,5 @@ def test_mistakes_are_one_line(changed: Any, message: str, capfd: Any) -> None:
 def test_help_teaches() -> None:
     command = [sys.executable, "-m", "lit_gpt", "backtranslate", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "module:function" in shown and "--data.source" in shown and "goes on where it was" in shown
+    assert "module:function" in shown and "--data.source" in shown and "resume" in shown
     assert all(len(line) <= 120 for line in shown.splitlines())
