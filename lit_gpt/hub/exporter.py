@@ -56,7 +56,7 @@ def choose(
         family = family_of(name)
         try:
             config = family.write(net)
-            again = net_config.layers(net_config.complete(family.read(HFConfig(config, name))))
+            again = net_config.layers(family.read(HFConfig(config, name)))
         except (UserError, TypeError, ValueError, ZeroDivisionError) as fault:
             if only:
                 reason = str(fault).removeprefix(f"{name}: ")

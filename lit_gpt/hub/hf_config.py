@@ -41,7 +41,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "rope_interleaved": (False,),
     "use_mrope": (False,),
 }
-_NONE = object()
+REQUIRED = object()
 
 
 class HFConfig:
@@ -61,7 +61,7 @@ class HFConfig:
         """Whether the file has the field, even if it is null."""
         return name in self._values
 
-    def take(self, name: str, default: Any = _NONE) -> Any:
+    def take(self, name: str, default: Any = REQUIRED) -> Any:
         """The value of a field, null included; the default where the file does not have it.
 
         Raises:
@@ -70,11 +70,11 @@ class HFConfig:
         self._taken.add(name)
         if name in self._values:
             return self._values[name]
-        if default is _NONE:
+        if default is REQUIRED:
             raise UserError(f"{self.where} lacks {name}; it is not complete")
         return default
 
-    def integer(self, name: str, default: Any = _NONE) -> int:
+    def integer(self, name: str, default: Any = REQUIRED) -> int:
         """A whole number above 0.
 
         Raises:
@@ -104,7 +104,7 @@ class HFConfig:
             raise UserError(f"{self.where} contradicts itself: {', '.join(f'{k} is {v}' for k, v in given.items())}")
         return next(iter(given.values()), default)
 
-    def positive(self, name: str, default: Any = _NONE) -> float:
+    def positive(self, name: str, default: Any = REQUIRED) -> float:
         """A finite number above 0.
 
         Raises:
@@ -123,7 +123,7 @@ class HFConfig:
         """
         return None if self.take(name, default) is None else self.positive(name, default)
 
-    def number(self, name: str, default: Any = _NONE) -> float:
+    def number(self, name: str, default: Any = REQUIRED) -> float:
         """A finite number.
 
         Raises:
@@ -155,7 +155,7 @@ class HFConfig:
             raise UserError(f"{self.where}: {name} must be a list of numbers, got {str(values)[:60]}")
         return values
 
-    def flag(self, name: str, default: Any = _NONE) -> bool:
+    def flag(self, name: str, default: Any = REQUIRED) -> bool:
         """True or false.
 
         Raises:

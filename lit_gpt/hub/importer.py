@@ -49,7 +49,7 @@ def read_model(folder: str | Path) -> HFModel:
     config = read_config(folder)
     where = str(folder / "config.json")
     family = recognize(config, where)
-    arguments = net_config.complete(family.read(HFConfig(config, where)))
+    arguments = family.read(HFConfig(config, where))
     try:
         net = net_config.make_net(arguments)
     except ValueError as fault:

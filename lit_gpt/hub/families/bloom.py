@@ -1,16 +1,21 @@
-"""BLOOM: ALiBi, a norm after the embedding, queries, keys and values fused head by head."""
-
-from __future__ import annotations
+"""BLOOM: ALiBi, a LayerNorm after the embedding, query-key-value fused head by head."""
 
 from typing import Any
 
-from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.families.family import Family, write_sizes
 from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.net_config import component
-from lit_gpt.hub.weights import PerHead, Same, both, fused
+from lit_gpt.hub.weights import QKV, PerHead, Same, both, fused
 from lit_gpt.nn import GELU, MLP, ALiBi, LayerNorm, PreNorm, SelfAttention
 
 LAYER = "transformer.h.{l}"
+SIZES = {
+    "vocab_size": "vocab_size",
+    "width": "hidden_size",
+    "depth": "n_layer",
+    "heads": "n_head",
+    "context": "seq_length",
+}
 
 
 class BloomFamily(Family):
@@ -26,29 +31,27 @@ class BloomFamily(Family):
         Same("head.weight", "lm_head.weight"),
         *both("blocks.{l}.attention_norm", f"{LAYER}.input_layernorm"),
         *both("blocks.{l}.feedforward_norm", f"{LAYER}.post_attention_layernorm"),
-        *fused(
-            PerHead,
-            [f"blocks.{{l}}.attention.{name}" for name in ("query", "key", "value")],
-            f"{LAYER}.self_attention.query_key_value",
-        ),
+        *fused(PerHead, QKV, f"{LAYER}.self_attention.query_key_value"),
         *both("blocks.{l}.attention.out", f"{LAYER}.self_attention.dense"),
         *both("blocks.{l}.feedforward.up", f"{LAYER}.mlp.dense_h_to_4h"),
         *both("blocks.{l}.feedforward.down", f"{LAYER}.mlp.dense_4h_to_h"),
     )
+    # How the numbers are computed, on how many devices, not which numbers.
+    ignored = (
+        "slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion",
+        "skip_bias_add", "skip_bias_add_qkv", "offset_alibi",
+    )  # fmt: skip
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
+    def parse(self, config: HFConfig) -> dict[str, Any]:
         width = config.either("n_embed", "hidden_size", default=64)
-        depth = config.either("n_layer", "num_hidden_layers", default=2)
-        heads = config.either("n_head", "num_attention_heads", default=8)
         config.must("apply_residual_connection_post_layernorm", False)
         config.must("n_inner", None, 4 * width)
-        net = {
+        return {
             "vocab_size": config.integer("vocab_size", 250_880),
             "width": width,
-            "depth": depth,
-            "heads": heads,
-            "context": config.integer("seq_length", 2048),  # ALiBi itself knows no length
+            "depth": config.either("n_layer", "num_hidden_layers", default=2),
+            "heads": config.either("n_head", "num_attention_heads", default=8),
+            "context": config.integer("seq_length", 2048),  # ALiBi has no longest length
             "attention": component(SelfAttention, bias=True),
             "feedforward": component(MLP, hidden=4 * width, bias=True, activation=component(GELU, approximate="tanh")),
             "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5), bias=True),
@@ -57,23 +60,10 @@ class BloomFamily(Family):
             "embedding_norm": True,
             "tie_embeddings": config.flag("tie_word_embeddings", True),
         }
-        # How the numbers are computed, on how many devices, not which numbers.
-        config.finish(
-            ignored=("slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion")
-            + ("skip_bias_add", "skip_bias_add_qkv", "offset_alibi")
-        )
-        return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        return {
-            "vocab_size": net["vocab_size"],
-            "hidden_size": net["width"],
-            "n_layer": net["depth"],
-            "n_head": net["heads"],
-            "seq_length": net["context"],
+        return write_sizes(net, SIZES) | {
             "layer_norm_epsilon": net["norm"]["eps"],
-            "tie_word_embeddings": net["tie_embeddings"],
             "apply_residual_connection_post_layernorm": False,
             "attention_dropout": 0.0,
             "hidden_dropout": 0.0,

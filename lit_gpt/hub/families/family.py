@@ -1,29 +1,23 @@
-"""What a family of models says of itself: its name in config.json, its fields, its tensors.
-
-Knows no family; `lit_gpt.hub.families` lists them.
-"""
-
-from __future__ import annotations
+"""Base class of the model families: name in config.json, mapping of weights, reader and writer of its fields."""
 
 from typing import Any, ClassVar
 
 from lit_gpt.errors import not_implemented
-from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.hf_config import REQUIRED, HFConfig
+from lit_gpt.hub.net_config import complete
 from lit_gpt.hub.weights import WeightMapping
 
 
 class Family:
-    """Base of the families.
-
-    `read` is the one place that says what a config.json means. `write` is its inverse as far as it goes: whether the
-    config that it wrote means the same net is found out by reading it again.
+    """Base of the families; subclasses define `parse` and its inverse `write`.
 
     Attributes:
-        architecture: The name in config.json's ``architectures``, by which a family is recognized.
-        model_type: The name in config.json's ``model_type``.
-        table: Which tensors are which.
-        prefix: What stands ahead of most tensors' names, and is left out by folders of the bare transformer.
-        unused: Regular expressions of tensors' names that older folders have and that hold no weights.
+        architecture: Name in ``architectures`` of config.json, which identifies the family.
+        model_type: Name in ``model_type`` of config.json.
+        table: Mappings of weights, which serve import and export.
+        prefix: Prefix of most tensor names, missing in folders of the bare transformer.
+        unused: Regular expressions of tensors that hold no weights, such as causal masks of older folders.
+        ignored: Fields of config.json that do not change what the net computes, whatever their values.
     """
 
     architecture: ClassVar[str]
@@ -31,19 +25,44 @@ class Family:
     table: ClassVar[tuple[WeightMapping, ...]]
     prefix: ClassVar[str] = "model."
     unused: ClassVar[tuple[str, ...]] = (r".*rotary_emb\.inv_freq",)
+    ignored: ClassVar[tuple[str, ...]] = ()
 
     def read(self, config: HFConfig) -> dict[str, Any]:
-        """GPT's arguments from the fields of a config.json; what is left out is at GPT's default.
+        """All arguments of GPT from a config.json.
 
         Raises:
-            UserError: A field has a value that cannot be represented, or is not understood.
+            UserError: A field is unknown, or has a value that GPT cannot represent.
         """
-        raise not_implemented(self, "read")
+        arguments = self.parse(config)
+        config.finish(self.ignored)
+        return complete(arguments)
+
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        """Arguments of GPT from the fields of a config.json; those not returned have GPT's defaults."""
+        raise not_implemented(self, "parse")
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a config.json from `lit_gpt.hub.net_config.layers`, all that `read` looks at.
+        """The fields of config.json that `parse` reads; the exporter reads them again to see that they mean this net.
 
         Args:
-            net: Its components may be of any class; an argument that a component does not have is None (`Arguments`).
+            net: Of `net_config.layers`. Components may be of any class; arguments that a class lacks are None.
         """
         raise not_implemented(self, "write")
+
+
+def read_sizes(config: HFConfig, names: dict[str, str], tie: bool, **defaults: int) -> dict[str, Any]:
+    """Sizes of a net from config.json, and whether the embedding is tied to the head.
+
+    Args:
+        config: The whole config.json.
+        names: Field of each argument of GPT.
+        tie: Default of tie_word_embeddings.
+        defaults: Of arguments whose field may be missing.
+    """
+    sizes = {ours: config.integer(field, defaults.get(ours, REQUIRED)) for ours, field in names.items()}
+    return sizes | {"tie_embeddings": config.flag("tie_word_embeddings", tie)}
+
+
+def write_sizes(net: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The fields that `read_sizes` reads."""
+    return {field: net[ours] for ours, field in names.items()} | {"tie_word_embeddings": net["tie_embeddings"]}

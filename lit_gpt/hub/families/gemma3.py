@@ -1,18 +1,15 @@
-"""Gemma 3, the text models: norms over heads, five layers with a window to one without, each kind with its own RoPE."""
-
-from __future__ import annotations
+"""Gemma 3 text models: QK-norm, five sliding-window layers to one global layer, each kind with its own RoPE."""
 
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
 from lit_gpt.hub.families.gemma2 import NORMS, read_gemma, write_gemma
-from lit_gpt.hub.families.layer_types import FULL, LOCAL, read_windows
+from lit_gpt.hub.families.layer_types import FULL, LOCAL, read_windows, windowed_attention
 from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD
 from lit_gpt.hub.families.qwen3 import QK_NORMS
 from lit_gpt.hub.hf_config import HFConfig
-from lit_gpt.hub.net_config import ComponentConfig, component, tiled
+from lit_gpt.hub.net_config import ComponentConfig, tiled
 from lit_gpt.hub.rotary import read_one, write_scaled
-from lit_gpt.nn import SelfAttention
 
 GLOBAL_BASE, LOCAL_BASE = 1e6, 1e4
 
@@ -24,33 +21,27 @@ class Gemma3Family(Family):
     model_type = "gemma3_text"
     table = (*ENDS, *NORMS, *ATTENTION, *QK_NORMS, *FEEDFORWARD)
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
+    def parse(self, config: HFConfig) -> dict[str, Any]:
         net = read_gemma(config, context=131_072)
         config.must("attn_logit_softcapping", None)
         period = config.integer("sliding_window_pattern", 6)
-        config.take("_sliding_window_pattern", None)
         usual = [LOCAL if (layer + 1) % period else FULL for layer in range(net["depth"])]
         windows = read_windows(config, net["depth"], config.optional("sliding_window", 4096), usual)
-        attention = [component(SelfAttention, **net["attention"], qk_norm=net["norm"], window=w) for w in windows]
         near, far = _read_positions(config, net["context"])
-        net |= {
+        return net | {
             "logit_softcap": config.bound("final_logit_softcapping", None),
-            "attention": tiled(attention),
+            "attention": windowed_attention(windows, **net["attention"], qk_norm=net["norm"]),
             "position": tiled([far if window is None else near for window in windows]),
         }
-        config.finish()
-        return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
         layers = list(zip(net["attention"], net["position"], strict=True))
         near = next((position for attention, position in layers if attention["window"] is not None), None)
         far = next((position for attention, position in layers if attention["window"] is None), None)
         return write_gemma(net) | {
             "final_logit_softcapping": net["logit_softcap"],
             "attn_logit_softcapping": None,
-            # In transformers 4 the layers with a window have no scaling; one left out here shows when it is read again.
+            # In transformers 4 the sliding-window layers have no scaling; one that is lost here shows when read again.
             "rope_local_base_freq": LOCAL_BASE if near is None else near["base"],
             "rope_theta": GLOBAL_BASE if far is None else far["base"],
             **write_scaled(None if far is None else far["scaling"]),
@@ -58,7 +49,7 @@ class Gemma3Family(Family):
 
 
 def _read_positions(config: HFConfig, context: int) -> tuple[ComponentConfig, ComponentConfig]:
-    """RoPE of the layers with a window, and of those without: older configs scale the latter alone."""
+    """RoPE of the sliding-window layers and of the global ones: older configs scale the latter alone."""
     names = ("rope_local_base_freq", "rope_theta")
     near, outside = ({"rope_theta": config.take(name, None)} if config.has(name) else {} for name in names)
     bases = [config.positive(name, base) for name, base in zip(names, (LOCAL_BASE, GLOBAL_BASE), strict=True)]

@@ -1,17 +1,15 @@
-"""GPT-2: learned positions, LayerNorm with biases, one fused matrix for queries, keys and values, stored transposed."""
-
-from __future__ import annotations
+"""GPT-2: learned positions, LayerNorm with biases, fused query-key-value projection, transposed (Conv1D) weights."""
 
 from typing import Any
 
-from lit_gpt.hub.families.family import Family
+from lit_gpt.hub.families.family import Family, read_sizes, write_sizes
 from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.net_config import ComponentConfig, component, tiled
-from lit_gpt.hub.weights import Joined, Same, Transposed, both
+from lit_gpt.hub.weights import QKV, Joined, Same, Transposed, both
 from lit_gpt.nn import GELU, MLP, LayerNorm, Learned, PreNorm, ReLU, SelfAttention
 
 LAYER = "transformer.h.{l}"
-QKV = [f"blocks.{{l}}.attention.{name}" for name in ("query", "key", "value")]
+SIZES = {"vocab_size": "vocab_size", "width": "n_embd", "depth": "n_layer", "heads": "n_head", "context": "n_positions"}
 ACTIVATIONS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
 
 
@@ -39,51 +37,31 @@ class GPT2Family(Family):
         Same("blocks.{l}.feedforward.down.bias", f"{LAYER}.mlp.c_proj.bias"),
     )
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        width, depth, heads = (config.integer(name) for name in ("n_embd", "n_layer", "n_head"))
-        context = config.integer("n_positions", 1024)
-        config.must("n_ctx", context)  # an older name for the same
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_sizes(config, SIZES, tie=True, context=1024)
+        config.must("n_ctx", net["context"])  # an older name for the same
         config.must("reorder_and_upcast_attn", False, True)  # the same numbers, in another order
-        usual = (width // heads) ** -0.5 if config.flag("scale_attn_weights", True) else 1.0
+        usual = (net["width"] // net["heads"]) ** -0.5 if config.flag("scale_attn_weights", True) else 1.0
         by_layer = config.flag("scale_attn_by_inverse_layer_idx", False)
-        scales = [usual / (layer + 1) if by_layer else usual for layer in range(depth)]
-        hidden = config.optional("n_inner") or 4 * width
-        net = {
-            "vocab_size": config.integer("vocab_size"),
-            "width": width,
-            "depth": depth,
-            "heads": heads,
-            "context": context,
+        scales = [usual / (layer + 1) if by_layer else usual for layer in range(net["depth"])]
+        hidden = config.optional("n_inner") or 4 * net["width"]
+        activation = read_activation(config, "activation_function")
+        return net | {
             "attention": tiled([component(SelfAttention, bias=True, scale=scale) for scale in scales]),
-            "feedforward": component(
-                MLP, hidden=hidden, bias=True, activation=read_activation(config, "activation_function")
-            ),
+            "feedforward": component(MLP, hidden=hidden, bias=True, activation=activation),
             "norm": component(LayerNorm, eps=config.positive("layer_norm_epsilon", 1e-5), bias=True),
             "position": component(Learned),
             "block": component(PreNorm),
-            "tie_embeddings": config.flag("tie_word_embeddings", True),
         }
-        config.finish()
-        return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        attention, feedforward = net["attention"], net["feedforward"][0]
-        usual = (net["width"] // net["heads"]) ** -0.5
-        first = attention[0]["scale"]
-        return {
-            "vocab_size": net["vocab_size"],
-            "n_embd": net["width"],
-            "n_layer": net["depth"],
-            "n_head": net["heads"],
-            "n_positions": net["context"],
+        scales, feedforward = [layer["scale"] for layer in net["attention"]], net["feedforward"][0]
+        return write_sizes(net, SIZES) | {
             "n_inner": feedforward["hidden"],
             "activation_function": write_activation(feedforward["activation"]),
             "layer_norm_epsilon": net["norm"]["eps"],
-            "scale_attn_weights": first == usual,
-            "scale_attn_by_inverse_layer_idx": len({one["scale"] for one in attention}) > 1,
-            "tie_word_embeddings": net["tie_embeddings"],
+            "scale_attn_weights": scales[0] == (net["width"] // net["heads"]) ** -0.5,
+            "scale_attn_by_inverse_layer_idx": len(set(scales)) > 1,
             "attn_pdrop": 0.0,
             "embd_pdrop": 0.0,
             "resid_pdrop": 0.0,
@@ -91,23 +69,23 @@ class GPT2Family(Family):
 
 
 def read_activation(config: HFConfig, name: str, default: str = "gelu_new") -> ComponentConfig:
-    """The non-linearity of an MLP.
+    """The activation of an MLP.
 
     Raises:
-        UserError: It is none of ours.
+        UserError: It is neither GELU nor ReLU.
     """
     value = config.must(name, default, *ACTIVATIONS, "relu")
     return component(ReLU) if value == "relu" else component(GELU, approximate=ACTIVATIONS[value])
 
 
 def write_activation(activation: dict[str, Any] | None, tanh: str = "gelu_new") -> str:
-    """The name of an MLP's non-linearity in config.json.
+    """The name of an MLP's activation in config.json.
 
-    Where there is none, as of SwiGLU, it is one that can be read again: the net then differs in what stands in the way.
+    For an activation without a name, as of SwiGLU, it is a known one: reading it again then shows the difference.
 
     Args:
-        activation: As in `lit_gpt.hub.net_config.layers`.
-        tanh: Which of its names the approximation has in a family.
+        activation: As in `net_config.layers`.
+        tanh: The family's name of GELU's tanh approximation.
     """
     if activation is None or activation["class"] not in ("GELU", "ReLU"):
         return tanh

@@ -1,10 +1,10 @@
-"""Which layers look back over a window only, as config.json says it layer by layer. No family itself."""
-
-from __future__ import annotations
+"""Sliding windows by layer in config.json: layer_types, sliding_window and use_sliding_window. Not a family."""
 
 from typing import Any
 
 from lit_gpt.hub.hf_config import HFConfig
+from lit_gpt.hub.net_config import ComponentConfig, component, tiled
+from lit_gpt.nn import SelfAttention
 
 LOCAL, FULL = "sliding_attention", "full_attention"
 
@@ -14,12 +14,12 @@ def read_windows(config: HFConfig, depth: int, window: int | None, default: list
 
     Args:
         config: The whole config.json.
-        depth: Layers.
-        window: That of the layers which have one.
-        default: What missing layer_types mean.
+        depth: Number of layers.
+        window: Window of the layers that have one.
+        default: Default of layer_types.
 
     Raises:
-        UserError: A kind of layer that is not understood, or another number of layers.
+        UserError: An unknown layer type, or another number of layers.
     """
     kinds = config.take("layer_types", None) or default
     if not isinstance(kinds, list) or len(kinds) != depth or not set(kinds) <= {LOCAL, FULL}:
@@ -29,8 +29,19 @@ def read_windows(config: HFConfig, depth: int, window: int | None, default: list
     return [window if kind == LOCAL else None for kind in kinds]
 
 
+def read_optional_window(config: HFConfig, default: int | None = None) -> int | None:
+    """``sliding_window`` where ``use_sliding_window`` is true, else None."""
+    window = config.optional("sliding_window", default)
+    return window if config.flag("use_sliding_window", False) else None
+
+
+def windowed_attention(windows: list[int | None], **arguments: Any) -> ComponentConfig | list[ComponentConfig]:
+    """SelfAttention of each layer, equal but for the window."""
+    return tiled([component(SelfAttention, **arguments, window=window) for window in windows])
+
+
 def write_windows(net: dict[str, Any]) -> dict[str, Any]:
     """``layer_types`` and ``sliding_window`` of a net's layers."""
-    windows = [one["window"] for one in net["attention"]]
-    given = next((window for window in windows if window is not None), None)
-    return {"layer_types": [FULL if window is None else LOCAL for window in windows], "sliding_window": given}
+    windows = [attention["window"] for attention in net["attention"]]
+    window = next((window for window in windows if window is not None), None)
+    return {"layer_types": [FULL if window is None else LOCAL for window in windows], "sliding_window": window}

@@ -1,13 +1,11 @@
-"""Llama 2 and 3, and all that is built like them (SmolLM, TinyLlama, Yi, DeepSeek's distilled ones)."""
-
-from __future__ import annotations
+"""Llama 2 and 3 and models built like them (SmolLM, TinyLlama, Yi, DeepSeek's distilled ones)."""
 
 from typing import Any
 
-from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.hf_config import HFConfig
-from lit_gpt.hub.net_config import component
-from lit_gpt.hub.rotary import read_rotary, write_context, write_rotary
+from lit_gpt.hub.families.family import Family, read_sizes, write_sizes
+from lit_gpt.hub.hf_config import REQUIRED, HFConfig
+from lit_gpt.hub.net_config import ComponentConfig, component
+from lit_gpt.hub.rotary import THETA, read_rotary, write_context, write_rotary
 from lit_gpt.hub.weights import Same, both
 from lit_gpt.nn import PreNorm, RMSNorm, SelfAttention, SwiGLU
 
@@ -32,6 +30,13 @@ ENDS = (
     Same("norm.weight", "model.norm.weight"),
     Same("head.weight", "lm_head.weight"),
 )
+SIZES = {
+    "vocab_size": "vocab_size",
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "context": "max_position_embeddings",
+}
 
 
 class LlamaFamily(Family):
@@ -40,86 +45,84 @@ class LlamaFamily(Family):
     architecture = "LlamaForCausalLM"
     model_type = "llama"
     table = (*ENDS, *NORMS, *ATTENTION, *FEEDFORWARD)
+    ignored = ("max_sequence_length",)  # of Llama 1, beside max_position_embeddings
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        net = read_sizes(config, kv_heads=None)
-        heads = net["attention"]
-        config.must("hidden_act", "silu")
-        attention = component(SelfAttention, **heads, bias=config.flag("attention_bias", False))
-        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"), bias=config.flag("mlp_bias", False))
-        position = read_rotary(config, net["context"])
-        config.finish(ignored=("max_sequence_length",))  # of Llama 1, beside max_position_embeddings
-        return stretched(net | {"attention": attention, "feedforward": feedforward, "position": position})
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_llama(config, mlp_bias=config.flag("mlp_bias", False))
+        net["attention"] = component(SelfAttention, **net["attention"], bias=config.flag("attention_bias", False))
+        scaling = net["position"]["init_args"]["scaling"]
+        if scaling and scaling["class_path"].endswith("DynamicNTK"):
+            # max_position_embeddings is the length from which dynamic scaling starts.
+            net["context"] = round(scaling["init_args"]["factor"] * scaling["init_args"]["original_context"])
+        return net
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        return write_sizes(net) | {
-            "attention_bias": net["attention"][0]["bias"],
-            "mlp_bias": net["feedforward"][0]["bias"],
-            **write_rotary(net["position"][0]),
-        }
+        biases = {"attention_bias": net["attention"][0]["bias"], "mlp_bias": net["feedforward"][0]["bias"]}
+        return write_llama(net) | biases
 
 
-def read_sizes(
+def read_backbone(
     config: HFConfig,
-    kv_heads: int | None,
+    kv_heads: int | None = None,
     eps: float = 1e-6,
     context: int = 2048,
     head_size: int | None = None,
-    tie_embeddings: bool = False,
+    tie: bool = False,
 ) -> dict[str, Any]:
-    """The numbers, norms and wiring that Llama's many relatives share; ``attention`` holds kv_heads and head_size only.
+    """The sizes, norms and blocks that Llama's relatives share; ``attention`` holds kv_heads and head_size only.
 
     Args:
         config: The whole config.json.
-        kv_heads: What a missing num_key_value_heads means; None for as many as heads.
-        eps: What a missing rms_norm_eps means.
-        context: What a missing max_position_embeddings means.
-        head_size: What a missing head_dim means; None for width / heads.
-        tie_embeddings: What a missing tie_word_embeddings means.
+        kv_heads: Default of num_key_value_heads; None for as many as heads.
+        eps: Default of rms_norm_eps.
+        context: Default of max_position_embeddings.
+        head_size: Default of head_dim; None for width / heads.
+        tie: Default of tie_word_embeddings.
     """
-    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    kv = config.optional("num_key_value_heads", kv_heads)
-    own = config.optional("head_dim", head_size)
-    return {
-        "vocab_size": config.integer("vocab_size"),
-        "width": width,
-        "depth": config.integer("num_hidden_layers"),
-        "heads": heads,
-        "context": config.integer("max_position_embeddings", context),
-        "norm": component(RMSNorm, eps=config.positive("rms_norm_eps", eps)),
-        "block": component(PreNorm),
-        "tie_embeddings": config.flag("tie_word_embeddings", tie_embeddings),
-        "attention": {"kv_heads": kv or heads, "head_size": own or width // heads},
-    }
+    net = read_sizes(config, SIZES, tie, context=context)
+    kv = config.optional("num_key_value_heads", kv_heads) or net["heads"]
+    size = config.optional("head_dim", head_size) or net["width"] // net["heads"]
+    norm = component(RMSNorm, eps=config.positive("rms_norm_eps", eps))
+    return net | {"norm": norm, "block": component(PreNorm), "attention": {"kv_heads": kv, "head_size": size}}
 
 
-def stretched(net: dict[str, Any]) -> dict[str, Any]:
-    """The context that dynamic scaling reaches: its max_position_embeddings is the length from which it scales."""
-    scaling = (
-        (net["position"]["init_args"]["scaling"] or {"class_path": ""}) if isinstance(net["position"], dict) else {}
-    )
-    if scaling.get("class_path", "").endswith("DynamicNTK"):
-        given = scaling["init_args"]
-        return net | {"context": round(given["factor"] * given["original_context"])}
-    return net
+def read_llama(
+    config: HFConfig, base: float = THETA, hidden: Any = REQUIRED, mlp_bias: bool = False, **defaults: Any
+) -> dict[str, Any]:
+    """`read_backbone` with SwiGLU and RoPE.
+
+    Args:
+        config: The whole config.json.
+        base: Default of rope_theta.
+        hidden: Default of intermediate_size.
+        mlp_bias: Whether the feed-forward layers have biases.
+        defaults: Of `read_backbone`.
+    """
+    net = read_backbone(config, **defaults)
+    feedforward = read_swiglu(config, hidden, mlp_bias)
+    return net | {"feedforward": feedforward, "position": read_rotary(config, net["context"], base=base)}
 
 
-def write_sizes(net: dict[str, Any]) -> dict[str, Any]:
-    """The fields that `read_sizes` looks at, the activation and the hidden size."""
+def read_swiglu(config: HFConfig, hidden: Any = REQUIRED, bias: bool = False) -> ComponentConfig:
+    """SwiGLU of intermediate_size."""
+    config.must("hidden_act", "silu")
+    return component(SwiGLU, hidden=config.integer("intermediate_size", hidden), bias=bias)
+
+
+def write_backbone(net: dict[str, Any]) -> dict[str, Any]:
+    """The fields that `read_backbone` and `read_swiglu` read."""
     attention = net["attention"][0]
-    return {
-        "vocab_size": net["vocab_size"],
-        "hidden_size": net["width"],
-        "num_hidden_layers": net["depth"],
-        "num_attention_heads": net["heads"],
+    return write_sizes(net, SIZES) | {
         "num_key_value_heads": attention["kv_heads"],
         "head_dim": attention["head_size"],
         "max_position_embeddings": write_context(net),
         "rms_norm_eps": net["norm"]["eps"],
-        "tie_word_embeddings": net["tie_embeddings"],
         "hidden_act": "silu",
         "intermediate_size": net["feedforward"][0]["hidden"],
         "attention_dropout": 0.0,
     }
+
+
+def write_llama(net: dict[str, Any]) -> dict[str, Any]:
+    """The fields that `read_llama` reads."""
+    return write_backbone(net) | write_rotary(net["position"][0])

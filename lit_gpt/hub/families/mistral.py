@@ -1,15 +1,12 @@
-"""Mistral: Llama with a window over all layers."""
-
-from __future__ import annotations
+"""Mistral: Llama with sliding window attention in all layers."""
 
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_sizes, write_sizes
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_llama, write_llama
 from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.net_config import component
-from lit_gpt.hub.rotary import read_rotary, write_rotary
-from lit_gpt.nn import SelfAttention, SwiGLU
+from lit_gpt.nn import SelfAttention
 
 
 class MistralFamily(Family):
@@ -19,16 +16,10 @@ class MistralFamily(Family):
     model_type = "mistral"
     table = (*ENDS, *NORMS, *ATTENTION, *FEEDFORWARD)
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        net = read_sizes(config, kv_heads=8, context=4096 * 32)
-        config.must("hidden_act", "silu")
-        attention = component(SelfAttention, **net["attention"], window=config.optional("sliding_window", 4096))
-        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
-        position = read_rotary(config, net["context"])
-        config.finish()
-        return net | {"attention": attention, "feedforward": feedforward, "position": position}
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_llama(config, kv_heads=8, context=4096 * 32)
+        window = config.optional("sliding_window", 4096)
+        return net | {"attention": component(SelfAttention, **net["attention"], window=window)}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        return write_sizes(net) | {"sliding_window": net["attention"][0]["window"], **write_rotary(net["position"][0])}
+        return write_llama(net) | {"sliding_window": net["attention"][0]["window"]}

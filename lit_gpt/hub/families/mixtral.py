@@ -1,14 +1,12 @@
-"""Mixtral: Mistral whose feed-forward layers are mixtures of experts."""
-
-from __future__ import annotations
+"""Mixtral: Mistral with mixture-of-experts feed-forward layers."""
 
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.families.llama import ATTENTION, ENDS, NORMS, read_sizes, write_sizes
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, NORMS, read_backbone, write_llama
 from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.net_config import component
-from lit_gpt.hub.rotary import read_rotary, write_rotary
+from lit_gpt.hub.rotary import read_rotary
 from lit_gpt.hub.weights import Experts, Same
 from lit_gpt.nn import MoE, SelfAttention
 
@@ -30,12 +28,10 @@ class MixtralFamily(Family):
         Experts("blocks.{l}.feedforward.down.weight", f"{EXPERTS}.w2.weight"),
     )
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        net = read_sizes(config, kv_heads=8, eps=1e-5, context=4096 * 32)
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_backbone(config, kv_heads=8, eps=1e-5, context=4096 * 32)
         config.must("hidden_act", "silu")
         config.must("router_jitter_noise", 0.0)
-        attention = component(SelfAttention, **net["attention"], window=config.optional("sliding_window"))
         feedforward = component(
             MoE,
             hidden=config.integer("intermediate_size"),
@@ -45,17 +41,17 @@ class MixtralFamily(Family):
             z_loss_coef=0.0,
             pooled=True,
         )
-        position = read_rotary(config, net["context"], base=1e6)
-        config.finish()
-        return net | {"attention": attention, "feedforward": feedforward, "position": position}
+        return net | {
+            "attention": component(SelfAttention, **net["attention"], window=config.optional("sliding_window")),
+            "feedforward": feedforward,
+            "position": read_rotary(config, net["context"], base=1e6),
+        }
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
         experts = net["feedforward"][0]
-        return write_sizes(net) | {
+        return write_llama(net) | {
             "sliding_window": net["attention"][0]["window"],
             "num_local_experts": experts["experts"],
             "num_experts_per_tok": experts["top_k"],
             "router_jitter_noise": 0.0,
-            **write_rotary(net["position"][0]),
         }

@@ -1,17 +1,14 @@
-"""OLMo 2: norms after each branch, none before; a norm over all heads' queries and keys."""
-
-from __future__ import annotations
+"""OLMo 2: RMSNorm after each branch and none before it; QK-norm over all heads."""
 
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, read_sizes, write_sizes
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, read_llama, write_llama
 from lit_gpt.hub.families.qwen3 import QK_NORMS
 from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.net_config import component
-from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Same
-from lit_gpt.nn import ResPostNorm, SelfAttention, SwiGLU
+from lit_gpt.nn import ResPostNorm, SelfAttention
 
 
 class Olmo2Family(Family):
@@ -28,27 +25,16 @@ class Olmo2Family(Family):
         *FEEDFORWARD,
     )
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        net = read_sizes(config, kv_heads=None, eps=1e-5)
-        config.must("hidden_act", "silu")
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_llama(config, eps=1e-5)
         bias = config.flag("attention_bias", False)
         attention = component(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], qk_norm_over="heads")
-        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
-        position = read_rotary(config, net["context"])
-        config.finish()
-        return net | {
-            "attention": attention,
-            "feedforward": feedforward,
-            "position": position,
-            "block": component(ResPostNorm),
-        }
+        return net | {"attention": attention, "block": component(ResPostNorm)}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        written = write_sizes(net) | write_rotary(net["position"][0])
-        scaling = written["rope_scaling"]
+        fields = write_llama(net)
+        scaling = fields["rope_scaling"]
         if scaling and scaling["rope_type"] in ("linear", "dynamic"):
             # The OLMo 2 of transformers 4 knows these two alone, and by their older name alone.
-            written["rope_scaling"] = {"type": scaling["rope_type"], "factor": scaling["factor"]}
-        return written | {"attention_bias": net["attention"][0]["bias"]}
+            fields["rope_scaling"] = {"type": scaling["rope_type"], "factor": scaling["factor"]}
+        return fields | {"attention_bias": net["attention"][0]["bias"]}

@@ -1,16 +1,18 @@
-"""Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and windows in the upper layers."""
-
-from __future__ import annotations
+"""Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and sliding windows in the upper layers."""
 
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.families.layer_types import FULL, LOCAL, read_windows, write_windows
-from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_sizes, write_sizes
+from lit_gpt.hub.families.layer_types import (
+    FULL,
+    LOCAL,
+    read_optional_window,
+    read_windows,
+    windowed_attention,
+    write_windows,
+)
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_llama, write_llama
 from lit_gpt.hub.hf_config import HFConfig
-from lit_gpt.hub.net_config import component, tiled
-from lit_gpt.hub.rotary import read_rotary, write_rotary
-from lit_gpt.nn import SelfAttention, SwiGLU
 
 
 class Qwen2Family(Family):
@@ -20,26 +22,18 @@ class Qwen2Family(Family):
     model_type = "qwen2"
     table = (*ENDS, *NORMS, *ATTENTION, *FEEDFORWARD)
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        net = read_sizes(config, kv_heads=32, context=32768)
-        config.must("hidden_act", "silu")
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_llama(config, kv_heads=32, context=32768)
         windows = read_upper_windows(config, net["depth"])
-        attention = [component(SelfAttention, **net["attention"], bias=True, out_bias=False, window=w) for w in windows]
-        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
-        position = read_rotary(config, net["context"])
-        config.finish()
-        return net | {"attention": tiled(attention), "feedforward": feedforward, "position": position}
+        return net | {"attention": windowed_attention(windows, **net["attention"], bias=True, out_bias=False)}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        return write_sizes(net) | write_upper_windows(net) | write_rotary(net["position"][0])
+        return write_llama(net) | write_upper_windows(net)
 
 
 def read_upper_windows(config: HFConfig, depth: int) -> list[int | None]:
-    """The window of each layer: from max_window_layers on, or as layer_types says; none unless they are switched on."""
-    window = config.optional("sliding_window", 4096)
-    window = window if config.flag("use_sliding_window", False) else None
+    """The window of each layer: from max_window_layers on, or as layer_types says; none without use_sliding_window."""
+    window = read_optional_window(config, 4096)
     first = config.take("max_window_layers", 28)
     if window is not None and (isinstance(first, bool) or not isinstance(first, int)):
         raise config.refusal("max_window_layers", first, "a whole number")
@@ -48,7 +42,7 @@ def read_upper_windows(config: HFConfig, depth: int) -> list[int | None]:
 
 
 def write_upper_windows(net: dict[str, Any]) -> dict[str, Any]:
-    """The fields that `read_upper_windows` looks at."""
-    written = write_windows(net)
-    first = written["layer_types"].index(LOCAL) if LOCAL in written["layer_types"] else net["depth"]
-    return written | {"use_sliding_window": written["sliding_window"] is not None, "max_window_layers": first}
+    """The fields that `read_upper_windows` reads."""
+    fields = write_windows(net)
+    first = fields["layer_types"].index(LOCAL) if LOCAL in fields["layer_types"] else net["depth"]
+    return fields | {"use_sliding_window": fields["sliding_window"] is not None, "max_window_layers": first}

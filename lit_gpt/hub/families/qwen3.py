@@ -1,17 +1,13 @@
-"""Qwen3: a norm over each head's queries and keys, heads of a size of their own."""
-
-from __future__ import annotations
+"""Qwen3: Llama with QK-norm on each head and an independent head size."""
 
 from typing import Any
 
 from lit_gpt.hub.families.family import Family
-from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_sizes, write_sizes
+from lit_gpt.hub.families.layer_types import windowed_attention
+from lit_gpt.hub.families.llama import ATTENTION, ENDS, FEEDFORWARD, NORMS, read_llama, write_llama
 from lit_gpt.hub.families.qwen2 import read_upper_windows, write_upper_windows
 from lit_gpt.hub.hf_config import HFConfig
-from lit_gpt.hub.net_config import component, tiled
-from lit_gpt.hub.rotary import read_rotary, write_rotary
 from lit_gpt.hub.weights import Same
-from lit_gpt.nn import SelfAttention, SwiGLU
 
 QK_NORMS = (
     Same("blocks.{l}.attention.query_norm.weight", "model.layers.{l}.self_attn.q_norm.weight"),
@@ -26,25 +22,10 @@ class Qwen3Family(Family):
     model_type = "qwen3"
     table = (*ENDS, *NORMS, *ATTENTION, *QK_NORMS, *FEEDFORWARD)
 
-    def read(self, config: HFConfig) -> dict[str, Any]:
-        """See `Family.read`."""
-        net = read_sizes(config, kv_heads=32, context=32768, head_size=128)
-        config.must("hidden_act", "silu")
-        windows = read_upper_windows(config, net["depth"])
-        bias = config.flag("attention_bias", False)
-        attention = [
-            component(SelfAttention, **net["attention"], bias=bias, qk_norm=net["norm"], window=window)
-            for window in windows
-        ]
-        feedforward = component(SwiGLU, hidden=config.integer("intermediate_size"))
-        position = read_rotary(config, net["context"])
-        config.finish()
-        return net | {"attention": tiled(attention), "feedforward": feedforward, "position": position}
+    def parse(self, config: HFConfig) -> dict[str, Any]:
+        net = read_llama(config, kv_heads=32, context=32768, head_size=128)
+        windows, bias = read_upper_windows(config, net["depth"]), config.flag("attention_bias", False)
+        return net | {"attention": windowed_attention(windows, **net["attention"], bias=bias, qk_norm=net["norm"])}
 
     def write(self, net: dict[str, Any]) -> dict[str, Any]:
-        """See `Family.write`."""
-        return (
-            write_sizes(net)
-            | write_upper_windows(net)
-            | {"attention_bias": net["attention"][0]["bias"], **write_rotary(net["position"][0])}
-        )
+        return write_llama(net) | write_upper_windows(net) | {"attention_bias": net["attention"][0]["bias"]}
