@@ -1,16 +1,11 @@
-"""A config.json while it is being read: what a family does not ask for by name is an error, never a default.
-
-Knows JSON values and which fields change nothing about a net's function; knows no family.
-"""
-
-from __future__ import annotations
+"""Typed reading of a Hugging Face config.json, in which every field that is not understood is an error."""
 
 from typing import Any
 
 from lit_gpt.errors import UserError
 
-# What a net computes does not depend on these: names and versions, how outputs are wrapped, ids that the tokenizer's
-# own files say, drawing of the first weights, and dropout, which is a choice of each training (`model.net.dropout`).
+# Fields without effect on what a net computes: names and versions, how outputs are wrapped, ids that the tokenizer's
+# own files give, initialization, and dropout, which is an option of each training run (`model.net.dropout`).
 _WITHOUT_EFFECT = frozenset(
     """
     architectures model_type torch_dtype dtype transformers_version _name_or_path name_or_path auto_map use_cache
@@ -47,6 +42,9 @@ REQUIRED = object()
 class HFConfig:
     """The fields of one config.json.
 
+    Each reader marks its field as understood, and raises UserError where the field is missing without a default or its
+    value is of another type; `finish` raises for the fields that no reader has asked for.
+
     Args:
         values: The parsed file.
         where: The file, for messages.
@@ -62,11 +60,7 @@ class HFConfig:
         return name in self._values
 
     def take(self, name: str, default: Any = REQUIRED) -> Any:
-        """The value of a field, null included; the default where the file does not have it.
-
-        Raises:
-            UserError: It is missing and has no default.
-        """
+        """The value of a field, null included."""
         self._taken.add(name)
         if name in self._values:
             return self._values[name]
@@ -75,131 +69,85 @@ class HFConfig:
         return default
 
     def integer(self, name: str, default: Any = REQUIRED) -> int:
-        """A whole number above 0.
-
-        Raises:
-            UserError: It is missing without a default, or something else.
-        """
+        """A whole number above 0."""
         value = self.take(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{self.where}: {name} must be a whole number above 0, got {value!r}")
         return value
 
     def optional(self, name: str, default: int | None = None) -> int | None:
-        """A whole number above 0, or null.
-
-        Raises:
-            UserError: It is something else.
-        """
+        """A whole number above 0, or null."""
         return None if self.take(name, default) is None else self.integer(name, default)
 
     def either(self, *names: str, default: int) -> int:
-        """A whole number above 0 that goes by several names.
-
-        Raises:
-            UserError: It is something else, or two of its names say different numbers.
-        """
+        """A whole number above 0 under one of several names, or the same under several."""
         given = {name: self.integer(name) for name in names if self.has(name)}
         if len(set(given.values())) > 1:
             raise UserError(f"{self.where} contradicts itself: {', '.join(f'{k} is {v}' for k, v in given.items())}")
         return next(iter(given.values()), default)
 
-    def positive(self, name: str, default: Any = REQUIRED) -> float:
-        """A finite number above 0.
+    def number(self, name: str, default: Any = REQUIRED) -> float:
+        """A finite number."""
+        value = self.take(name, default)
+        if not _is_number(value):
+            raise UserError(f"{self.where}: {name} must be a number, got {value!r}")
+        return float(value)
 
-        Raises:
-            UserError: It is missing without a default, or something else.
-        """
+    def positive(self, name: str, default: Any = REQUIRED) -> float:
+        """A finite number above 0."""
         value = self.number(name, default)
         if value <= 0:
             raise UserError(f"{self.where}: {name} must be above 0, got {value:g}")
         return value
 
     def bound(self, name: str, default: float | None) -> float | None:
-        """A finite number above 0, or null for none.
-
-        Raises:
-            UserError: It is something else.
-        """
+        """A finite number above 0, or null."""
         return None if self.take(name, default) is None else self.positive(name, default)
 
-    def number(self, name: str, default: Any = REQUIRED) -> float:
-        """A finite number.
-
-        Raises:
-            UserError: It is missing without a default, or something else.
-        """
-        value = self.take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
-            raise UserError(f"{self.where}: {name} must be a number, got {value!r}")
-        return float(value)
-
     def maybe(self, name: str) -> float | None:
-        """A finite number, or null or nothing for none.
-
-        Raises:
-            UserError: It is something else.
-        """
+        """A finite number, or null or missing."""
         return None if self.take(name, None) is None else self.number(name)
 
     def numbers(self, name: str) -> list[float]:
-        """A list of finite numbers.
-
-        Raises:
-            UserError: It is missing or something else.
-        """
+        """A list of finite numbers."""
         values = self.take(name)
-        if not isinstance(values, list) or any(
-            isinstance(one, bool) or not isinstance(one, int | float) or one - one != 0 for one in values
-        ):
+        if not isinstance(values, list) or not all(map(_is_number, values)):
             raise UserError(f"{self.where}: {name} must be a list of numbers, got {str(values)[:60]}")
         return values
 
     def flag(self, name: str, default: Any = REQUIRED) -> bool:
-        """True or false.
-
-        Raises:
-            UserError: It is missing without a default, or something else.
-        """
+        """True or false."""
         value = self.take(name, default)
         if not isinstance(value, bool):
             raise UserError(f"{self.where}: {name} must be true or false, got {value!r}")
         return value
 
     def must(self, name: str, *allowed: Any) -> Any:
-        """A field that may have these values only; the first is what a missing one means.
-
-        Raises:
-            UserError: It has another value.
-        """
+        """A field that may have these values only; the first is the default."""
         value = self.take(name, allowed[0])
         if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
             raise self.refusal(name, value, " or ".join(dict.fromkeys(map(repr, allowed))))
         return value
 
     def refusal(self, name: str, value: Any, instead: str) -> UserError:
-        """The error for a value that cannot be represented."""
+        """The error for a value that GPT cannot represent."""
         return UserError(f"{self.where}: {name} is {value!r}, which cannot be represented here; only {instead} can")
 
-    def inner(self, name: str) -> HFConfig:
-        """The fields of a nested object, to be finished by themselves.
-
-        Raises:
-            UserError: It is no object.
-        """
+    def inner(self, name: str) -> "HFConfig":
+        """The fields of a nested object, to be finished separately."""
         value = self.take(name)
         if not isinstance(value, dict):
             raise UserError(f"{self.where}: {name} must be an object, got {value!r}")
         return HFConfig(value, f"{self.where}, {name}")
 
     def finish(self, ignored: tuple[str, ...] = ()) -> None:
-        """To be called when all that is understood was taken.
+        """Check that all fields are understood.
 
         Args:
-            ignored: HFConfig of this family that change nothing, with whatever value.
+            ignored: Fields of this family that do not change what the net computes, whatever their values.
 
         Raises:
-            UserError: There are fields left that might change what the net computes.
+            UserError: A field is left that might change it.
         """
         for name, allowed in _HARMLESS.items():
             if name in self._values:
@@ -212,3 +160,7 @@ class HFConfig:
             raise UserError(
                 f"{self.where} has fields that are not understood; the net might compute something else: {told}{more}"
             )
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and value - value == 0

@@ -1,9 +1,4 @@
-"""A net's settings as plain data: parts by name, completed with their defaults, and layer by layer for comparison.
-
-Knows the components of GPT and their arguments; knows no family and no file.
-"""
-
-from __future__ import annotations
+"""The config of a net as plain data: completed with defaults, expanded layer by layer, compared with another."""
 
 import functools
 import inspect
@@ -19,24 +14,24 @@ from lit_gpt.nn import Sizes
 
 ComponentConfig = dict[str, Any]  # {"class_path": ..., "init_args": {...}}, as in a run's config
 COMPONENTS = ("attention", "feedforward", "position", "block")  # may be lists, tiled over the layers
-_FILLED_IN = ("self", "sizes", "attention", "feedforward", "norm")  # by the net, when it makes its parts
+_FILLED_IN = ("self", "sizes", "attention", "feedforward", "norm")  # by GPT, when it builds its components
 
 
 class Arguments(dict[str, Any]):
-    """A component's class and arguments; an argument that it does not have is None."""
+    """Class and arguments of a component; an argument that the class lacks is None."""
 
     def __missing__(self, key: str) -> None:
         return None
 
 
 def component(cls: type, **arguments: Any) -> ComponentConfig:
-    """A component as it stands in a config, with every argument that is not given at its default."""
+    """The config of a component, with defaults for the arguments that are not given."""
     given = {name: value for name, value in _defaults(cls).items() if name not in _FILLED_IN} | arguments
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": given}
 
 
 def complete(arguments: dict[str, Any]) -> dict[str, Any]:
-    """GPT's arguments with all that were left out at their defaults, so that the config says the whole net."""
+    """All arguments of GPT, with defaults for those that are not given."""
     return {name: value for name, value in _defaults(GPT).items() if name != "self"} | arguments
 
 
@@ -50,7 +45,7 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 
 def tiled(parts: list[ComponentConfig]) -> ComponentConfig | list[ComponentConfig]:
-    """One component for each layer as GPT takes them: the shortest list that gives them again when it is tiled."""
+    """The shortest list that gives the components of all layers when it is tiled; a single one without a list."""
     for period in range(1, len(parts)):
         if all(one == parts[i % period] for i, one in enumerate(parts)):
             return parts[0] if period == 1 else parts[:period]
@@ -58,10 +53,10 @@ def tiled(parts: list[ComponentConfig]) -> ComponentConfig | list[ComponentConfi
 
 
 def make_net(arguments: dict[str, Any]) -> GPT:
-    """The net of these arguments on the meta device, without any memory.
+    """The net of these arguments on the meta device, without memory.
 
     Raises:
-        ValueError: The arguments do not go together.
+        ValueError: The arguments are not valid together.
     """
     with torch.device("meta"):
         return GPT(**{name: _factory(value) for name, value in arguments.items()})
@@ -77,10 +72,10 @@ def _factory(value: Any) -> Any:
 
 
 def class_of(class_path: str) -> type:
-    """The class of this package that a class path names.
+    """The class in `lit_gpt.nn` of a class path.
 
     Raises:
-        ValueError: It names none.
+        ValueError: There is none.
     """
     found = getattr(nn, class_path.rpartition(".")[2], None)
     if not class_path.startswith("lit_gpt.") or not inspect.isclass(found):
@@ -89,17 +84,16 @@ def class_of(class_path: str) -> type:
 
 
 def layers(arguments: dict[str, Any]) -> Arguments:
-    """What a net computes with nothing left open: its numbers, and for each layer the class and arguments.
+    """What a net computes, with all defaults resolved: two configs with equal layers are the same net.
 
-    Two configs with equal layers are the same net, however they were written. A class from outside this package is
-    named by its class path; its arguments stand as they are.
+    A class from outside this package keeps its class path and arguments as they are.
 
     Args:
-        arguments: GPT's, as in a config.
+        arguments: Of GPT, as in a config.
 
     Returns:
-        The numbers and switches by name, ``norm``, and under each other component's name a list with one dict for each
-        layer: `Arguments` of its ``class`` and its arguments.
+        Numbers and switches by name, ``norm``, and for each other component a list with one `Arguments` for each layer:
+        its ``class`` and its arguments.
     """
     arguments = complete(arguments)
     sizes = Sizes(*(arguments[name] for name in ("width", "heads", "depth", "context", "vocab_size")))
@@ -108,7 +102,7 @@ def layers(arguments: dict[str, Any]) -> Arguments:
         {name: value for name, value in arguments.items() if name not in (*COMPONENTS, *FREE_ARGUMENTS, "norm")}
     )
     if "DynamicNTK" in str(arguments["position"]):
-        del found["context"]  # the scaling goes on as far as is asked, and counts from a length of its own
+        del found["context"]  # dynamic scaling has no longest context, and starts from a length of its own
     found["norm"] = settled(arguments["norm"], sizes)
     for component in COMPONENTS:
         given = arguments[component]
@@ -118,7 +112,7 @@ def layers(arguments: dict[str, Any]) -> Arguments:
 
 
 def settled(given: ComponentConfig, sizes: Sizes) -> Arguments:
-    """A component's class and arguments, those that follow from others worked out; arguments that are free left out."""
+    """Class and arguments of a component, derived ones resolved; arguments that do not change the net are dropped."""
     try:
         cls = class_of(given["class_path"])
     except ValueError:
@@ -146,24 +140,17 @@ def _inner(value: Any, sizes: Sizes) -> Any:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Where two `layers` differ: name of the setting (with the first layer it concerns), and both values."""
-    found = []
+    """Differences between two `layers`: name of the setting and both values; the same in several layers once."""
     a, b = dict(_flat(one)), dict(_flat(other))
-    for key in dict.fromkeys([*a, *b]):
-        if a.get(key) != b.get(key):
-            found.append((key, a.get(key), b.get(key)))
-    # A component of another class has other arguments: the class says it all.
-    classes = {key.removesuffix(".class") for key, _, _ in found if key.endswith(".class")}
-    found = [d for d in found if not any(d[0].startswith(f"{c}.") and d[0] != f"{c}.class" for c in classes)]
-    seen: set[tuple[str, Any, Any]] = set()
-    told = []
+    found = [(key, a.get(key), b.get(key)) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
+    # Another class has other arguments: the class says it all.
+    classes = [key.removesuffix("class") for key, _, _ in found if key.endswith(".class")]
+    found = [d for d in found if d[0].endswith(".class") or not d[0].startswith(tuple(classes))]
+    unique: dict[tuple[str, str, str], tuple[str, Any, Any]] = {}
     for key, mine, theirs in found:
-        # The same difference in every layer is said once.
         name = ".".join(word for word in key.split(".") if not word.isdigit()).removesuffix(".class")
-        if (mark := (name, str(mine), str(theirs))) not in seen:
-            seen.add(mark)
-            told.append((name, mine, theirs))
-    return told
+        unique.setdefault((name, str(mine), str(theirs)), (name, mine, theirs))
+    return list(unique.values())
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -171,7 +158,7 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in values.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else key)
     elif isinstance(values, list) and values and isinstance(values[0], dict):
-        for place, value in enumerate(values):
-            yield from _flat(value, f"{prefix}.{place}")
+        for index, value in enumerate(values):
+            yield from _flat(value, f"{prefix}.{index}")
     else:
         yield prefix, values

@@ -1,10 +1,7 @@
-"""Rotary positions in a config.json: the fields of transformers 4 (rope_theta, rope_scaling) and 5 (rope_parameters).
+"""RoPE and its scaling in config.json: rope_theta, rope_scaling (transformers 4) and rope_parameters (5).
 
-Both are read; what is written means the same to both. Knows the fields that all families share; which of them a family
-has is its own business.
+Both are read; what is written means the same to both.
 """
-
-from __future__ import annotations
 
 import math
 from typing import Any
@@ -26,19 +23,19 @@ def read_rotary(
     original: int | None = None,
     renamed: dict[str, str] | None = None,
 ) -> ComponentConfig:
-    """RoPE from all fields that speak of it.
+    """RoPE from all fields of a config.json that describe it.
 
     Args:
         config: The whole config.json.
         context: Its max_position_embeddings.
-        base: What a missing rope_theta means.
-        partial_rotary_factor: What a missing partial_rotary_factor means.
-        partial: Whether the family can turn a part of each head only.
-        original: What a missing original_max_position_embeddings means; None for max_position_embeddings.
-        renamed: Older names of kinds of scaling.
+        base: Default of rope_theta.
+        partial_rotary_factor: Default of partial_rotary_factor.
+        partial: Whether the family supports partial rotary embeddings.
+        original: Default of original_max_position_embeddings; None for max_position_embeddings.
+        renamed: Older names of rope types.
 
     Raises:
-        UserError: A kind of scaling, or a field of one, that is not understood; or two fields contradict each other.
+        UserError: An unknown kind of scaling or field of one, or two fields contradict each other.
     """
     said = {name: config.take(name, None) for name in OUTER if config.has(name)}
     base = config.positive("rope_theta", base)
@@ -53,7 +50,7 @@ def read_rotary(
     kind = _kind(given) if isinstance(given, dict) else None
     given = {**given, "rope_type": (renamed or {}).get(kind, kind)} if isinstance(kind, str) else given
     if isinstance(given, dict):
-        scaled = kind in ("llama3", "yarn", "longrope")  # of the others nobody asks the original length
+        scaled = kind in ("llama3", "yarn", "longrope")  # the others do not use the original length
         outer = {name: value for name, value in said.items() if scaled or name != OUTER[-1]}
         _agree(config.where, "rope_scaling" if older else "rope_parameters", given, "the config itself", outer, False)
     return _read(_object(given, config.where), context, base, partial_rotary_factor, partial, original)
@@ -69,18 +66,18 @@ def _kind(given: dict[str, Any]) -> Any:
 def _agree(
     where: str, name: str, one: dict[str, Any], other_name: str, other: dict[str, Any], whole: bool = True
 ) -> None:
-    """Two places say the same: which of them counts differs between versions of transformers.
+    """Check that two places agree: versions of transformers differ in which of them counts.
 
     Args:
         where: The file.
-        name: Of the first place.
+        name: Name of the first place.
         one: Its fields.
-        other_name: Of the second place.
+        other_name: Name of the second place.
         other: Its fields.
-        whole: A field that one of them lacks contradicts the other, too.
+        whole: Whether a field that only one of them has is a contradiction, too.
 
     Raises:
-        UserError: They do not.
+        UserError: They contradict each other.
     """
     sides = [
         {key: value for key, value in side.items() if value is not None and key not in ("type", "rope_type")}
@@ -97,14 +94,14 @@ def _agree(
 
 
 def read_one(given: Any, where: str, context: int, base: float, outer: dict[str, Any]) -> ComponentConfig:
-    """RoPE from one object of rope parameters, as a config of several kinds of layers holds for each kind.
+    """RoPE from one object of rope parameters, of which some configs hold one for each layer type.
 
     Args:
-        given: The object; null for none.
+        given: The object, or null.
         where: The file.
         context: Its max_position_embeddings.
-        base: What a missing rope_theta means.
-        outer: What fields outside of the object say of it; null for nothing.
+        base: Default of rope_theta.
+        outer: Fields outside of the object that repeat it; null for none.
 
     Raises:
         UserError: As `read_rotary`.
@@ -142,7 +139,7 @@ def _read(
     elif kind == "yarn":
         given = {name: rope.maybe(name) for name in ("factor", "attention_factor", "mscale", "mscale_all_dim")}
         given["factor"] = given["factor"] or context / original
-        if not (given["mscale"] and given["mscale_all_dim"]):  # transformers looks at them only where it has both
+        if not (given["mscale"] and given["mscale_all_dim"]):  # transformers uses them only where it has both
             given["mscale"] = given["mscale_all_dim"] = None
         given |= {name: rope.maybe(name) or default for name, default in (("beta_fast", 32.0), ("beta_slow", 1.0))}
         scaling = component(YaRN, **given, original_context=original, truncate=rope.flag("truncate", True))
@@ -171,33 +168,33 @@ _KINDS = {
 
 
 def longrope_gain(factor: float, original: int) -> float:
-    """The attention factor of LongRoPE where config.json has none.
+    """Default attention factor of LongRoPE.
 
     Args:
-        factor: The whole context by the original one.
+        factor: Context divided by the original context.
         original: The original context.
     """
     return math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(original))
 
 
 def write_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The object of rope_scaling for a RoPE's scaling, None for none."""
+    """The rope_scaling object of a RoPE scaling."""
     if scaling is None:
         return None
-    left_out = ("class", "original_context") if scaling["class"] == "DynamicNTK" else ("class",)
-    found = {name: value for name, value in scaling.items() if name not in left_out and value is not None}
+    omitted = ("class", "original_context") if scaling["class"] == "DynamicNTK" else ("class",)
+    found = {name: value for name, value in scaling.items() if name not in omitted and value is not None}
     if "original_context" in found:
         found["original_max_position_embeddings"] = found.pop("original_context")
     return {"rope_type": _KINDS.get(scaling["class"], scaling["class"]), **found}
 
 
 def write_rotary(position: dict[str, Any]) -> dict[str, Any]:
-    """rope_theta and rope_scaling: the fields that every version of transformers reads."""
+    """rope_theta and rope_scaling, which every version of transformers reads."""
     return {"rope_theta": position["base"] or THETA, **write_scaled(position["scaling"])}
 
 
 def write_scaled(scaling: dict[str, Any] | None) -> dict[str, Any]:
-    """rope_scaling, and what transformers 4 looks for beside it: there LongRoPE's original length."""
+    """rope_scaling, and LongRoPE's original length beside it, where transformers 4 reads it."""
     beside = {}
     if scaling is not None and scaling["class"] == "LongRoPE":
         beside["original_max_position_embeddings"] = scaling["original_context"]
@@ -205,7 +202,7 @@ def write_scaled(scaling: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def write_context(net: dict[str, Any]) -> int:
-    """max_position_embeddings: with dynamic scaling the length from which it scales, else the net's context."""
+    """max_position_embeddings: the length from which dynamic scaling starts, else the context."""
     scalings = (position["scaling"] for position in net["position"] if position["scaling"] is not None)
     dynamic = next((scaling["original_context"] for scaling in scalings if scaling["class"] == "DynamicNTK"), None)
     context: int = dynamic or net["context"]
