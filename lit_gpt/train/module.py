@@ -308,11 +308,9 @@ class LitGPT(lightning.LightningModule):
             origin=self.origin,
             config=None if self.config is None else _without_base(self.config),
             tokenizer=None if tokenizer is None else tokenizer.state(),
-            # For the manifest, and plain data: which text the weights come from, and its format.
+            # for the manifest: which text and which ids the weights come from
             fingerprints=fingerprints(data) if from_text else None,
-            format=json.loads(json.dumps(data.format.configuration(), default=str))
-            if from_text
-            else None,  # plain data
+            format=_plain(data.format.configuration()) if from_text else None,
         )
         settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)
         if settings is not None:
@@ -345,6 +343,11 @@ def _limited(batches: int, limit: int | float | None) -> int:
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _plain(configuration: Any) -> Any:
+    """Plain data alone: what `torch.load(weights_only=True)` reads back."""
+    return json.loads(json.dumps(configuration, default=str))
 
 
 def _without_base(config: dict[str, Any]) -> dict[str, Any]:
