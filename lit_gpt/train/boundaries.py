@@ -14,8 +14,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
-from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint
-
 _COUNTS = ("ready", "started", "processed", "completed")
 
 
@@ -94,6 +92,19 @@ class Window:
     random: Any  # the generators' states
 
 
+def validation_due(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch that has just ended, and has not ended itself: the one rule for it."""
+    loop = trainer.fit_loop.epoch_loop
+    if isinstance(loop, StepLoop):
+        return loop.owes_validation()
+    return loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+
+
+def between_steps(trainer: Trainer) -> bool:
+    """Whether the batch that has just ended completed an optimizer step."""
+    return not trainer.fit_loop._should_accumulate()
+
+
 def install(trainer: Trainer, window: Callable[[], Window | None]) -> None:
     """Makes a trainer validate, stop and save at optimizer-step boundaries; once for each trainer.
 
@@ -113,8 +124,8 @@ def install(trainer: Trainer, window: Callable[[], Window | None]) -> None:
 
     trainer.save_checkpoint = save_checkpoint  # type: ignore[method-assign]
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Checkpoint) and not isinstance(callback, BestCheckpoint | LastCheckpoint):
-            _after_validation(callback)  # our own see to it themselves
+        if isinstance(callback, Checkpoint) and not getattr(callback, "saves_at_boundaries", False):
+            _after_validation(callback)
 
 
 @contextmanager
@@ -152,10 +163,9 @@ def _after_validation(callback: Checkpoint) -> None:
     waiting: list[tuple[Any, ...]] = []
 
     def on_train_batch_end(trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        if loop._should_accumulate():
+        if not between_steps(trainer):
             return
-        if isinstance(loop, StepLoop) and loop.owes_validation():
+        if validation_due(trainer):
             waiting[:] = [rest]
         else:
             batch_end(trainer, pl_module, *rest)

@@ -21,8 +21,9 @@ from lit_gpt import atomic_io, signals
 from lit_gpt.checkpoint import Checkpoint, manifest
 from lit_gpt.errors import UserError
 from lit_gpt.train import weights_only
+from lit_gpt.train.boundaries import between_steps, validation_due
 from lit_gpt.train.lean_callback import LeanCallback
-from lit_gpt.train.stopping import NonFiniteStop, stop
+from lit_gpt.train.stopping import NonFiniteStop, SavesAtStop, stop_if_asked
 
 _NAME = re.compile(r"(best|last)-[\w.=-]+\.ckpt")
 
@@ -144,6 +145,7 @@ class _Checkpoints(LeanCallback, ModelCheckpoint):
     """What both kinds share. Lightning's own triggers are replaced: one class cannot serve both kinds well."""
 
     link: str
+    saves_at_boundaries = True  # of optimizer steps, by its own hooks; see `boundaries.install`
 
     def __init__(self, dirpath: str | Path) -> None:
         super().__init__(dirpath=dirpath, every_n_epochs=0, every_n_train_steps=0)
@@ -295,7 +297,7 @@ class BestCheckpoint(_Checkpoints):
             self._show()
 
 
-class LastCheckpoint(_Checkpoints):
+class LastCheckpoint(_Checkpoints, SavesAtStop):
     """Keeps the state to go on from; `last.ckpt` links to the newest.
 
     Args:
@@ -320,10 +322,9 @@ class LastCheckpoint(_Checkpoints):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         if self.every_n_train_steps is None or trainer.global_step % self.every_n_train_steps or self._idle(trainer):
             return
-        if trainer.fit_loop._should_accumulate():
+        if not between_steps(trainer):
             return
-        loop = trainer.fit_loop.epoch_loop
-        if loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
+        if validation_due(trainer):
             self._due = True  # saved after the validation, so that a resumed run does not leave it out
         else:
             self.save(trainer)
@@ -332,14 +333,10 @@ class LastCheckpoint(_Checkpoints):
         if (self.every_n_train_steps is None or self._due) and not self._idle(trainer):
             self.save(trainer)
         self._due = False
-        self._stop_if_asked(trainer)
-
-    def _stop_if_asked(self, trainer: Trainer) -> None:
-        """A signal that came while a validation was brought to its end does not wait for one more step."""
-        if trainer.world_size > 1 or signals.waiting() is None or self._saved_at != trainer.global_step:
-            return  # several ranks agree at the end of a batch
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.global_step != trainer.max_steps:
-            stop(trainer, signals.waiting() or 0)
+        # A signal that came during the validation does not wait for one more step. All ranks end a validation together.
+        if self._saved_at == trainer.global_step != trainer.max_steps and not trainer.sanity_checking:
+            if trainer.state.fn == "fit":
+                stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._idle(trainer):

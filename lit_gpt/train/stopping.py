@@ -5,15 +5,18 @@ How signals reach the process is in `lit_gpt.signals`.
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from enum import Enum, auto
 from typing import Any, NoReturn
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from lit_gpt import signals
+from lit_gpt.train.boundaries import between_steps, validation_due
 from lit_gpt.train.lean_callback import LeanCallback
 
 
@@ -72,10 +75,10 @@ class ValidateAtEnd(LeanCallback):
 
 
 class StopOnSignal(LeanCallback):
-    """Turn SIGINT and SIGTERM into a checkpoint at the end of an optimizer step; stands behind what logs the step.
+    """Turns SIGINT and SIGTERM into a checkpoint of the last optimizer step; its place is behind what logs the step.
 
-    In training a signal waits for the end of the step, in a validation for the end of its batch; what is saved is the
-    state of the last optimizer step. A second one ends the process at once.
+    In training a signal waits for the end of the optimizer step; in a validation for the end of the batch or, with
+    several ranks, of the validation. A second signal ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -92,28 +95,15 @@ class StopOnSignal(LeanCallback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.world_size == 1 and signals.waiting() is None:
             return
-        if not trainer.fit_loop._should_accumulate():
-            loop = trainer.fit_loop
-            due = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
-            self._stop_if_asked(trainer, Validation.DUE if due else Validation.DONE)
+        if between_steps(trainer):
+            stop_if_asked(trainer, Validation.DUE if validation_due(trainer) else Validation.DONE)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if not self._holds or trainer.state.fn != "fit":  # elsewhere a signal does not wait
+        if not self._holds or trainer.state.fn != "fit" or signals.waiting() is None:  # elsewhere signals do not wait
             return
-        if trainer.world_size == 1 and signals.waiting() is None:
-            return
-        if not trainer.fit_loop._should_accumulate():
-            self._stop_if_asked(trainer, Validation.BEGUN)
-
-    def _stop_if_asked(self, trainer: Trainer, validation: Validation) -> None:
-        signum = signals.waiting() or 0
-        if trainer.world_size > 1:  # all ranks must leave at the same place; Lightning itself talks once a batch here
-            import torch
-
-            heard = torch.tensor(signum, device=trainer.strategy.root_device)
-            signum = int(trainer.strategy.reduce(heard, reduce_op="max"))
-        if signum:
-            stop(trainer, signum, validation)
+        # Several ranks may have different numbers of batches here: they agree at the end of the validation instead.
+        if trainer.world_size == 1 and between_steps(trainer):
+            stop_if_asked(trainer, Validation.BEGUN)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not signals.installed():  # of a notebook: given back by now
@@ -132,6 +122,24 @@ class StopOnSignal(LeanCallback):
             signals.release()
 
 
+class SavesAtStop(ABC):
+    """A callback that saves the state to resume from when a run is stopped."""
+
+    @abstractmethod
+    def save(self, trainer: Trainer) -> str | None:
+        """Saves the state of the last optimizer step; returns the path, None where nothing is saved."""
+
+
+def stop_if_asked(trainer: Trainer, validation: Validation = Validation.DONE) -> None:
+    """Stops the run where a rank has received a signal. All ranks must call it: with several, they communicate."""
+    signum = signals.waiting() or 0
+    if trainer.world_size > 1:
+        received = torch.tensor(signum, device=trainer.strategy.root_device)
+        signum = int(trainer.strategy.reduce(received, reduce_op="max"))
+    if signum:
+        stop(trainer, signum, validation)
+
+
 def stop(trainer: Trainer, signum: int, validation: Validation = Validation.DONE) -> NoReturn:
     """Save the state of the last optimizer step and end the run; all ranks must take part.
 
@@ -140,11 +148,9 @@ def stop(trainer: Trainer, signum: int, validation: Validation = Validation.DONE
         signum: The signal that asks for it.
         validation: Where the validation of this step is: one that is not done is done whole by the resumed run.
     """
-    from lit_gpt.train.checkpointing import LastCheckpoint
-
     saved = None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, LastCheckpoint):
+        if isinstance(callback, SavesAtStop):
             saved = callback.save(trainer)  # with the validation that is not done, if any (see `boundaries`)
     signals.taken()
     complete = trainer.global_step == trainer.max_steps

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,62 @@ def main(processes: int, batch_size: int, accumulate: int, out: str) -> None:
         check_val_every_n_epoch=None,
     )
     fit.fit(tiny(), datamodule=TinyData(batch_size, masked=True, rows=96))
+
+
+def unequal(out: str) -> None:
+    """Train on two processes, of which one has a validation batch more; a signal comes in the first validation."""
+    import os
+    import signal
+
+    from lightning.pytorch import Callback
+    from standins import Rows, TinyData, Turns, loader, tiny, trainer
+
+    from lit_gpt import signals
+    from lit_gpt.train.checkpointing import LastCheckpoint, VerifiedIO
+    from lit_gpt.train.exact_resume import ExactResume
+    from lit_gpt.train.stopping import StopOnSignal, StoppedBySignal
+
+    class Unequal(TinyData):
+        def val_dataloader(self) -> Any:
+            rows = 4 + 4 * self.trainer.global_rank
+            return loader(Rows(rows, self.context, 2, False), 2, Turns(rows, 0, 0, 1))
+
+    class Signals(Callback):
+        def on_validation_batch_start(self, fit: Any, module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+            if fit.global_step == 4 and fit.global_rank == 1 and batch_idx == 3:  # the one that rank 0 does not have
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    callbacks = [ExactResume(), Signals(), StopOnSignal(), LastCheckpoint(out)]
+    fit = trainer(
+        devices=2,
+        strategy="ddp",
+        max_steps=6,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        enable_checkpointing=True,
+        callbacks=callbacks,
+        plugins=[VerifiedIO()],
+    )
+    with signals.handled():
+        try:
+            fit.fit(tiny(), datamodule=Unequal(rows=96))
+        except StoppedBySignal as stopped:
+            if fit.is_global_zero:
+                print(stopped, flush=True)
+
+
+def test_ranks_with_unequal_validations_stop_together(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport test_ddp\ntest_ddp.unequal({str(tmp_path)!r})\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=180, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "stopped by SIGTERM after step 4: saved" in done.stdout
+    assert (tmp_path / "last-000004.ckpt").exists()
 
 
 # 12 batches an epoch: the last window of five is a short one
