@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 
 from lit_gpt.config.factories import as_list, unwrap
 from lit_gpt.data import choices as choices
-from lit_gpt.data.augment.augment import Augment, check_turns
+from lit_gpt.data.augment.augment import Augment, check_order
 from lit_gpt.data.corpus.corpus import Corpus
 from lit_gpt.data.corpus.engines import Engine
 from lit_gpt.data.corpus.preparation import Recipe, prepare
@@ -121,7 +121,7 @@ class TokenData(LightningDataModule):
         self.asked_vocab_size, self.sampler, self.num_workers = vocab_size, sampler(), num_workers
         self._format, self._filters = format, as_list(filters)
         self._new_sequences, self._augment = sequences, [new() for new in as_list(unwrap(augment))]
-        check_turns(self._augment)
+        check_order(self._augment)
         self._sequences: dict[str, Sequences] = {}
         self._drawn: Sequences | None = None
         self._prepared: Prepared | None = None

@@ -1,8 +1,4 @@
-"""BPEDropout: text spelled with other tokens than the usual ones.
-
-Knows: merges of a byte-level BPE tokenizer, batches. Does not know: orders. The tokenizers library has a dropout of its
-own, which cannot be seeded. T is the width of a batch.
-"""
+"""BPEDropout: subword regularization that leaves merges out; seeded, unlike the dropout of the tokenizers library."""
 
 import math
 import random
@@ -12,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lit_gpt.config.safe_parsing import parse_json
-from lit_gpt.data.augment.augment import Augment, learned_lengths
+from lit_gpt.data.augment.augment import Augment, trained_lengths
 from lit_gpt.data.sequences.datasets import IGNORED, Batch
 from lit_gpt.data.tokenizers.byte_level import unicode_to_byte
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
@@ -26,12 +22,12 @@ _KNOWN = 50_000  # words
 class BPEDropout(Augment):
     """Subword regularization: each merge of the tokenizer is left out with a probability, so that words come in pieces.
 
-    Provilkov et al. 2020, "BPE-dropout" (arXiv:1910.13267). Decoded, a row says what it said; it gets longer, and what
-    no longer fits at its end is left out of it in this epoch; how much that is in a sample of rows is said at the
-    start. Words stay as they are where a row's border or a change from scored to not scored goes through them, where
-    the tokenizer spells them by other rules than its merges, and past 200 merges. It works for all formats, and
-    comes before augmentations that change inputs alone; tokenizers are BPE, and Pretrained where that is byte-level
-    BPE. It runs in Python: give data.num_workers.
+    Provilkov et al. 2020, "BPE-dropout" (arXiv:1910.13267). Decoded, a sequence is the same text; it gets longer, and
+    tokens that no longer fit are dropped in this epoch, which is measured on some sequences at the start. Words do not
+    change where a sequence's border or a change of the loss mask goes through them, where the tokenizer spells them by
+    other rules than its merges, and past 200 merges. It works for all formats and comes before augmentations that
+    change inputs alone; tokenizers are BPE, and Pretrained where that is byte-level BPE. It runs in Python: give
+    data.num_workers.
 
     Args:
         rate: Probability of leaving a merge out, each time that it could be made.
@@ -41,25 +37,24 @@ class BPEDropout(Augment):
 
     def __init__(self, rate: float = 0.1) -> None:
         if not 0 <= rate < 1:
-            raise UserError(f"rate {rate} of BPEDropout is no probability below 1; give one such as 0.1")
+            raise UserError(f"rate {rate} of BPEDropout is not at least 0 and below 1; give a number such as 0.1")
         self.rate = rate
-        self.seen = self.left_out = 0  # tokens in this process, and those that fell off the ends of rows
+        self.tokens = self.dropped = 0  # in this process; dropped at the ends of sequences
         self._json = ""
         self._merges: Merges | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_merges": None}  # read again where it is needed
+        return {**vars(self), "_merges": None}
 
     def open(self, tokenizer: Tokenizer) -> None:
-        name = type(tokenizer).__name__
-        refused = UserError(f"BPEDropout needs a tokenizer of byte-level BPE, {name} is none; take data.tokenizer BPE")
         try:
             self._json = tokenizer.hub_files()["tokenizer.json"]
+            self._merges = Merges.read(self._json)
         except (UserError, KeyError):
-            raise refused from None
-        self._merges = Merges.read(self._json)
+            self._merges = None
         if self._merges is None:
-            raise refused
+            name = type(tokenizer).__name__
+            raise UserError(f"BPEDropout needs a tokenizer of byte-level BPE, not {name}; take data.tokenizer BPE")
 
     def apply(self, batch: Batch, keys: np.ndarray) -> Batch:
         if not self.rate:
@@ -68,76 +63,74 @@ class BPEDropout(Augment):
             self._merges = Merges.read(self._json)
         inputs, targets = batch.inputs.numpy(), batch.targets.numpy()
         segments = None if batch.segments is None else batch.segments.numpy()
-        for row, (end, key) in enumerate(zip(learned_lengths(targets).tolist(), keys.tolist(), strict=True)):
+        for row, (end, key) in enumerate(zip(trained_lengths(targets).tolist(), keys.tolist(), strict=True)):
             if end:
-                own = None if segments is None else segments[row]
-                self._respell(inputs[row], targets[row], own, end, random.Random(key))
+                row_segments = None if segments is None else segments[row]
+                self._respell(inputs[row], targets[row], row_segments, end, random.Random(key))
         return batch
 
     def notes(self, sample: Batch) -> list[str]:
         copy = Batch(*(None if part is None else part.clone() for part in sample))  # type: ignore[arg-type]
-        self.seen = self.left_out = 0
+        self.tokens = self.dropped = 0
         self.apply(copy, np.arange(len(copy.inputs), dtype=np.uint64) + np.uint64(_SAMPLE))
-        share = self.left_out / max(self.seen, 1)
-        return [f"BPEDropout at rate {self.rate} leaves about {share:.1%} of the tokens out at the ends of rows"]
+        share = self.dropped / max(self.tokens, 1)
+        return [f"BPEDropout at rate {self.rate} drops about {share:.1%} of the tokens at the ends of sequences"]
 
     def _respell(
         self, inputs: np.ndarray, targets: np.ndarray, segments: np.ndarray | None, end: int, draws: random.Random
     ) -> None:
-        """Changes one row in place; `end` is the number of places up to its last target."""
+        """Changes one sequence in place, up to its last target at `end`."""
         width, at, number = len(inputs), 0, 0
         old = inputs[:end].copy(), targets[:end].copy()
         for start, stop in _runs(None if segments is None else segments[:end], end):
-            ids, scored = _chain(old[0][start:stop], old[1][start:stop])
-            spelled, marks = self._spelled(ids, scored, draws)
-            new, says = _unchain(spelled, marks)
-            room = min(len(new), width - at)
-            inputs[at : at + room], targets[at : at + room] = new[:room], says[:room]
+            ids, trained = _chain(old[0][start:stop], old[1][start:stop])
+            ids, trained = map(np.array, self._spelled(ids, trained, draws))
+            size = len(ids) - 1
+            fits = min(size, width - at)
+            inputs[at : at + fits] = ids[:fits]
+            targets[at : at + fits] = np.where(trained[1:], ids[1:], IGNORED)[:fits]
             if segments is not None:
-                segments[at : at + room] = number
-            self.seen += len(new)
-            self.left_out += len(new) - room
-            at, number = at + room, number + 1
+                segments[at : at + fits] = number
+            self.tokens += size
+            self.dropped += size - fits
+            at, number = at + fits, number + 1
         inputs[at:], targets[at:] = 0, IGNORED
         if segments is not None:
             segments[at:] = number
 
-    def _spelled(self, ids: np.ndarray, scored: np.ndarray, draws: random.Random) -> tuple[list[int], list[bool]]:
-        """Ids of one document's stretch spelled anew, and which of them are scored."""
+    def _spelled(self, ids: np.ndarray, trained: np.ndarray, draws: random.Random) -> tuple[list[int], list[bool]]:
+        """Ids of one segment spelled anew, and which of them are trained on."""
         assert self._merges is not None
-        known, marks = ids.tolist(), scored.tolist()
-        spelled: list[int] = []
-        spelled_marks: list[bool] = []
-        done = 1  # the first token is no target, so its word stays whole
-        spelled.append(known[0])
-        spelled_marks.append(marks[0])
+        old, mask = ids.tolist(), trained.tolist()
+        done = 1  # the first token is no target, so its word does not change
+        spelled, spelled_mask = old[:1], mask[:1]
         for first, last, merges in zip(*self._merges.words(ids, 1), strict=True):
-            # Until a merge is left out, all goes its usual way.
+            # Merges that are made before the first one is left out.
             before = int(math.log(1.0 - draws.random()) / math.log(1.0 - self.rate))
-            if before >= merges or merges > _LONG or len(set(marks[first:last])) > 1:
+            if before >= merges or merges > _LONG or len(set(mask[first:last])) > 1:
                 continue
-            pieces = self._merges.split(tuple(known[first:last]), before, self.rate, draws)
+            pieces = self._merges.split(tuple(old[first:last]), before, self.rate, draws)
             if pieces is None:
                 continue
-            spelled += known[done:first] + pieces
-            spelled_marks += marks[done:first] + [marks[first]] * len(pieces)
+            spelled += old[done:first] + pieces
+            spelled_mask += mask[done:first] + [mask[first]] * len(pieces)
             done = last
-        return spelled + known[done:], spelled_marks + marks[done:]
+        return spelled + old[done:], spelled_mask + mask[done:]
 
 
 class Merges(NamedTuple):
-    """A byte-level BPE tokenizer as the merges that it is made of."""
+    """The merges of a byte-level BPE tokenizer."""
 
-    rank: dict[tuple[int, int], tuple[int, int]]  # pair of ids -> which merge it is, and the id that it makes
-    pieces: dict[int, bytes]  # of ids that text is made of
+    rank: dict[tuple[int, int], tuple[int, int]]  # pair of ids -> number of the merge, and the merged id
+    pieces: dict[int, bytes]  # of ids of text
     byte: list[int]  # id of each byte
-    sizes: np.ndarray  # bytes of each id, 0 for those of no text
+    sizes: np.ndarray  # bytes of each id, 0 for those of no text, (V,)
     into_words: Any  # the library's pre-tokenizer
-    known: dict[tuple[int, ...], list[list[int]] | None]  # words that were met: each step of their merges
+    known: dict[tuple[int, ...], list[list[int]] | None]  # cache of words: their ids after each merge
 
     @staticmethod
     def read(content: str) -> "Merges | None":
-        """Those of a tokenizer.json; None where it is no byte-level BPE."""
+        """The merges of a tokenizer.json; None unless it is byte-level BPE."""
         from tokenizers import Tokenizer as Inner
 
         parsed = parse_json(content)
@@ -166,9 +159,9 @@ class Merges(NamedTuple):
         )
 
     def words(self, ids: np.ndarray, start: int) -> tuple[list[int], list[int], list[int]]:
-        """Whole words among ids, from a start on: first place, place past the last, and merges that made it.
+        """Whole words among ids from `start` on: first index, index past the last, and number of merges.
 
-        Words of which no token was merged are left out, and those that do not begin and end where a token does.
+        Words without merges are left out, and those that do not begin and end at a token.
         """
         sizes = self.sizes[ids]
         ordinary = np.flatnonzero(sizes[start:]) + start
@@ -176,7 +169,7 @@ class Merges(NamedTuple):
         for run in np.split(ordinary, np.flatnonzero(np.diff(ordinary) > 1) + 1) if len(ordinary) else []:
             text, skipped = self._text(ids[run].tolist())
             lengths = [len(word) for word, _ in self.into_words.pre_tokenize_str(text)] if text else []
-            if sum(lengths) != len(text.encode()):  # something was put in or left out
+            if sum(lengths) != len(text.encode()):  # the pre-tokenizer changed the text
                 continue
             borders = skipped + np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
             tokens = np.concatenate(([0], np.cumsum(sizes[run])))
@@ -189,30 +182,30 @@ class Merges(NamedTuple):
         return first, last, merges
 
     def _text(self, ids: list[int]) -> tuple[str, int]:
-        """The whole characters of a stretch, and bytes ahead of them; no text where it is none in its middle."""
+        """The whole characters of ids, and the number of bytes ahead of them; "" unless the middle is UTF-8."""
         data, skipped = b"".join(self.pieces[id] for id in ids), 0
         while skipped < min(len(data), 3) and data[skipped] & 0xC0 == 0x80:
             skipped += 1
         try:
             return data[skipped:].decode(), skipped
-        except UnicodeDecodeError as fault:
-            cut_off = len(data) - skipped - fault.start <= 3
-            return (data[skipped : skipped + fault.start].decode() if cut_off else ""), skipped
+        except UnicodeDecodeError as error:
+            cut_off = len(data) - skipped - error.start <= 3
+            return (data[skipped : skipped + error.start].decode() if cut_off else ""), skipped
 
     def split(self, word: tuple[int, ...], before: int, rate: float, draws: random.Random) -> list[int] | None:
-        """A word with merges left out at random; None where it is not what these merges make of its bytes.
+        """A word with merges left out at random; None unless these merges spell it.
 
         Args:
             word: Its ids.
             before: Merges that are made before the first one is left out.
             rate: Probability that one is left out from then on.
-            draws: Where random numbers come from.
+            draws: The random generator.
         """
         if word not in self.known:
             if len(self.known) > _KNOWN:
                 self.known.clear()
             usual = self.usual([self.byte[value] for id in word for value in self.pieces[id]])
-            # Another result: the word was cut by a border, or is spelled by other rules.
+            # Another result: a border goes through the word, or it is spelled by other rules.
             self.known[word] = usual if tuple(usual[-1]) == word else None
         states = self.known[word]
         if states is None:
@@ -229,7 +222,7 @@ class Merges(NamedTuple):
             found = self._possible(ids)
 
     def usual(self, ids: list[int]) -> list[list[int]]:
-        """All states of a word from its bytes to what the tokenizer makes of it, where nothing is left out."""
+        """The ids of a word after each merge, from its bytes on, where none is left out."""
         states = [ids]
         while found := self._possible(states[-1]):
             states.append(list(states[-1]))
@@ -237,9 +230,8 @@ class Merges(NamedTuple):
         return states
 
     def _possible(self, ids: list[int]) -> list[tuple[tuple[int, int], int]]:
-        """Merges that can be made: which and of what, and where; the smallest is made first."""
-        rank = self.rank
-        return [(rank[pair], at) for at, pair in enumerate(pairwise(ids)) if pair in rank]
+        """Possible merges, the smallest first to be made: (number, merged id), index."""
+        return [(self.rank[pair], at) for at, pair in enumerate(pairwise(ids)) if pair in self.rank]
 
     def _merge(self, ids: list[int], chosen: tuple[tuple[int, int], int]) -> None:
         (_, made), at = chosen
@@ -247,7 +239,7 @@ class Merges(NamedTuple):
 
 
 def _runs(segments: np.ndarray | None, end: int) -> list[tuple[int, int]]:
-    """First and past-the-last place of each segment."""
+    """First and past-the-last index of each segment."""
     if segments is None:
         return [(0, end)]
     edges = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), end]
@@ -255,14 +247,8 @@ def _runs(segments: np.ndarray | None, end: int) -> list[tuple[int, int]]:
 
 
 def _chain(inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A stretch of tokens, the last target included where there is one, and which of them are scored."""
-    scored = targets != IGNORED
-    if scored[-1]:
-        return np.append(inputs, targets[-1]), np.concatenate(([True], scored))
-    return inputs, np.concatenate(([True], scored[:-1]))
-
-
-def _unchain(ids: list[int], scored: list[bool]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of such a stretch."""
-    tokens = np.array(ids)
-    return tokens[:-1], np.where(scored[1:], tokens[1:], IGNORED)
+    """Tokens of a segment, the last target included where there is one, and which of them are trained on."""
+    trained = targets != IGNORED
+    if trained[-1]:
+        return np.append(inputs, targets[-1]), np.concatenate(([True], trained))
+    return inputs, np.concatenate(([True], trained[:-1]))

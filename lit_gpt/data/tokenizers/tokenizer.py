@@ -228,7 +228,7 @@ class Tokenizer:
         if not isinstance(arguments, dict):
             raise UserError(f"{file} holds a damaged tokenizer: its init_args are no names with values")
         known = {path_of(cls): cls for cls in _all_subclasses(Tokenizer)}
-        cls = known[class_path] if class_path in known else import_class(class_path, file, Tokenizer, trusted)
+        cls = known.get(str(class_path)) or import_class(class_path, file, Tokenizer, trusted)
         arguments = dict(arguments)
         if cls.__module__.startswith("lit_gpt."):
             # All that is learned is in the state: nothing is read from the paths that it names.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lit_gpt.data import Batch, Byte, Char, MaskTokens, ReplaceTokens
-from lit_gpt.data.augment.augment import learned_lengths, uniform
+from lit_gpt.data.augment.augment import trained_lengths, uniform
 from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.errors import UserError
 
@@ -79,7 +79,7 @@ def test_a_rate_is_a_share(cls: Any) -> None:
 
 def test_lengths_reach_to_the_last_target() -> None:
     targets = np.array([[1, IGNORED, 2, IGNORED], [IGNORED] * 4, [1, 2, 3, 4]])
-    assert learned_lengths(targets).tolist() == [3, 0, 4]
+    assert trained_lengths(targets).tolist() == [3, 0, 4]
 
 
 def test_numbers_are_even() -> None:

@@ -88,7 +88,7 @@ def test_rows_say_what_they_said_as_far_as_they_reach(cut: Any, rate: float, cor
                     texts.append(b"|" + b"".join(tokenizer.bytes_of(id) or b"<>" for id in ids))
             ends.append(b"".join(texts))
         assert ends[0].startswith(ends[1])
-    assert augment.left_out > 0
+    assert augment.dropped > 0
 
 
 def test_records_keep_what_is_only_read(corpus: Corpus, tokenizer: BPE) -> None:
@@ -152,7 +152,7 @@ def test_pieces_are_as_frequent_as_where_each_merge_is_drawn_for_at_each_step(to
 
 
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="BPEDropout needs a tokenizer of byte-level BPE, Byte is none"):
+    with pytest.raises(UserError, match="BPEDropout needs a tokenizer of byte-level BPE, not Byte"):
         BPEDropout().open(Byte())
     with pytest.raises(UserError, match="rate 1.0 of BPEDropout"):
         BPEDropout(1.0)
@@ -164,4 +164,4 @@ def test_what_falls_off_is_said(corpus: Corpus, tokenizer: BPE) -> None:
     copy = sample.inputs.clone()
     (note,) = opened(tokenizer, 0.2).notes(sample)
     assert torch.equal(sample.inputs, copy)
-    assert note.startswith("BPEDropout at rate 0.2 leaves about ") and "0.0%" not in note
+    assert note.startswith("BPEDropout at rate 0.2 drops about ") and "0.0%" not in note
