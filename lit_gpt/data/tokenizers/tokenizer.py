@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_gpt import atomic_io
 from lit_gpt.config.class_paths import class_path as path_of
 from lit_gpt.config.class_paths import import_class
 from lit_gpt.config.safe_parsing import parse_json
@@ -249,8 +250,10 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(self.state(), sort_keys=True).encode()).hexdigest()[:32]
 
     def save(self, path: str | Path) -> None:
-        """Writes the state as JSON."""
-        Path(path).write_text(json.dumps(self.state(), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
+        """Writes the state as JSON, atomically."""
+        content = json.dumps(self.state(), ensure_ascii=False).encode(errors="surrogatepass")
+        with atomic_io.staged_file(Path(path)) as file:
+            file.write(content)
 
     @staticmethod
     def load(path: str | Path) -> "Tokenizer":
