@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -24,9 +24,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lit_gpt.config import limits
 from lit_gpt.config.base_checkpoint import BaseCheckpoint, Vocabulary
 from lit_gpt.config.class_paths import only_trusted
-from lit_gpt.config.command_line import CommandLine, with_text_files
-from lit_gpt.config.errors import constructing, explain, refuse_word_for_list, where_typed
+from lit_gpt.config.command_line import CommandLine, Option, from_values, with_text_files
+from lit_gpt.config.errors import constructing
 from lit_gpt.config.help_text import HELP
+from lit_gpt.config.schema import default_classes
+from lit_gpt.config.validation import ConfigChecker
 from lit_gpt.config.yaml_values import dump_yaml, parse_words
 from lit_gpt.data.fingerprints import refuse_changes
 from lit_gpt.data.module import TokenData
@@ -64,11 +66,11 @@ _TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data's own order shards itself; a second sharding would drop data silently
     "default_root_dir": ROOT,
 }
-_COMPONENTS = ("attention", "feedforward", "norm", "position", "block", "init")
 _SECTIONS = {
     "model": LitGPT, "data": TokenData, "trainer": Trainer,
     "sample": SampleText, "best": BestCheckpoint, "last": LastCheckpoint,
 }  # fmt: skip
+_OPTIONS = {"name": str | None, "seed_everything": bool | int, "skip_batches": int | list[int | list[int]] | None}
 _NOT_SAVED = ("config", "resume", "show_batch", "ckpt_path")
 
 
@@ -133,11 +135,13 @@ class CLI(LightningCLI):
         self.command, self.command_line, self.base_checkpoint = command, command_line, base_checkpoint
         self.place = place or Place()
         self.resuming = self.place.checkpoint is not None
+        self.trust = set(command_line.trust)
         self.vocab: Vocabulary | None = None  # that of the base_checkpoint's net, with new tokens
         init_from = command_line.get("model.init_from")
         if command == "fit" and init_from and not self.resuming:
             self.base_checkpoint = BaseCheckpoint.read(str(init_from), command_line.trust)
-        with only_trusted(command_line.trust, self.base_checkpoint and self.base_checkpoint.path):
+        self.words = [] if command_line.asks_for_help() else self._checked_words()
+        with only_trusted(self.trust, self.base_checkpoint and self.base_checkpoint.path):
             super().__init__(
                 LitGPT, TokenData, save_config_callback=None,
                 trainer_defaults=_TRAINER_DEFAULTS,
@@ -177,8 +181,7 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         defaults = {action.dest: action.default for action in parser._actions if inspect.isclass(action.default)}
         parser.set_defaults({key: _by_name(default) for key, default in defaults.items()})
-        arguments = inspect.signature(GPT).parameters
-        components = {name: _by_name(arguments[name].default) for name in _COMPONENTS}
+        components = {name: _by_name(default) for name, default in default_classes(GPT).items()}
         parser.set_defaults({"model.net": {"class_path": "lit_gpt.model.GPT", "init_args": components}})
         adamw = {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1}
         parser.set_defaults({"model.optimizer": {"class_path": "torch.optim.AdamW", "init_args": adamw}})
@@ -201,59 +204,59 @@ class CLI(LightningCLI):
     # -- parsing -------------------------------------------------------------------------------------------------------
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        below: list[dict[str, Any]] = []
-        if self.base_checkpoint is not None and not self.resuming:
-            below = [
-                self.base_checkpoint.start() if self.command == "fit" else self.base_checkpoint.whole(self.command_line)
-            ]
-        words = [word for values in below for word in ("--config", dump_yaml(values))]
-        words += with_text_files(self.command_line, *below)
-        self.config = self._parse(parser, words)
-        if self.command_line.has("model.net.vocab_size"):
-            raise UserError("model.net.vocab_size is given by the data; type data.vocab_size to set it")
-        refuse_word_for_list(self.config.model.net.init_args, _COMPONENTS, self.command_line.argv)
-        if self.resuming:
-            self._take_over_net(parser, words)
+        words = self.words or self.command_line.argv
+        self.config = parse_words(parser, words)
+        self._settle_numbers()
+        if self.resuming and self.base_checkpoint is not None:  # keeps its net and tokenizer; all else is as typed
+            asked = self.command_line.values("model.net", "data.tokenizer")
+            self.place.notes += self.base_checkpoint.notes_on_resume(asked, self._plain(parser))
         elif self.base_checkpoint is not None:
-            plain, own = self._plain(parser), self._inherited(parser)
-            self.place.notes += self.base_checkpoint.refuse_conflicts(plain["model"]["net"], plain["data"], own)
+            start = dump_yaml(self.base_checkpoint.start())  # read again, for all defaults and one name for each class
+            plain, inherited = self._plain(parser), self._plain(parser, parse_words(parser, ["--config", start]))
+            self.place.notes += self.base_checkpoint.refuse_conflicts(plain["model"]["net"], plain["data"], inherited)
             if self.command != "fit":
                 self.base_checkpoint.refuse_another_split(plain["data"])
-        self._settle_numbers()
-        limits.check(
-            self._plain(parser),
-            _SECTIONS,
-            lambda key: where_typed(key, self.command_line.argv, self.command_line.layers),
+        limits.check(self._plain(parser), _SECTIONS, self.command_line.where)
+
+    def _checked_words(self) -> list[str]:
+        """Words for the parser: the checkpoint's values, what was typed, and on resume the checkpoint's net over it."""
+        if self.command_line.has("model.net.vocab_size"):
+            raise UserError("model.net.vocab_size is given by the data; type data.vocab_size to set it")
+        below: list[dict[str, Any]] = []
+        above: list[dict[str, Any]] = []
+        if self.base_checkpoint is not None and self.resuming:
+            above = [self.base_checkpoint.start()]
+            above[0]["model"]["init_from"] = None
+        elif self.base_checkpoint is not None:
+            fits = self.command == "fit"
+            below = [self.base_checkpoint.start() if fits else self.base_checkpoint.whole(self.command_line)]
+        options = {
+            "name": str | None,
+            "seed_everything": bool | int,
+            "skip_batches": int | list[int | list[int]] | None,
+        }
+        options |= (
+            {"resume": bool | str | None, "show_batch": bool} if self.command == "fit" else {"ckpt_path": str | None}
         )
+        checker = ConfigChecker(
+            _SECTIONS, options, {"model.net": GPT},
+            linked=("model.net.vocab_size", "best.dirpath", "last.dirpath"),
+            flags=("help", "print_config", "resume", "show_batch"),
+        )  # fmt: skip
 
-    def _parse(self, parser: LightningArgumentParser, words: list[str]) -> Namespace:
-        try:
-            return parse_words(parser, words)
-        except (ArgumentError, TypeError, ValueError) as error:
-            if isinstance(error, UserError) or os.environ.get("LIT_GPT_DEBUG"):
-                raise
-            raise UserError(explain(str(error), parser, self.command_line.argv, self.command_line.layers)) from None
+        def listed(values: list[dict[str, Any]]) -> list[Option]:
+            name = str(self.base_checkpoint.path if self.base_checkpoint else "")
+            return [Option("config", None, from_values(one, name)) for one in values]
 
-    def _inherited(self, parser: LightningArgumentParser) -> dict[str, Any]:
-        """The checkpoint's net and tokenizer as the parser reads them: with all defaults, each class by one name."""
-        assert self.base_checkpoint is not None
-        return self._plain(parser, self._parse(parser, ["--config", dump_yaml(self.base_checkpoint.start())]))
+        words = checker.check([*listed(below), *with_text_files(self.command_line, *below), *listed(above)])
+        checker.check_required()
+        self.trust = {*self.command_line.trust, *checker.class_paths}
+        return words
 
     def _plain(self, parser: LightningArgumentParser, config: Namespace | None = None) -> dict[str, Any]:
         """The parsed settings as plain data, null included, as it is a choice; not what belongs to this one start."""
         values = yaml.safe_load(parser.dump(config or self.config, skip_validation=True, skip_unset=False))
         return {key: value for key, value in values.items() if key not in _NOT_SAVED}
-
-    def _take_over_net(self, parser: LightningArgumentParser, words: list[str]) -> None:
-        """A resumed run keeps its net and tokenizer; all else is as typed, and what differs is said."""
-        assert self.base_checkpoint is not None
-        self._settle_numbers()  # as the checkpoint's are: what was left out is no difference
-        asked = self._plain(parser)
-        own: dict[str, Any] = self.base_checkpoint.start()
-        own["model"]["init_from"] = None
-        self.config = self._parse(parser, [*words, "--config", dump_yaml(own)])
-        self._settle_numbers()
-        self.place.notes += self.base_checkpoint.notes_on_resume(asked, self._plain(parser), self._inherited(parser))
 
     def _settle_numbers(self) -> None:
         """Fills what one number says about another."""

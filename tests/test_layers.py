@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {
     "atomic_io", "checkpoint.contents", "checkpoint.manifest", "errors", "signals",
     "config.class_paths", "config.factories", "config.help_text", "config.registry", "config.safe_parsing",
-    "config.trust", "config.user_paths", "config.yaml_values",
+    "config.schema", "config.trust", "config.user_paths", "config.yaml_values",
 }  # fmt: skip
 # What each part may import of the package, besides itself and the leaves.
 MAY = {
@@ -28,12 +28,13 @@ MAY = {
     "hub": {"nn", "model", "cost", "checkpoint", "data"},
     "checkpoint": {"nn", "model", "cost", "edit", "generate", "look", "data"},
     "config": set(),
-    "config.schema": set(),
     "config.limits": set(),
     "config.yaml_files": set(),
     "config.command_line": {"config.yaml_files"},
-    "config.errors": {"config.schema", "config.yaml_files"},
-    "config.base_checkpoint": {"config.command_line", "config.yaml_files", "checkpoint", "data"},
+    "config.differences": {"config.yaml_files"},
+    "config.errors": {"config.yaml_files"},
+    "config.validation": {"config.command_line", "config.errors", "config.yaml_files"},
+    "config.base_checkpoint": {"config.command_line", "config.differences", "config.yaml_files", "checkpoint", "data"},
     "train": {"nn", "model", "cost", "edit", "generate", "look", "hub", "checkpoint", "data"},
 }
 LOW = set(MAY)

@@ -13,9 +13,10 @@ from typing import Any
 
 from lit_gpt import signals
 from lit_gpt.config import limits, user_paths
-from lit_gpt.config.command_line import CommandLine, with_text_files
+from lit_gpt.config.command_line import CommandLine, Option, with_text_files
+from lit_gpt.config.validation import ConfigChecker
 from lit_gpt.config.yaml_files import load_yaml
-from lit_gpt.config.yaml_values import parse_words, part_of
+from lit_gpt.config.yaml_values import parse_words
 from lit_gpt.errors import UserError
 
 ENGINES = ("processes", "ray")
@@ -125,11 +126,11 @@ def _own_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 def data_of(command_line: CommandLine) -> Any:
     """The TokenData that the words of a command line describe, with the context and the tokenizer of the net."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentParser
 
     from lit_gpt.config.base_checkpoint import BaseCheckpoint
     from lit_gpt.config.class_paths import class_path
-    from lit_gpt.config.errors import explain, where_typed
+    from lit_gpt.config.schema import default_classes
     from lit_gpt.data.module import TokenData
     from lit_gpt.model import GPT
 
@@ -142,23 +143,15 @@ def data_of(command_line: CommandLine) -> Any:
     )
     parser.add_argument("--config", action="config", help="a YAML file, as for fit; may be given several times")
     parser.add_class_arguments(TokenData, "data")
-    arguments = inspect.signature(TokenData.__init__).parameters
     # Written as the parser writes classes, so that arguments of a default class can be typed without naming it.
-    classes = {name: a.default for name, a in arguments.items() if inspect.isclass(a.default) and name != "self"}
-    classes = {name: cls for name, cls in classes.items() if cls is not inspect.Parameter.empty}
+    classes = default_classes(TokenData)
     parser.set_defaults({f"data.{n}": {"class_path": class_path(c)} for n, c in classes.items()})
-    try:
-        config = parse_words(parser, _words_of_data(with_text_files(command_line)))
-    except (ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(explain(str(error), parser, command_line.argv, command_line.layers)) from None
+    checker = ConfigChecker({"data": TokenData}, {})
+    words = checker.check(_options_of_data(with_text_files(command_line)))
+    checker.check_required()
+    config = parse_words(parser, words)
     plain = load_yaml(parser.dump(config, skip_validation=True, skip_unset=False))
-    limits.check(
-        {"data": plain["data"]},
-        {"data": TokenData},
-        lambda key: where_typed(key, command_line.argv, command_line.layers),
-    )
+    limits.check({"data": plain["data"]}, {"data": TokenData}, command_line.where)
     init_from, context = command_line.get("model.init_from"), command_line.get("model.net.context")
     base_checkpoint = BaseCheckpoint.read(str(init_from), command_line.trust) if init_from else None
     if config.data.context is None:
@@ -174,20 +167,12 @@ def data_of(command_line: CommandLine) -> Any:
     return data
 
 
-def _words_of_data(typed: list[str]) -> list[str]:
-    """Those of the typed words that are of the data, with only the data section of each config."""
-    words = []
-    rest = iter(typed)
-    for word in rest:
-        if word == "--config":
-            section = part_of(next(rest), "data")
-            words += ["--config", f'{{"data": {section}}}'] if section not in (None, "null") else []
-        elif word.startswith(("--model.", "--trainer.", "--seed_everything", "--name")):
-            option = word.partition("=")[0]
-            if option not in ("--model.net.context", "--model.init_from"):  # read apart
-                print(f"prepare leaves {option} to fit", file=sys.stderr)
-            if "=" not in word:
-                next(rest, None)
-        else:
-            words.append(word)
-    return words
+def _options_of_data(typed: list[Option]) -> Iterator[Option]:
+    """Those of the typed options that are of the data, with only the data section of each config file."""
+    for option in typed:
+        if option.file is not None:
+            yield option._replace(file=option.file.only("data"))
+        elif option.key.partition(".")[0] not in ("model", "trainer", "seed_everything", "name"):
+            yield option
+        elif option.key not in ("model.net.context", "model.init_from"):  # read apart
+            print(f"prepare leaves --{option.key} to fit", file=sys.stderr)

@@ -5,7 +5,7 @@ Knows checkpoints as plain data; does not know the parser, the trainer, or how a
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_gpt.config.command_line import CommandLine
+from lit_gpt.config.differences import agrees, differences, shown
 from lit_gpt.config.registry import FREE_ARGUMENTS, FREE_COMPONENT_ARGUMENTS
 from lit_gpt.config.trust import check_untrusted, check_untrusted_arguments
-from lit_gpt.config.yaml_files import short
+from lit_gpt.config.yaml_files import flat, short
 from lit_gpt.errors import UserError
 
 #: The classes whose arguments the sections of a checkpoint's settings are; imported when a checkpoint is read.
@@ -146,28 +147,29 @@ class BaseCheckpoint:
             )
         return notes
 
-    def notes_on_resume(self, asked: dict[str, Any], now: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    def notes_on_resume(self, asked: dict[str, Any], now: dict[str, Any]) -> list[str]:
         """What a resumed run keeps against what was typed, and what it changes.
 
         Args:
-            asked: The settings as they were typed.
-            now: The settings that the run goes on with.
-            own: What `start` gives, read as those were read.
+            asked: What was typed for net and tokenizer, by dotted key.
+            now: The config that the run goes on with.
 
         Raises:
             UserError: there is no training to go on with.
         """
         if not self.has_training_state:
             raise UserError(f"{self.path} was not trained here; start a run from it with --model.init_from {self.path}")
-        notes, seen = [], set()
-        for key, typed, kept in differences(asked, now):
-            if key != "model.init_from":
-                notes.append(f"resume keeps {key} = {kept} of the checkpoint; {typed} was asked for")
-            seen.add(key)
+        kept = {short(key): value for key, value in flat({key: now[key] for key in ("model", "data")}).items()}
+        notes = [
+            f"resume keeps {key} = {shown(kept.get(key))} of the checkpoint; {shown(typed)} was asked for"
+            for key, typed in asked.items()
+            if not agrees(typed, kept.get(key))
+        ]
         before = {key: self.config.get(key) for key in ("seed_everything", "skip_batches", "model", "data", "trainer")}
-        before["model"] = {**self.config["model"], "net": own["model"]["net"]}
+        before["model"] = {**self.config["model"], "net": now["model"]["net"]}
+        before["data"] = {**self.config.get("data", {}), "tokenizer": now["data"]["tokenizer"]}
         for key, old, new in differences(before, {key: now.get(key) for key in before}):
-            if key not in seen and key != "model.init_from":
+            if key != "model.init_from":
                 notes.append(f"resume changes {key} from {old} to {new}")
         return notes
 
@@ -245,48 +247,6 @@ def _is_free(key: str, net: dict[str, Any]) -> bool:
     return key.startswith("model.net.") and (
         name in FREE_ARGUMENTS or key.rpartition(".")[2] in FREE_COMPONENT_ARGUMENTS
     )
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Keys as people type them whose values differ, with the old and the new value; None where one lacks the key.
-
-    A list of one class is that class, which is how a component's argument comes back from the command line; lists of
-    equally many classes are compared one by one.
-    """
-    return [(short(key), _shown(a), _shown(b)) for key, a, b in _unequal(old, new, "") if a != b]
-
-
-def _unequal(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
-    """All pairs of values with the dotted key of both; no arguments and arguments that are all null are the same."""
-    old, new = _only(old), _only(new)
-    if isinstance(old, dict | None) and isinstance(new, dict | None) and (old or new):
-        a, b = old or {}, new or {}
-        for name in dict.fromkeys([*a, *b]):
-            yield from _unequal(a.get(name), b.get(name), f"{key}.{name}" if key else name)
-    elif _are_classes(old) and _are_classes(new) and len(old) == len(new):
-        for place, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _unequal(a, b, f"{key}.{place}")
-    else:
-        yield key, old or None if isinstance(old, dict) else old, new or None if isinstance(new, dict) else new
-
-
-def _are_classes(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
-
-
-def _only(value: Any) -> Any:
-    """The one class of a list of one."""
-    return value[0] if _are_classes(value) and len(value) == 1 else value
-
-
-def _shown(value: Any) -> Any:
-    """A class as its name alone."""
-    if isinstance(value, dict) and "class_path" in value:
-        value = value["class_path"]
-    if isinstance(value, list):
-        return [_shown(one) for one in value]
-    is_path = isinstance(value, str) and value.startswith(("lit_gpt.", "torch."))
-    return value.rpartition(".")[2] if is_path else value
 
 
 def check_untrusted_sections(

@@ -5,7 +5,6 @@ that is defined in a trusted package (its own `__module__` counts, not the way i
 which its place expects. `torch.serialization.os.system` begins with a trusted name and is refused for both reasons.
 """
 
-import importlib
 import os
 import pkgutil
 import re
@@ -32,8 +31,6 @@ TRUSTED = (
 )
 # Short ways to the same classes, which are checked by where they are defined.
 _PUBLIC_NAMES = ("torch.nn", "lightning.pytorch.callbacks")
-# What the parser may import for names that the user typed in short, such as CSVLogger.
-_COMPONENTS = ("torch.nn", *(f"lightning.pytorch.{part}" for part in ("callbacks", "loggers", "profilers", "plugins")))
 _DENIED = re.compile(r"Importing '([\w.]+)' is not allowed, denied by")  # jsonargparse's words
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -45,9 +42,18 @@ def class_path(cls: type) -> str:
     return f"lit_gpt.data.{cls.__qualname__}" if public else f"{cls.__module__}.{cls.__qualname__}"
 
 
+def locate(path: str) -> Any:
+    """What a dotted path names; imports its module, so it is for paths that the user typed or that were checked.
+
+    Raises:
+        ImportError, AttributeError, or what the module raises: there is none.
+    """
+    return pkgutil.resolve_name(path)
+
+
 def trusted_by_user() -> set[str]:
-    """Packages in the environment variable LIT_GPT_TRUST, separated by commas or spaces."""
-    return set(os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split())
+    """Packages in the environment variable LIT_GPT_TRUST, separated by commas or spaces; never the standard library."""
+    return set(os.environ.get("LIT_GPT_TRUST", "").replace(",", " ").split()) - set(sys.stdlib_module_names)
 
 
 def is_trusted(path: str, trust: Iterable[str] = ()) -> bool:
@@ -84,11 +90,10 @@ def import_class(
         path = _known_path(path, expected) or path
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise UserError(f"{where}: {str(path)[:80]!r} is not the dotted path of a class")
-    module, _, name = path.rpartition(".")
-    if not is_trusted(path, trust) and module not in _PUBLIC_NAMES:
+    if not is_trusted(path, trust) and path.rpartition(".")[0] not in _PUBLIC_NAMES:
         raise _untrusted(path, where)
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = locate(path)
     except Exception as error:  # of the user's own module, any
         raise UserError(f"{where} names the class {path}, which cannot be imported: {error}") from error
     if not isinstance(found, type):
@@ -139,7 +144,7 @@ def refuse_functions(values: Any, where: object) -> None:
         if not _PATH.fullmatch(path):
             continue
         try:
-            found = pkgutil.resolve_name(path)
+            found = locate(path)
         except Exception:  # of a module of the user's, any
             continue
         if not isinstance(found, type) or found.__module__.partition(".")[0] in sys.stdlib_module_names:
@@ -191,7 +196,7 @@ def only_trusted(trust: Iterable[str], where: object | None) -> Iterator[None]:
     """Within it the configuration parser imports nothing but what is trusted: of all strings, not of class paths alone.
 
     Args:
-        trust: Packages, or whole paths, that the user typed.
+        trust: Packages, or whole paths, that the user typed; also those of classes that the user named in short.
         where: The file that the settings come from; None where the user typed all of them, and nothing is refused.
 
     Raises:
@@ -206,7 +211,7 @@ def only_trusted(trust: Iterable[str], where: object | None) -> Iterator[None]:
 
     names = ("import_path_verdicts", "import_paths_enforced")
     before = {name: parsing_settings[name] for name in names}
-    allowed = [one for one in (*TRUSTED, *_COMPONENTS, *trust, *trusted_by_user()) if one != "jsonargparse"]
+    allowed = [one for one in (*TRUSTED, *_PUBLIC_NAMES, *trust, *trusted_by_user()) if one != "jsonargparse"]
     try:
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
         yield
@@ -220,7 +225,7 @@ def only_trusted(trust: Iterable[str], where: object | None) -> Iterator[None]:
 
 def _untrusted(path: str, where: object) -> UserError:
     package = path.partition(".")[0]
-    if is_trusted(package) or package in ("torch", "lightning"):
+    if is_trusted(package) or package in {"torch", "lightning", *sys.stdlib_module_names}:
         return UserError(f"{where} names {path}, which is not a component; such names are never taken from a file")
     return UserError(
         f"{where} names the class {path}, which is code outside lit_gpt; "

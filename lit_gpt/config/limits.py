@@ -1,18 +1,15 @@
-"""Numbers that make no sense refused by name before anything is built: out of their limits, NaN, infinite, null.
+"""Limits of numeric values: numbers out of range, NaN and infinity are refused by name before anything is built.
 
 Knows the limits of the trainer's and the optimizers' numbers, which their own classes check late or not at all. What a
 class of this package checks itself is not repeated here.
 """
 
 import math
-import sys
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import Parameter, signature
 from typing import Any
 
+from lit_gpt.config.class_paths import locate
 from lit_gpt.errors import UserError
 
 
@@ -112,82 +109,43 @@ LIMITS: dict[str, Limit] = {
 }
 
 
-def check(values: Mapping[str, Any], sections: Mapping[str, type], place: Callable[[str], str]) -> None:
-    """Refuses the first number, or null, that makes no sense.
+def check(values: Mapping[str, Any], sections: Mapping[str, type], where: Callable[[str], str]) -> None:
+    """Refuses the first number that is out of range.
 
     Args:
         values: Settings as plain data, nested, with `class_path` and `init_args`.
         sections: The class whose arguments a section holds, by the section's name.
-        place: Says of a dotted key where it was typed.
+        where: Says of a dotted key where it was typed.
 
     Raises:
         UserError: naming the key, where it was typed, what it may be and what it is.
     """
     for section, cls in sections.items():
         if isinstance(values.get(section), Mapping):
-            _arguments(values[section], cls, section, place)
+            _arguments(values[section], cls, section, where)
     for key, value in values.items():
         if key not in sections:
-            _value(value, key, LIMITS.get(key), place)
+            _value(value, key, LIMITS.get(key), where)
 
 
-def _arguments(given: Mapping[str, Any], cls: Any, path: str, place: Callable[[str], str]) -> None:
+def _arguments(given: Mapping[str, Any], cls: Any, path: str, where: Callable[[str], str]) -> None:
     ours = str(getattr(cls, "__module__", "")).partition(".")[0] in ("lit_gpt", "torch")
-    takes_null = _nullable(cls)
     for name, value in given.items():
         key = f"{path}.{name}"
-        if value is None and takes_null.get(name) is False:
-            raise UserError(
-                f"{place(key)}: expected {_kind(cls, name)}, got null; leave it out for what it is by default"
-            )
-        _value(value, key, LIMITS.get(key, LIMITS.get(name) if ours else None), place)
+        _value(value, key, LIMITS.get(key, LIMITS.get(name) if ours else None), where)
 
 
-def _value(value: Any, key: str, limit: Limit | None, place: Callable[[str], str]) -> None:
+def _value(value: Any, key: str, limit: Limit | None, where: Callable[[str], str]) -> None:
     if isinstance(value, Mapping) and "class_path" in value:
-        _arguments(value.get("init_args") or {}, _loaded(str(value["class_path"])), key, place)
+        _arguments(value.get("init_args") or {}, locate(str(value["class_path"])), key, where)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            _value(inner, f"{key}.{name}", limit, place)
+            _value(inner, f"{key}.{name}", limit, where)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _value(inner, key, limit, place)
+            _value(inner, key, limit, where)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
-            raise UserError(f"{place(key)}: expected {limit or 'a finite number'}, got {value}")
+            raise UserError(f"{where(key)}: expected {limit or 'a finite number'}, got {value}")
         if limit is not None and not limit.allows(value):
-            raise UserError(f"{place(key)}: expected {limit}, got {value}")
-
-
-def _loaded(class_path: str) -> Any:
-    """The class of a path; the parser has imported it."""
-    module, _, name = class_path.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
-
-
-def _nullable(cls: Any) -> dict[str, bool]:
-    """Of each argument that has a type, whether null is among its values."""
-    try:
-        parameters, hints = signature(cls).parameters, typing.get_type_hints(cls.__init__)
-    except (AttributeError, NameError, TypeError, ValueError):  # a function, or types that are not there at run time
-        return {}
-    return {
-        name: None in _alternatives(hints[name]) or parameters[name].default is None
-        for name in parameters
-        if name in hints and parameters[name].kind is not Parameter.VAR_KEYWORD
-    }
-
-
-def _alternatives(hint: Any) -> Iterator[Any]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        for one in typing.get_args(hint):
-            yield from _alternatives(one)
-    else:
-        yield None if hint in (None, type(None)) else None if hint is Any else hint
-
-
-def _kind(cls: Any, name: str) -> str:
-    """What an argument takes, in words."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    kinds = [words.get(one, "a class") for one in _alternatives(typing.get_type_hints(cls.__init__)[name])]
-    return " or ".join(dict.fromkeys(kinds))
+            raise UserError(f"{where(key)}: expected {limit}, got {value}")

@@ -1,106 +1,111 @@
-"""Which classes fit at a key, and what is behind the name of one: asked of signatures and type hints.
+"""The schema of constructors: which arguments of a class can be configured, of which types, filled by which classes."""
 
-Knows type hints and dotted keys; does not know what was typed or how it is told.
-"""
-
-import importlib.util
+import collections.abc
 import inspect
 import sys
 import typing
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
+from types import UnionType
+from typing import Any, NamedTuple
 
-_MAKES_ITSELF = {"self", "sizes", "params", "optimizer", "steps", "parameters"}
-_GIVEN = {"attention", "feedforward", "norm", "vocab_size"}  # where they have no default: to a block, to the net
+_NO_COMPONENTS = {"torch", *sys.stdlib_module_names, "collections.abc", "os.path"}  # modules of plain types
+REQUIRED = inspect.Parameter.empty
 
 
-def import_class(class_path: str) -> Any:
-    """What a dotted path names; None where nothing is there.
+class Argument(NamedTuple):
+    """An argument of a constructor: its annotation, and its default or REQUIRED."""
 
-    Of other packages than this one only what is imported already: the settings of a run that somebody sent are told of
-    too, and to tell of a mistake is no reason to run code.
+    annotation: Any = Any
+    default: Any = REQUIRED
+
+
+class Component(NamedTuple):
+    """An alternative of an annotation that is filled by a class.
+
+    Args:
+        base: What the class is a subclass of.
+        provided: Its first arguments, which are given when a factory is called: two in `Callable[[A, B], base]`.
+        function: Whether a function may fill it as well.
     """
-    module, _, name = class_path.rpartition(".")
-    if module.partition(".")[0] == "lit_gpt":
-        with suppress(ImportError):
-            importlib.import_module(module)
-    return getattr(sys.modules.get(module), name, None)
+
+    base: type
+    provided: int = 0
+    function: bool = False
 
 
-def parameters(class_path: str) -> list[str]:
-    """The arguments of a class that can be typed, by its dotted path."""
-    found = import_class(class_path)
-    return [] if found is None else arguments(found)
+def annotations(function: Any) -> dict[str, Any]:
+    """The annotations of a function; Any for a name that is there for type checkers alone."""
+    try:
+        return typing.get_type_hints(function)
+    except Exception:
+        names = {**vars(typing), **getattr(function, "__globals__", {})}
+        given = getattr(function, "__annotations__", {})
+        return {name: names.get(one, Any) if isinstance(one, str) else one for name, one in given.items()}
 
 
-def arguments(part: Any) -> list[str]:
-    """The arguments of a class that can be typed: without those that the net, the data or the trainer gives it."""
-    given = {name for name, one in inspect.signature(part).parameters.items() if one.default is one.empty} & _GIVEN
-    return [name for name in inspect.signature(part).parameters if name not in _MAKES_ITSELF | given]
+def arguments(cls: type, provided: int = 0) -> tuple[dict[str, Argument], bool]:
+    """The arguments of a class that can be configured, and whether it takes others as well.
 
-
-def choices(path: str, parser: Any) -> list[str]:
-    """Names of the classes that fit at a key, for a key that takes a class."""
-    return sorted({name for one in fitting(path, parser) if not (name := one.__name__).startswith("_")})
-
-
-def fitting(path: str, parser: Any) -> set[type]:
-    """The classes that fit at a key."""
-    return {one for base in bases(path, parser) for one in with_subclasses(base)}
-
-
-def hints(path: str, parser: Any) -> list[Any]:
-    """The types of what fits at a key; inside a component, of any class that the component may have."""
-    action = next((a for a in parser._actions if a.dest == path), None)
-    hint = getattr(action, "_typehint", None)
-    if hint is not None:
-        return [hint]
-    owner, _, name = path.rpartition(".")
-    found: list[Any] = []
-    holder: Any
-    for holder in fitting(owner, parser) if owner else ():
-        try:
-            found.append(typing.get_type_hints(holder.__init__).get(name))
-        except (NameError, TypeError):
+    Args:
+        cls: The class; where its constructor has `**kwargs`, the arguments of its base's constructor are included.
+        provided: Its first arguments, which are left out.
+    """
+    found: dict[str, Argument] = {}
+    is_open = False
+    for owner in cls.__mro__[:-1]:
+        init = owner.__dict__.get("__init__")
+        if init is None:
             continue
+        hints = annotations(init)
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                found.setdefault(one.name, Argument(hints.get(one.name, Any), one.default))
+        is_open = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        if not is_open:
+            break
+    return dict(list(found.items())[provided:]), is_open
+
+
+def default_classes(cls: type) -> dict[str, type]:
+    """The components of a class: its arguments that are filled by a class unless another is named, with that class."""
+    defaults = {name: argument.default for name, argument in arguments(cls)[0].items()}
+    return {name: one for name, one in defaults.items() if inspect.isclass(one) and one is not REQUIRED}
+
+
+def alternatives(annotation: Any) -> Iterator[Any]:
+    """The alternatives of an annotation: Component for classes, None, the other types as they are."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, UnionType):
+        for one in inner:
+            yield from alternatives(one)
+    elif origin is collections.abc.Callable and inner:
+        provided = len(inner[0]) if isinstance(inner[0], list) else 0
+        for one in alternatives(inner[-1]):
+            yield Component(one.base, provided, True) if isinstance(one, Component) else Any
+    elif annotation in (None, type(None)):
+        yield None
+    elif origin is None and isinstance(annotation, type) and annotation.__module__ not in _NO_COMPONENTS:
+        yield Component(annotation)
+    elif getattr(annotation, "__module__", None) != "torch":  # a Tensor cannot be typed
+        yield annotation
+
+
+def components(annotation: Any) -> list[Component]:
+    """The classes that an annotation asks for, also inside a list or dict."""
+    found: list[Component] = []
+    for one in alternatives(annotation):
+        if isinstance(one, Component):
+            found.append(one)
+        elif typing.get_origin(one) not in (None, typing.Literal, collections.abc.Callable, type):
+            found += (inner for argument in typing.get_args(one) for inner in components(argument))
     return found
 
 
-def bases(path: str, parser: Any) -> list[type]:
-    """The base classes of what fits at a key."""
-    typed = any(action.dest == path for action in parser._actions)
-    found = dict.fromkeys(one for hint in hints(path, parser) for one in classes(hint))
-    return [one for one in found if typed or one.__module__.startswith("lit_gpt.")]  # no Tensor
-
-
-def takes_text(path: str, parser: Any) -> bool:
-    """Whether a key takes words that name no class."""
-    return any(str in _plain(hint) for hint in hints(path, parser))
-
-
-def _plain(hint: Any) -> set[Any]:
-    arguments = typing.get_args(hint)
-    if not arguments or _is_callable(hint):
-        return {hint}
-    return {str} if typing.get_origin(hint) is typing.Literal else set().union(*map(_plain, arguments))
-
-
-def classes(hint: Any) -> Iterator[type]:
-    """The classes that a type hint asks for: X in X | None, list[X], Callable[[...], X]."""
-    if inspect.isclass(hint) and not typing.get_args(hint):
-        if hint.__module__.partition(".")[0] in ("lit_gpt", "torch", "lightning"):
-            yield hint
-        return
-    arguments = typing.get_args(hint)
-    for one in arguments[-1:] if typing.get_origin(hint) is not None and _is_callable(hint) else arguments:
-        yield from classes(one)
-
-
-def _is_callable(hint: Any) -> bool:
-    from collections.abc import Callable
-
-    return typing.get_origin(hint) is Callable
+def choices(wanted: list[Component]) -> dict[str, type]:
+    """The classes that can fill a component, by their short names."""
+    found = {cls.__name__: cls for one in wanted for cls in with_subclasses(one.base)}
+    return {name: found[name] for name in sorted(found) if not name.startswith("_")}
 
 
 def with_subclasses(base: type) -> Iterator[type]:
@@ -111,25 +116,35 @@ def with_subclasses(base: type) -> Iterator[type]:
 
 
 def _below(base: type) -> Iterator[type]:
-    below: list[type] = base.__subclasses__()
+    below: list[type] = type.__subclasses__(base)
     for one in below:
         if not one.__name__.startswith("_") and not inspect.isabstract(one):
             yield one
         yield from _below(one)
 
 
-def missing_module(class_path: str) -> str | None:
-    """The module of a dotted path that is not there; None where it is, or was not looked for by the parser."""
-    parts = class_path.split(".")[:-1]
-    for end in range(1, len(parts) + 1):
-        module = ".".join(parts[:end])
-        if module not in sys.modules:
-            there = end == 1 and importlib.util.find_spec(module) is not None
-            return None if there else module
-    return None
+def kind_of(one: Any) -> str:
+    """An alternative of an annotation in words."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", None: "null", Any: "a value"}
+    origin = typing.get_origin(one) or one
+    if origin is typing.Literal:
+        return ", ".join(str(value) for value in typing.get_args(one))
+    if isinstance(one, Component):
+        return f"a class ({', '.join(list(choices([one]))[:30])})"
+    if inspect.isclass(origin) and issubclass(origin, collections.abc.Mapping):
+        return "keys with values"
+    if is_list(one):
+        return "a list"
+    return words.get(one) or str(getattr(one, "__name__", one))
 
 
-def unknown(class_path: str) -> bool:
-    """Whether a dotted path surely names nothing: its module is not there, or has no such name."""
-    module = class_path.rpartition(".")[0]
-    return missing_module(class_path) is not None or (module in sys.modules and import_class(class_path) is None)
+def is_list(one: Any) -> bool:
+    """Whether an alternative of an annotation is a list, tuple or set."""
+    origin = typing.get_origin(one) or one
+    sequences = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
+    return origin in (*sequences, collections.abc.Collection)
+
+
+def is_dict(one: Any) -> bool:
+    """Whether an alternative of an annotation is a dict."""
+    return (typing.get_origin(one) or one) in (dict, collections.abc.Mapping, collections.abc.MutableMapping)

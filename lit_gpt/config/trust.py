@@ -18,6 +18,7 @@ from types import UnionType
 from typing import Any
 
 from lit_gpt.config.class_paths import import_class
+from lit_gpt.config.schema import annotations
 from lit_gpt.errors import UserError
 
 _PLAIN = (
@@ -118,14 +119,7 @@ def _annotations(owner: type) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for base in reversed(owner.__mro__):
         init = base.__dict__.get("__init__")
-        if not inspect.isfunction(init):
-            continue
-        try:
-            known |= typing.get_type_hints(init)
-        except Exception:  # a name that is there for type checkers alone
-            names = {**vars(typing), **getattr(init, "__globals__", {})}
-            for name, annotation in getattr(init, "__annotations__", {}).items():
-                known[name] = names.get(annotation, Any) if isinstance(annotation, str) else annotation
+        known |= annotations(init) if inspect.isfunction(init) else {}
     return known
 
 

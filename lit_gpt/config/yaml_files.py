@@ -1,10 +1,7 @@
-"""YAML settings files and typed words: `base:` inheritance, line numbers, dotted keys.
-
-Knows YAML; of the keys themselves it knows only those of the sources of text (lit_gpt.cli knows all).
-"""
+"""YAML config files: `base:` inheritance, the line of each key, dotted keys."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import yaml
 
 from lit_gpt.config import user_paths
-from lit_gpt.config.yaml_values import Loader, flow
+from lit_gpt.config.yaml_values import Loader
 from lit_gpt.errors import UserError
 
 
@@ -25,10 +22,20 @@ class ConfigFile:
     lines: dict[str, int]
     node: yaml.MappingNode
 
-    def argument(self) -> str:
-        """The values as one argument for `--config`, numbers as they are spelled."""
-        there = [(key, value) for key, value in self.node.value if key.value in self.values]
-        return flow(yaml.MappingNode(self.node.tag, there))
+    def only(self, *keys: str) -> "ConfigFile":
+        """The same file with these dotted keys alone."""
+        return ConfigFile(self.name, self.values, self.lines, _only(self.node, [key.split(".") for key in keys]))
+
+
+def _only(node: yaml.MappingNode, paths: list[list[str]]) -> yaml.MappingNode:
+    kept = []
+    for key, value in node.value:
+        below = [path[1:] for path in paths if path[0] == key.value]
+        if [] in below:
+            kept.append((key, value))
+        elif below and isinstance(value, yaml.MappingNode):
+            kept.append((key, _only(value, below)))
+    return yaml.MappingNode(node.tag, kept, node.start_mark, node.end_mark)
 
 
 def load_yaml(text: str) -> Any:
@@ -52,6 +59,7 @@ def _chain(file: Path, above: tuple[Path, ...]) -> Iterator[ConfigFile]:
         raise UserError(f"{file}: base goes round in a circle: {circle}")
     settings = parse(_text(file, above), str(file))
     base = settings.values.pop("base", None)
+    settings.node.value = [(key, value) for key, value in settings.node.value if key.value != "base"]
     if base is not None:
         if not isinstance(base, (str, list)):
             raise UserError(f"{file}:{settings.lines['base']}: base must be the path of a YAML file, got {base!r}")
@@ -142,12 +150,3 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     by_lower = {one.lower(): one for one in known}
     near = difflib.get_close_matches(word.lower(), by_lower, 1, 0.6)
     return by_lower[near[0]] if near else None
-
-
-def origin(key: str, layers: Sequence[ConfigFile]) -> str | None:
-    """`file:line` of the last file that gives a key (typed form, without `init_args`), or None."""
-    for settings in reversed(layers):
-        for full, line in settings.lines.items():
-            if short(full) == key:
-                return f"{settings.name}:{line}"
-    return None

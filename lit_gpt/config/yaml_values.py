@@ -7,6 +7,7 @@ mappings too. Here, as in YAML 1.2, only `true` and `false` are booleans; keys a
 option wants strings and gets numbers or booleans, they are taken as they are spelled.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from lit_gpt.config.safe_parsing import BoundedLoader
+from lit_gpt.errors import UserError
 
 _MODE = "lit_gpt"  # the name of this way of reading values in jsonargparse
 _TAG = "tag:yaml.org,2002:"
@@ -81,113 +83,65 @@ def flow(node: yaml.Node, quoted: bool = False) -> str:
     if isinstance(node, yaml.MappingNode):
         Loader("").flatten_mapping(node)
         merged = {key.value: value for key, value in node.value}  # own values after those of `<<`
-        return "{" + ", ".join(f"{_string(key)}: {flow(value, quoted)}" for key, value in merged.items()) + "}"
+        return "{" + ", ".join(f"{string(key)}: {flow(value, quoted)}" for key, value in merged.items()) + "}"
     if isinstance(node, yaml.SequenceNode):
         return "[" + ", ".join(flow(one, quoted) for one in node.value) + "]"
     kind = node.tag.removeprefix(_TAG)
     if kind == "null":
         return "null"
-    return str(node.value) if kind in ("int", "float", "bool") and not quoted else _string(node.value)
+    return str(node.value) if kind in ("int", "float", "bool") and not quoted else string(node.value)
 
 
-def _string(text: str) -> str:
+def string(text: str) -> str:
     # Not as JSON writes it: of \ud83d\ude00 YAML makes two halves of a character.
     return yaml.dump(text, Dumper=yaml.SafeDumper, default_style='"', width=float("inf")).rstrip("\n")
 
 
-def part_of(text: str, *keys: str) -> str | None:
-    """The part of a mapping under a key, or a key of that, as one line of YAML; None where there is none.
-
-    Args:
-        text: Of the mapping.
-        keys: One inside another.
-    """
-    node = yaml.compose(text, Loader)
-    for key in keys:
-        values = node.value if isinstance(node, yaml.MappingNode) else []
-        node = next((value for name, value in values if name.value == key), None)
-    return None if node is None else flow(node)
-
-
-def parse_words(parser: Any, words: Sequence[str]) -> Any:
-    """The typed words as a jsonargparse parser reads them; numbers where strings are wanted stay as they are spelled.
-
-    Args:
-        parser: A jsonargparse parser; it reads values by `Loader` from now on.
-        words: Options and their values, settings files as `--config` with their text.
-
-    Raises:
-        ArgumentError, TypeError, ValueError: as the parser does.
-    """
-    from jsonargparse import ArgumentError, set_loader
-
-    set_loader(_MODE, _value, (yaml.YAMLError,))
-    parser.parser_mode = _MODE
-    first: Exception | None = None
-    asked = set[str]()
-    while True:
-        try:
-            return parser.parse_args(list(words))
-        except (ArgumentError, TypeError, ValueError) as error:
-            first = first or error
-            key = ".".join(re.findall(r'Parser key "([^"]+)":', str(error)))
-            spelled = [] if key in asked else _spelled(words, key)
-            asked.add(key)
-            if spelled in ([], list(words)):
-                raise first from None
-            words = spelled
-
-
-def _value(text: str) -> Any:
-    """A typed value; a text such as `a:` or `{text}` that names nothing but keys is itself."""
-    node = yaml.compose(text, Loader)
-    if isinstance(node, yaml.MappingNode) and node.value and all(value.value == "" for _, value in node.value):
-        if all(isinstance(value, yaml.ScalarNode) and value.style is None for _, value in node.value):
-            return text
-    return yaml.load(text, Loader)
-
-
-def _spelled(words: Sequence[str], key: str) -> list[str]:
-    """The words with all numbers and booleans below a key as strings."""
-    path = _short(key)
-    rest, changed = list(words), list[str]()
-    while rest:
-        word = rest.pop(0)
-        option, equals, value = word.partition("=")
-        if not option.startswith("--") or not (equals or rest):
-            changed.append(word)
-            continue
-        value = value if equals else rest.pop(0)
-        own = [] if option == "--config" else _short(option[2:])
-        if path and own[: len(path)] == path[: len(own)]:
-            with_strings = _quoted(value, path[len(own) :])
-            value = value if with_strings is None else with_strings
-        changed += [f"{option}={value}"] if equals else [option, value]
-    return changed
-
-
-def _quoted(text: str, path: list[str]) -> str | None:
-    """A text with the numbers and booleans below a key as strings; None where it is no list and no mapping."""
+def compose(text: str) -> yaml.Node:
+    """A typed value as a YAML node; a text that is no YAML, or only keys, as `a:` or `{text}`, is a string."""
+    if not text.strip():
+        return yaml.ScalarNode(f"{_TAG}null", "")
     try:
         node = yaml.compose(text, Loader)
     except yaml.YAMLError:
-        return None
-    return _quoted_below(node, path) if isinstance(node, yaml.MappingNode | yaml.SequenceNode) else None
+        node = None
+    if isinstance(node, yaml.MappingNode) and node.value and all(value.value == "" for _, value in node.value):
+        if all(isinstance(value, yaml.ScalarNode) and value.style is None for _, value in node.value):
+            node = None
+    return yaml.ScalarNode(f"{_TAG}str", text, style='"') if node is None else node
 
 
-def _quoted_below(node: yaml.Node, path: list[str]) -> str:
-    if not path:
-        return flow(node, quoted=True)
-    if not isinstance(node, yaml.MappingNode):
-        return flow(node)
-    Loader("").flatten_mapping(node)
-    parts = []
-    for key, value in {key.value: value for key, value in node.value}.items():
-        inner = path if key == "init_args" else path[1:]
-        below = inner is path or key == path[0]
-        parts.append(f"{_string(key)}: {_quoted_below(value, inner) if below else flow(value)}")
-    return "{" + ", ".join(parts) + "}"
+def is_number(node: yaml.Node, kind: type) -> bool:
+    """Whether a scalar is spelled as a number of a kind, int or float; 0123 is 123 where a number is wanted."""
+    whole = bool(_INT.match(node.value) or _LEADING_ZERO.match(node.value))
+    return whole or kind is float and bool(_FLOAT.match(node.value) or _NOT_FINITE.match(node.value))
 
 
-def _short(key: str) -> list[str]:
-    return [part for part in key.split(".") if part != "init_args"]
+def parse_words(parser: Any, words: Sequence[str]) -> Any:
+    """Words that the schema has checked, as a jsonargparse parser reads them.
+
+    Args:
+        parser: A jsonargparse parser; it reads values by `Loader` from now on.
+        words: Options and their values, config files as `--config` with their text.
+
+    Raises:
+        UserError: what the schema leaves to the parser, in its words.
+    """
+    from jsonargparse import ArgumentError, set_loader
+
+    set_loader(_MODE, load_value, (yaml.YAMLError,))
+    parser.parser_mode = _MODE
+    try:
+        return parser.parse_args(list(words))
+    except (ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, UserError) or os.environ.get("LIT_GPT_DEBUG"):
+            raise
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+        raise UserError(" ".join(lines[-1].split()) if lines else type(error).__name__) from error
+
+
+def load_value(text: str) -> Any:
+    """A typed value as plain data."""
+    node = compose(text)
+    is_text = isinstance(node, yaml.ScalarNode) and node.style == '"' and node.value == text
+    return text if is_text else yaml.load(text, Loader)

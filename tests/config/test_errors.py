@@ -116,8 +116,8 @@ MISTAKES = {
     "fit --data.source.paths words.txt --data.tokenizer Byte --data.val_fraction 0": "no validation text",
     "fit --data.source.paths words.txt --data.tokenizer Char --sample.prompt é": "sample: the prompt cannot be encoded",
     "fit --data.source.paths words.txt --data.tokenizer Byte --sample.top_k 0": "sample: top_k is 0; give",
-    "fit --data.source.paths words.txt --data.format Format": "Format has no segments; define it in a subclass",
-    "fit --data.source Source": "Source has no __iter__; define it in a subclass",
+    "fit --data.source.paths words.txt --data.format Format": "no class 'Format'; there are ",
+    "fit --data.source Source": "no class 'Source'; there are Csv, ",
     "fit --resume --name gone": "nothing to resume",
     "fit --resume": "--resume needs the run",
     "fit --resume maybe --name a": "--resume takes nothing or `auto`, got 'maybe'",
@@ -243,6 +243,15 @@ def test_a_fault_in_a_class_of_the_users_keeps_its_traceback(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyError, match="text"):
         main(["fit", "--data.source=broken_source.Broken", "--data.tokenizer=Byte"])
+
+
+def test_a_class_that_lacks_a_method_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "half_source.py").write_text("from lit_gpt.data import Source\nclass Half(Source): ...\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--data.source=half_source.Half", "--data.tokenizer=Byte"]) == 2
+    assert "Half has no __iter__; define it in a subclass" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])

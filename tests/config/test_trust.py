@@ -31,20 +31,28 @@ GOOD: dict[str, tuple[type, dict[str, Any]]] = {
 }
 BAD: dict[str, tuple[type, dict[str, Any], str]] = {
     "function": (TokenData, {"tokenizer": named("torch.serialization.os.system", command="x")}, "not a component"),
-    "package": (TokenData, {"tokenizer": named("colorsys.Tokenizer")}, "LIT_GPT_TRUST=colorsys"),
-    "string": (LitGPT, {"objective": "os.system"}, "code outside lit_gpt"),
+    "package": (TokenData, {"tokenizer": named("my_package.Tokenizer")}, "LIT_GPT_TRUST=my_package"),
+    "string": (LitGPT, {"objective": "os.system"}, "not a component"),
     "wrong type": (GPT, {"norm": named("lit_gpt.data.Byte")}, "where a subclass of Norm is expected"),
     "wrong type of torch": (LitGPT, {"optimizer": named("torch.nn.Linear")}, "subclass of Optimizer is expected"),
-    "re-export": (TokenData, {"source": named("lit_gpt.train.run_folder.Path")}, "pathlib.Path, which is code outside"),
+    "re-export": (
+        TokenData,
+        {"source": named("lit_gpt.train.run_folder.Path")},
+        "pathlib.Path, which is not a component",
+    ),
     "function of ours": (GPT, {"norm": named("lit_gpt.nn.attend")}, "which is not a class"),
     "file": (TokenData, {"tokenizer": "/tmp/inner.yaml"}, "is not the dotted path of a class"),
     "class at a number": (GPT, {"width": named("lit_gpt.nn.RMSNorm")}, "where a subclass of class is expected"),
-    "nested": (LitGPT, {"net": named("lit_gpt.GPT", norm=named("os.system"))}, "LIT_GPT_TRUST=os"),
-    "nested in a list": (GPT, {"attention": [named("lit_gpt.nn.SelfAttention", qk_norm="os.getcwd")]}, "outside"),
+    "nested": (LitGPT, {"net": named("lit_gpt.GPT", norm=named("os.system"))}, "os.system, which is not a component"),
+    "nested in a list": (
+        GPT,
+        {"attention": [named("lit_gpt.nn.SelfAttention", qk_norm="os.getcwd")]},
+        "not a component",
+    ),
     "other arguments": (
         LitGPT,
         {"optimizer": {"class_path": "torch.optim.SGD", "dict_kwargs": {"a": named("os.x")}}},
-        "out",
+        "not a component",
     ),
     "no arguments": (LitGPT, {"net": {"class_path": "lit_gpt.GPT", "init_args": "x.yaml"}}, "keys with values"),
 }
@@ -73,6 +81,12 @@ def test_callables_and_types_are_never_functions_of_a_file() -> None:
             check_untrusted("os.getcwd", annotation, "a file", "at")
     check_untrusted("a.b.C", str, "a file", "at")
     check_untrusted("ddp", str | Norm, "a file", "at")
+
+
+def test_no_word_of_the_users_makes_the_standard_library_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_GPT_TRUST", "os subprocess")
+    with pytest.raises(UserError, match="os.system, which is not a component"):
+        check_untrusted(named("os.system"), Norm, "a file", "at", trust=())
 
 
 def test_loggers_of_a_file_are_refused_and_named_for_trust(monkeypatch: pytest.MonkeyPatch) -> None:

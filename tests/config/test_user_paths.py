@@ -12,7 +12,7 @@ from lit_gpt.__main__ import main
 from lit_gpt.commands import export
 from lit_gpt.config import user_paths
 from lit_gpt.config.command_line import CommandLine
-from lit_gpt.config.schema import classes, with_subclasses
+from lit_gpt.config.schema import components, with_subclasses
 from lit_gpt.data import choices
 from lit_gpt.data.module import TokenData
 from lit_gpt.train.module import LitGPT
@@ -58,8 +58,8 @@ def texts(cls: Any, seen: set[Any]) -> typing.Iterator[tuple[str, str]]:
             said = re.search(rf"^\s+{name}: (.*(?:\n\s{{12,}}.*)*)", inspect.getdoc(cls) or "", re.M)
             if "str" in str(hints[name]) or "Path" in str(hints[name]):
                 yield name, said[1] if said else ""
-            for base in classes(hints[name]):
-                for inner in with_subclasses(base):
+            for base in components(hints[name]):
+                for inner in with_subclasses(base.base):
                     if inner.__module__.startswith("lit_gpt."):
                         yield from texts(inner, seen)
 
