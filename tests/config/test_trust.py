@@ -27,7 +27,7 @@ GOOD: dict[str, tuple[type, dict[str, Any]]] = {
     "torch module": (LitGPT, {"net": named("lit_gpt.model.GPT", init="lit_gpt.nn.GPT2Init")}),
     "sources": (TokenData, {"extra_val": {"a": named("lit_gpt.data.TextFiles", paths="x.txt")}}),
     "mixture": (TokenData, {"source": named("lit_gpt.data.Mixture", sources={"a": named("lit_gpt.data.TextFiles")})}),
-    "null": (TokenData, {"val_source": None, "filters": [named("lit_gpt.data.Length", least=3)]}),
+    "null": (TokenData, {"val_source": None, "filters": [named("lit_gpt.data.Length", min_chars=3)]}),
 }
 BAD: dict[str, tuple[type, dict[str, Any], str]] = {
     "function": (TokenData, {"tokenizer": named("torch.serialization.os.system", command="x")}, "not a component"),

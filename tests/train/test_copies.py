@@ -26,7 +26,7 @@ def words(folder: Path, text_file: Path, *more: str) -> list[str]:
         *(
             "--data.augment=ReplaceTokens",
             "--data.filters=Length",
-            "--data.filters.least=1",
+            "--data.filters.min_chars=1",
             "--model.schedule.warmup_steps=3",
         ),
         *(f"--trainer.default_root_dir={folder}", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
