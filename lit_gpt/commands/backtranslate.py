@@ -140,11 +140,11 @@ def _translators(options: Any) -> Iterator[Any]:
 
 def _documents(source: Any, scanned: Any) -> Iterator[str]:
     """The texts that pass the filters, each whole."""
-    from lit_gpt.data.corpus.scan import staying
+    from lit_gpt.data.corpus.scan import kept
     from lit_gpt.data.formats.format import PlainText
 
     format = PlainText()
-    for chunk in staying(source, scanned, joined=True):
+    for chunk in kept(source, scanned, divisible=False):
         try:
             yield "".join(segment.text for segment in format.segments(chunk.content, 0))
         except UserError as error:

@@ -51,7 +51,7 @@ def report(data: Any) -> Iterator[str]:
     prepared, tokenizer = data.prepared, data.tokenizer
     yield f"{prepared.folder} ({'up to date' if prepared.reused else 'prepared'})"
     recipe = data.recipe()  # of a folder that is up to date, what is asked for now: the text may have moved
-    for split, source in {"": recipe.source, **recipe.own_texts()}.items():
+    for split, source in {"": recipe.source, **recipe.own_sources()}.items():
         yield f"  {split or 'source':10} {source.describe()}"
     size = f"{tokenizer.vocab_size:,} ids, {data.vocab_size:,} in the net"
     yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"

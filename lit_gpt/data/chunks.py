@@ -1,7 +1,4 @@
-"""What lies between a source and the ids: chunks as they are read, segments as they are encoded.
-
-Knows: the shape of a document. Does not know: files, tokenizers, splits.
-"""
+"""Chunk: text on its way from a source to token ids. Segment: a stretch of a document with a loss mask."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,10 +8,13 @@ Content = str | dict[str, Any]  # a text, or a record with fields
 
 
 class Chunk(NamedTuple):
-    """What a source gives: a document, or a stretch of one that is too long to be held at once.
+    """A document, or a part of one that is too long to be held at once.
 
     content: the text; or a record, which is always whole. begins, ends: whether the document does so here. tag: name of
-    the special token that goes ahead of the document, as a mixture sets it. where: file and line or offset, for errors.
+    the special token before the document, as a mixture sets it. where: file and line or offset, for errors.
+
+    Set on the way: split: where it goes. opens, closes: whether a document of the split begins and ends here; that of
+    the source may be cut by the border of two splits. number: of the document in its text. bos: whether it gets one.
     """
 
     content: Content
@@ -22,6 +22,15 @@ class Chunk(NamedTuple):
     ends: bool = True
     tag: str | None = None
     where: str = ""
+    split: str = ""
+    opens: bool = True
+    closes: bool = True
+    number: int = 0
+    bos: bool = True
+
+    def to_split(self, split: str) -> "Chunk":
+        """The chunk in a split that takes documents whole."""
+        return self._replace(split=split, opens=self.begins, closes=self.ends)
 
 
 class Segment(NamedTuple):
@@ -49,7 +58,7 @@ def bytes_of(content: Content) -> bytes:
 
 
 def whole(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Chunks with the stretches of each document joined."""
+    """Chunks with those of each document joined."""
     parts: list[str] = []
     first: Chunk | None = None
     for chunk in chunks:

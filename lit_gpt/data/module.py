@@ -17,9 +17,9 @@ from lit_gpt.data import choices as choices
 from lit_gpt.data.augment.augment import Augment, check_order
 from lit_gpt.data.corpus.corpus import Corpus
 from lit_gpt.data.corpus.engines import Engine
-from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepare import prepare
 from lit_gpt.data.corpus.prepared import Prepared
-from lit_gpt.data.corpus.splits import TEST, TRAIN, VAL, Fractions, SplitBy
+from lit_gpt.data.corpus.recipe import TEST, TRAIN, VAL, Fractions, Recipe, SplitBy
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.fingerprints import fingerprints, refuse_changes
 from lit_gpt.data.formats.format import Format, PlainText

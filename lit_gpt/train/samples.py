@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_gpt import signals
-from lit_gpt.data.corpus.splits import VAL
+from lit_gpt.data.corpus.recipe import VAL
 from lit_gpt.data.module import TokenData
 from lit_gpt.generate.text_generator import TextGenerator
 from lit_gpt.train.lean_callback import LeanCallback

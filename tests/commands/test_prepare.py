@@ -82,7 +82,7 @@ def test_a_checkpoint_to_start_from_gives_tokenizer_and_context(
 def test_ctrl_c_says_how_to_go_on(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lit_gpt.data.corpus.encoding import Encoder
+    from lit_gpt.data.corpus.encoder import Encoder
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

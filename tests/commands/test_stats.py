@@ -10,9 +10,9 @@ import yaml
 
 from lit_gpt.__main__ import main
 from lit_gpt.commands.stats import bar, markdown
-from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepare import prepare
 from lit_gpt.data.corpus.prepared import Prepared
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.recipe import Fractions, Recipe
 from lit_gpt.data.sources.source import Source
 from lit_gpt.data.sources.text_files import TextFiles
 from lit_gpt.data.tokenizers.byte_and_char import Byte, Char

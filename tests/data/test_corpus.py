@@ -67,7 +67,7 @@ def test_ids_never_wrap(tmp_path: Path) -> None:
 
 
 def test_many_documents_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_gpt.data.corpus.packets.PACKET", 10)
+    monkeypatch.setattr("lit_gpt.data.corpus.encode.SHARD", 10)
     texts = [f"document {number}" for number in range(50)]
     corpus = write_corpus(tmp_path / "c", texts, Byte())
     assert bytes(corpus.ids.astype(np.uint8)).decode() == "".join(texts)

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.data import BPE, Char, TextFiles, Tokenizer
-from lit_gpt.data.corpus import packets as packets_module
-from lit_gpt.data.corpus.encoding import Encoder, Piece
-from lit_gpt.data.corpus.engines import Engine, InProcess, Packet, Processes
-from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.chunks import Chunk
+from lit_gpt.data.corpus import encode as encode_module
+from lit_gpt.data.corpus.encoder import Encoder, Shard
+from lit_gpt.data.corpus.engines import Engine, InProcess, Processes
+from lit_gpt.data.corpus.prepare import prepare
 from lit_gpt.data.corpus.prepared import open_prepared
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.recipe import Fractions, Recipe
 from lit_gpt.data.folders import cache_folder
 from lit_gpt.data.formats.format import PlainText
 from lit_gpt.errors import UserError
@@ -59,13 +60,13 @@ def recipe(text: Path, tokenizer: Path, **more: object) -> Recipe:
 
 
 @pytest.mark.parametrize("split_by", ["position", "document", "hash"])
-@pytest.mark.parametrize("packet", [50, 20_000])
-def test_packets_of_any_size_give_the_same_corpus(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, packet: int, split_by: str
+@pytest.mark.parametrize("shard", [50, 20_000])
+def test_shards_of_any_size_give_the_same_corpus(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, shard: int, split_by: str
 ) -> None:
     text = made_text(tmp_path / "text", 40)
     wanted = prepare(recipe(text, trained, split_by=split_by), tmp_path / "wanted")
-    monkeypatch.setattr(packets_module, "PACKET", packet)
+    monkeypatch.setattr(encode_module, "SHARD", shard)
     prepare(recipe(text, trained, split_by=split_by), tmp_path / "made")
     assert digest(tmp_path / "made") == digest(wanted.folder)
 
@@ -74,7 +75,7 @@ def test_any_number_of_processes_gives_the_same_corpus(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = made_text(tmp_path / "text", 60)
-    monkeypatch.setattr(packets_module, "PACKET", 10_000)
+    monkeypatch.setattr(encode_module, "SHARD", 10_000)
     engines: list[Engine] = [InProcess(), Processes(1), Processes(2), Processes(4)]
     for number, engine in enumerate(engines):
         prepare(recipe(text, trained), tmp_path / str(number), engine)
@@ -91,7 +92,7 @@ def test_a_ray_cluster_gives_the_same_corpus_and_tells_of_mistakes(
 
     text = made_text(tmp_path / "text", 60)
     wanted = prepare(recipe(text, trained), tmp_path / "wanted")
-    monkeypatch.setattr(packets_module, "PACKET", 10_000)
+    monkeypatch.setattr(encode_module, "SHARD", 10_000)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         prepare(recipe(text, trained), tmp_path / "made", Ray(2))
@@ -102,11 +103,11 @@ def test_a_ray_cluster_gives_the_same_corpus_and_tells_of_mistakes(
         with pytest.raises(UserError, match=r"0000.txt: character '.*' .* is not among"):
             prepare(Recipe(TextFiles(str(text)), few, Fractions(0.2, 0.0)), tmp_path / "refused", Ray(1))
         encoder = Encoder(Tokenizer.load(trained), PlainText())
-        packet = Packet([Piece("train", "the")], 3, tmp_path / "shards" / "a.shard")
-        packet.shard.parent.mkdir()
-        elsewhere = packet._replace(shard=tmp_path / "shards" / "gone" / "b.shard")
+        shard = Shard([Chunk("the", split="train")], 3, tmp_path / "shards" / "a.shard")
+        shard.path.parent.mkdir()
+        elsewhere = shard._replace(path=tmp_path / "shards" / "gone" / "b.shard")
         with pytest.raises(FileNotFoundError, match="gone"):  # as this process would say it: not in Ray's words
-            Ray(1).run(encoder, iter([packet, elsewhere]), lambda characters: None)
+            Ray(1).run(encoder, iter([shard, elsewhere]), lambda characters: None)
     finally:
         ray.shutdown()
 
@@ -115,12 +116,13 @@ STOPPED = """
 import sys
 from pathlib import Path
 from lit_gpt.data import TextFiles, Tokenizer
-from lit_gpt.data.corpus import packets
+from lit_gpt.data.corpus import encode
 from lit_gpt.data.corpus.engines import InProcess, Processes
-from lit_gpt.data.corpus.preparation import Recipe, prepare
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.prepare import prepare
+from lit_gpt.data.corpus.recipe import Recipe
+from lit_gpt.data.corpus.recipe import Fractions
 text, tokenizer, folder, workers = sys.argv[1:]
-packets.PACKET = 4000
+encode.SHARD = 4000
 engine = Processes(int(workers)) if int(workers) else InProcess()
 print("ready", flush=True)
 prepare(Recipe(TextFiles(text), Tokenizer.load(tokenizer), Fractions(0.1, 0.05)), folder, engine)
@@ -191,28 +193,28 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, trained: P
 
 
 class Counted(InProcess):
-    """Stops after some packets, as a full disk does."""
+    """Stops after some shards, as a full disk does."""
 
     def __init__(self, most: int) -> None:
         self.most, self.done = most, 0
 
-    def run(self, encoder, packets, done):  # type: ignore[no-untyped-def]
+    def run(self, encoder, shards, done):  # type: ignore[no-untyped-def]
         def some():  # type: ignore[no-untyped-def]
-            for packet in packets:
+            for shard in shards:
                 if self.done == self.most:
                     raise OSError(28, "No space left on device")
                 self.done += 1
-                yield packet
+                yield shard
 
         super().run(encoder, some(), done)
 
 
 @pytest.fixture
 def wanted(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is to be made of `text`; beside it lies `made`, for which the disk was full after three packets."""
+    """What is to be made of `text`; beside it lies `made`, for which the disk was full after three shards."""
     text = made_text(tmp_path / "text", 60)
     whole = prepare(recipe(text, trained), tmp_path / "wanted")
-    monkeypatch.setattr(packets_module, "PACKET", 5000)
+    monkeypatch.setattr(encode_module, "SHARD", 5000)
     with pytest.raises(UserError, match=r"cannot write .*made: .*bytes are free\)"):
         prepare(recipe(text, trained), tmp_path / "made", Counted(3))
     assert not (tmp_path / "made").exists()
@@ -256,8 +258,9 @@ LIMITED = """
 import resource, sys
 from lit_gpt.data import Byte, TextFiles
 from lit_gpt.data.corpus.engines import InProcess, Processes
-from lit_gpt.data.corpus.preparation import Recipe, prepare
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.prepare import prepare
+from lit_gpt.data.corpus.recipe import Recipe
+from lit_gpt.data.corpus.recipe import Fractions
 engine = {"in process": InProcess(), "processes": Processes(1)}[sys.argv[3]]
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 try:
@@ -281,8 +284,9 @@ OWN = """
 import os, signal, sys
 from lit_gpt.data import BPE, TextFiles
 from lit_gpt.data.corpus.engines import Processes
-from lit_gpt.data.corpus.preparation import Recipe, prepare
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.prepare import prepare
+from lit_gpt.data.corpus.recipe import Recipe
+from lit_gpt.data.corpus.recipe import Fractions
 class Own(BPE):
     def encode_arrays(self, texts):
         if sys.argv[2] == "kill" and os.environ.get("RAYON_NUM_THREADS") == "1":

@@ -77,12 +77,11 @@ def test_files_behind_links_to_folders_count(folder: Path, tmp_path: Path) -> No
 
 def test_a_folder_s_own_splits_are_taken(folder: Path, tmp_path: Path) -> None:
     from lit_gpt.data import Byte
-    from lit_gpt.data.corpus.preparation import Recipe
-    from lit_gpt.data.corpus.splits import Fractions
+    from lit_gpt.data.corpus.recipe import Fractions, Recipe
 
     def own(source: HubDataset) -> dict[str, list[Any]]:
         recipe = Recipe(source, Byte(), Fractions(0.2, 0.0))
-        return {split: list(text) for split, text in recipe.own_texts().items()}
+        return {split: list(text) for split, text in recipe.own_sources().items()}
 
     assert own(HubDataset(str(folder))) == {"test": [RECORDS[0]["text"]]}
     (folder / "validation.jsonl").write_text('{"text": "held out"}')

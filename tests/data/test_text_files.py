@@ -48,8 +48,9 @@ import sys
 from pathlib import Path
 from lit_gpt.data import BPE, TextFiles
 from lit_gpt.data.corpus.engines import InProcess
-from lit_gpt.data.corpus.preparation import Recipe, prepare
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.prepare import prepare
+from lit_gpt.data.corpus.recipe import Recipe
+from lit_gpt.data.corpus.recipe import Fractions
 tokenizer = BPE(vocab_size=300)
 tokenizer.train(["the cat sat on the mat"])
 prepared = prepare(Recipe(TextFiles(sys.argv[1]), tokenizer, Fractions(0.1, 0.0)), sys.argv[2], InProcess())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lit_gpt.data import Byte, TextFiles
-from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus.prepare import prepare
 from lit_gpt.data.corpus.prepared import Prepared
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.recipe import Fractions, Recipe
 from lit_gpt.errors import UserError
 
 

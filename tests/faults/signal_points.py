@@ -29,7 +29,7 @@ SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 # Where the signal is sent: module, attribute, at which call, whether ahead of the call or behind it.
 POINTS: dict[str, tuple[str, str, int, str]] = {
     "tokenizer training": ("lit_gpt.data.corpus.train_tokenizer", "drawn", 1, "ahead"),
-    "encoding": ("lit_gpt.data.corpus.encoding", "Encoder.encode", 1, "behind"),
+    "encoding": ("lit_gpt.data.corpus.encoder", "Encoder.encode", 1, "behind"),
     "publishing": ("pathlib", "Path.rename", 1, "behind"),
     "loader start": ("lit_gpt.data.module", "TokenData.train_dataloader", 1, "behind"),
     "first step": ("lit_gpt.train.module", "LitGPT.training_step", 1, "behind"),

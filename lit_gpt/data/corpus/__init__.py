@@ -1,1 +1,1 @@
-"""From sources to ids on disk, and back as memory maps: scan, splits, packets, engines, columns."""
+"""From text to token ids on disk: scan, split, encode, publish; and back as memory maps."""

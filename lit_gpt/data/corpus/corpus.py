@@ -17,16 +17,16 @@ import numpy as np
 
 from lit_gpt import atomic_io
 from lit_gpt.data.chunks import Chunk
-from lit_gpt.data.corpus.encoding import Encoded, Encoder
+from lit_gpt.data.corpus.encode import Cutter, in_shards
+from lit_gpt.data.corpus.encoder import Encoder, TokenArrays
 from lit_gpt.data.corpus.memmap import Column, ColumnWriter
-from lit_gpt.data.corpus.packets import Pieces, as_parts, packets
 from lit_gpt.data.folders import disk_hints, read_manifest, write_json
 from lit_gpt.data.formats.format import PlainText
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
-FORM, VERSION = "lit_gpt corpus", 3
+FORMAT, VERSION = "lit_gpt corpus", 3
 COLUMNS: dict[str, np.dtype[Any]] = {"offsets": np.dtype("<i8"), "bytes": np.dtype("<i8"), "loss_mask": np.dtype("u1")}
 _SAID = (
     *("tokens", "documents", "bytes", "characters", "longest", "dtype", "vocab_size", "largest_id", "bos", "eos"),
@@ -57,49 +57,49 @@ class CorpusWriter:
             if masked or name != "loss_mask":
                 self._columns[name] = ColumnWriter(folder / f"{name}.bin", dtype)
         self._columns["offsets"].write(np.zeros(1, np.int64))
-        self._open = (0, 0)  # tokens and bytes of the document that may go on
+        self._open = np.zeros(2, np.int64)  # tokens and bytes of the document that may continue
+        self._ended = 0  # tokens of all documents that are closed
         self.tokens = self.documents = self.bytes = self.characters = self.longest = 0
         self.largest_id = -1
 
-    def add(self, encoded: Encoded) -> None:
-        """Appends a stretch of the text."""
-        self._columns["ids"].write(encoded.ids)
+    def add(self, arrays: TokenArrays) -> None:
+        """Appends encoded chunks."""
+        self._columns["ids"].write(arrays.ids)
         if "loss_mask" in self._columns:
-            loss_mask = np.ones(len(encoded.ids), np.uint8) if encoded.loss_mask is None else encoded.loss_mask
-            self._columns["loss_mask"].write(loss_mask)
-        self.tokens += len(encoded.ids)
-        self.characters += encoded.characters
-        self.largest_id = max(self.largest_id, encoded.largest_id)
-        starts = np.flatnonzero(encoded.opens)  # pieces that begin a document
-        tokens, sizes = _by_document(encoded.lengths, starts), _by_document(encoded.bytes, starts)
+            mask = np.ones(len(arrays.ids), np.uint8) if arrays.loss_mask is None else arrays.loss_mask
+            self._columns["loss_mask"].write(mask)
+        self.tokens += len(arrays.ids)
+        self.characters += arrays.characters
+        self.largest_id = max(self.largest_id, arrays.largest_id)
+        starts = np.flatnonzero(arrays.opens)  # chunks that begin a document
+        tokens, sizes = _by_document(arrays.lengths, starts), _by_document(arrays.bytes, starts)
         # What comes before the first start belongs to the document that is open.
-        self._open = (self._open[0] + int(tokens[0]), self._open[1] + int(sizes[0]))
+        self._open += (tokens[0], sizes[0])
         if len(starts):
-            ended = [[self._open[0], *tokens[1:-1]], [self._open[1], *sizes[1:-1]]]
             first = 0 if self.documents else 1  # nothing is open before the first document
-            self._close_documents(np.array(ended[0][first:], np.int64), np.array(ended[1][first:], np.int64))
-            self._open = (int(tokens[-1]), int(sizes[-1]))
+            self._close_documents(
+                np.array([self._open[0], *tokens[1:-1]])[first:], np.array([self._open[1], *sizes[1:-1]])[first:]
+            )
+            self._open = np.array((tokens[-1], sizes[-1]))
             self.documents += len(starts)
 
     def _close_documents(self, tokens: np.ndarray, sizes: np.ndarray) -> None:
         self._columns["bytes"].write(sizes)
-        ends = int(self._ended) + np.cumsum(tokens)
+        ends = self._ended + np.cumsum(tokens)
         self._columns["offsets"].write(ends)
         self._ended = int(ends[-1]) if len(ends) else self._ended
         self.bytes += int(sizes.sum())
         self.longest = max(self.longest, int(tokens.max(initial=0)))
 
-    _ended = 0  # tokens of all documents that are closed
-
     def close(self) -> dict[str, Any]:
         """Finishes the files, then writes the manifest, and returns it."""
         if self.documents:
-            self._close_documents(np.array(self._open[:1], np.int64), np.array(self._open[1:], np.int64))
+            self._close_documents(self._open[:1], self._open[1:])
         files: dict[str, Any] = {}
         for column in self._columns.values():
             files |= column.close()
         manifest = {
-            "format": FORM,
+            "format": FORMAT,
             "version": VERSION,
             "tokens": self.tokens,
             "documents": self.documents,
@@ -133,13 +133,13 @@ def write_corpus(folder: str | Path, documents: Iterable[str], tokenizer: Tokeni
     if folder.exists():
         raise UserError(f"{folder} exists already; give another folder for the corpus, or remove it")
     encoder = Encoder(tokenizer, PlainText())
-    pieces = Pieces(tokenizer).of(as_parts("", (Chunk(text) for text in documents)))
+    chunks = Cutter(tokenizer).cut(Chunk(text) for text in documents)
     with disk_hints(folder), atomic_io.staged_folder(folder) as staged:
         writer = CorpusWriter(staged, tokenizer)
         try:
-            for packet in packets(pieces, staged):
-                for encoded in encoder.encode(packet.pieces).values():
-                    writer.add(encoded)
+            for shard in in_shards(chunks, staged):
+                for arrays in encoder.encode(shard.chunks).values():
+                    writer.add(arrays)
             writer.close()
         finally:
             writer.abandon()
@@ -161,7 +161,7 @@ class Corpus:
 
     def __init__(self, folder: str | Path, vocab_size: int | None = None) -> None:
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder / "manifest.json", FORM, VERSION, _SAID)
+        self.manifest = read_manifest(self.folder / "manifest.json", FORMAT, VERSION, _SAID)
         for name, facts in self.manifest["files"].items():
             path = self.folder / name
             # A file that is shorter than its map ends the process by SIGBUS when it is read: find out now.

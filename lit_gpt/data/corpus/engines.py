@@ -1,43 +1,31 @@
-"""Who encodes: this process, several on this machine, or a cluster. All write the same shards, byte for byte.
-
-Knows: processes. Does not know: text, ids, files of corpora.
-"""
+"""Engines that encode shards: in this process, in processes of this machine. All write the same bytes."""
 
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lit_gpt import signals
-from lit_gpt.data.corpus.encoding import Encoder, Piece, write_shard
+from lit_gpt.data.corpus.encoder import Encoder, Shard, write_shard
 from lit_gpt.data.corpus.working_folder import Stopped
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError, not_implemented
 
-_AHEAD = 2  # packets that wait for each process
-
-
-class Packet(NamedTuple):
-    """A stretch of the text that becomes one shard."""
-
-    pieces: list[Piece]
-    characters: int
-    shard: Path
+_AHEAD = 2  # shards that wait for each process
 
 
 class Engine:
     """The base of all engines. A subclass writes `run`."""
 
-    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
-        """Writes the shard of each packet.
+    def run(self, encoder: Encoder, shards: Iterator[Shard], done: Callable[[int], None]) -> None:
+        """Encodes each shard and writes its file.
 
         Args:
-            encoder: Makes ids of pieces.
-            packets: What is to be encoded; taken as it is needed.
-            done: Told the number of characters of each packet when its shard is there.
+            encoder: Encodes chunks.
+            shards: Taken as they are needed.
+            done: Called with the number of characters of each shard when its file is written.
         """
         raise not_implemented(self, "run")
 
@@ -45,10 +33,10 @@ class Engine:
 class InProcess(Engine):
     """Encodes in this process; the tokenizers library spreads what it can over the cores."""
 
-    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
-        for packet in packets:
-            write_shard(packet.shard, encoder.encode(packet.pieces))
-            done(packet.characters)
+    def run(self, encoder: Encoder, shards: Iterator[Shard], done: Callable[[int], None]) -> None:
+        for shard in shards:
+            write_shard(shard.path, encoder.encode(shard.chunks))
+            done(shard.characters)
 
 
 class Processes(Engine):
@@ -63,7 +51,7 @@ class Processes(Engine):
             raise UserError(f"{count} workers cannot encode anything; give at least 1")
         self.count = count
 
-    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+    def run(self, encoder: Encoder, shards: Iterator[Shard], done: Callable[[int], None]) -> None:
         from loky import ProcessPoolExecutor
         from loky.process_executor import TerminatedWorkerError
 
@@ -73,10 +61,10 @@ class Processes(Engine):
         executor = ProcessPoolExecutor(self.count, initializer=_begin, initargs=begin, env=alone)
         waiting: deque[tuple[Any, int]] = deque()
         try:
-            for packet in packets:
+            for shard in shards:
                 with signals.kept_from_children():  # they are started when there is work
-                    future = executor.submit(_shard, packet)
-                waiting.append((future, packet.characters))
+                    future = executor.submit(_write, shard)
+                waiting.append((future, shard.characters))
                 while len(waiting) >= self.count * (1 + _AHEAD) or (waiting and waiting[0][0].done()):
                     future, characters = waiting.popleft()
                     future.result()
@@ -131,7 +119,7 @@ def _begin(data: bytes, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         _encoder = unpacked(data)
-    except UserError as fault:  # told with the first packet: here it would only end the process
+    except UserError as fault:  # told with the first shard: here it would only end the process
         _encoder = fault
 
 
@@ -142,10 +130,10 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _shard(packet: Packet) -> None:
+def _write(shard: Shard) -> None:
     if isinstance(_encoder, UserError):
         raise _encoder
     assert _encoder is not None
-    encoded = _encoder.encode(packet.pieces)
+    encoded = _encoder.encode(shard.chunks)
     if os.getppid() == _parent:  # else who wanted it is gone, and another may be at work in its place
-        write_shard(packet.shard, encoded)
+        write_shard(shard.path, encoded)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.corpus.corpus import VERSION, Corpus
-from lit_gpt.data.corpus.packets import FORCED
+from lit_gpt.data.corpus.encode import FORCED
 from lit_gpt.data.folders import read_manifest
 from lit_gpt.data.progress import Progress
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
-FORM = "lit_gpt prepared text"
+FORMAT = "lit_gpt prepared text"
 _SAID = ("identity", "tokenizer", "sources", "splits", "dropped", "dropped_characters", "cut", "notes")
 
 
@@ -76,7 +76,7 @@ def open_prepared(folder: str | Path) -> Prepared:
 
 def prepared_manifest(target: Path) -> dict[str, Any]:
     """What the manifest of a prepared folder says."""
-    return read_manifest(target / "manifest.json", FORM, VERSION, _SAID)
+    return read_manifest(target / "manifest.json", FORMAT, VERSION, _SAID)
 
 
 def open_if_current(target: Path, identity: dict[str, Any]) -> Prepared | None:

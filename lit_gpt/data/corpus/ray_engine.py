@@ -1,7 +1,4 @@
-"""The engine for more than one machine: Ray Data hands packets to the processes of a cluster.
-
-Knows: Ray. Does not know: text, splits, files of corpora.
-"""
+"""The engine for more than one machine: Ray Data hands shards to the processes of a cluster."""
 
 import hashlib
 import logging
@@ -13,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lit_gpt import atomic_io
-from lit_gpt.data.corpus.encoding import Encoder, write_shard
-from lit_gpt.data.corpus.engines import Engine, Packet, packed, unpacked
+from lit_gpt.data.corpus.encoder import Encoder, Shard, write_shard
+from lit_gpt.data.corpus.engines import Engine, packed, unpacked
 from lit_gpt.errors import UserError
 
-_ROUND = 16  # packets for each process between two looks at how far it is; what is read ahead lies in Ray's store
+_ROUND = 16  # shards for each process between two looks at how far it is; what is read ahead lies in Ray's store
 
 
 class Ray(Engine):
@@ -33,18 +30,18 @@ class Ray(Engine):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers
 
-    def run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+    def run(self, encoder: Encoder, shards: Iterator[Shard], done: Callable[[int], None]) -> None:
         ray = _imported()
         started = not ray.is_initialized()
         if started:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
         try:
-            self._run(encoder, packets, done)
+            self._run(encoder, shards, done)
         finally:
             if started:
                 ray.shutdown()
 
-    def _run(self, encoder: Encoder, packets: Iterator[Packet], done: Callable[[int], None]) -> None:
+    def _run(self, encoder: Encoder, shards: Iterator[Shard], done: Callable[[int], None]) -> None:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
 
@@ -52,9 +49,9 @@ class Ray(Engine):
         for name in ("ray.data", "ray._private"):
             logging.getLogger(name).setLevel(logging.ERROR)
         workers = self.workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        while some := list(islice(packets, _ROUND * workers)):
-            kept = _kept(encoder, some[0].shard.parent)
-            rows = [{"packet": pickle.dumps(packet), "characters": packet.characters} for packet in some]
+        while some := list(islice(shards, _ROUND * workers)):
+            kept = _kept(encoder, some[0].path.parent)
+            rows = [{"shard": pickle.dumps(shard), "characters": shard.characters} for shard in some]
             encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Shards,
                 fn_constructor_args=(str(kept),),
@@ -82,27 +79,27 @@ def _kept(encoder: Encoder, folder: Path) -> Path:
 
 
 class _Shards:
-    """Lives in each process of the cluster and writes the shard of each packet that it is given."""
+    """Lives in each process of the cluster; encodes and writes each shard that it is given."""
 
     def __init__(self, encoder: str) -> None:
         self.encoder = unpacked(Path(encoder).read_bytes())
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        packet: Packet = pickle.loads(row["packet"])
+        shard: Shard = pickle.loads(row["shard"])
         try:
-            write_shard(packet.shard, self.encoder.encode(packet.pieces))
+            write_shard(shard.path, self.encoder.encode(shard.chunks))
         except UserError as fault:
-            return _outcome(packet, str(fault))
+            return _outcome(shard, str(fault))
         except OSError as fault:
             if fault.errno is None:
                 raise
-            return _outcome(packet, str(fault.filename or packet.shard), fault.errno)
-        return _outcome(packet)
+            return _outcome(shard, str(fault.filename or shard.path), fault.errno)
+        return _outcome(shard)
 
 
-def _outcome(packet: Packet, fault: str = "", errno: int = 0) -> dict[str, Any]:
-    """What a process says of a packet: a row of plain values, as Ray carries them."""
-    return {"characters": packet.characters, "fault": fault, "errno": errno}
+def _outcome(shard: Shard, fault: str = "", errno: int = 0) -> dict[str, Any]:
+    """What a process says of a shard: a row of plain values, as Ray carries them."""
+    return {"characters": shard.characters, "fault": fault, "errno": errno}
 
 
 def _imported() -> Any:

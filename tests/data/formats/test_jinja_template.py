@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
-from lit_gpt.data.corpus.encoding import Encoder, Piece
+from lit_gpt.data.chunks import Chunk
+from lit_gpt.data.corpus.encoder import Encoder
 from lit_gpt.data.formats.chat import Chat
 from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template
 from lit_gpt.data.formats.format import joined
@@ -275,7 +276,7 @@ def test_ids_of_a_models_own_folder_are_those_of_transformers(tmp_path: Path) ->
     expected = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(TURNS, return_dict=False)
     tokenizer = Pretrained(str(tmp_path))
     format = Chat(template=Jinja).for_tokenizer(tokenizer)
-    made = Encoder(tokenizer, format).encode([Piece("train", {"messages": TURNS})])["train"]
+    made = Encoder(tokenizer, format).encode([Chunk({"messages": TURNS}, split="train")])["train"]
     assert made.ids.tolist() == expected
     assert made.loss_mask is not None
     learned = [id for id, one in zip(made.ids.tolist(), made.loss_mask.tolist(), strict=True) if one]
@@ -307,7 +308,9 @@ def test_an_exported_layout_begins_with_one_bos_as_it_was_learned(template: Temp
     for name, content in with_templates(tokenizer.hub_files(), program).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(TURNS, return_dict=False)
-    assert Encoder(tokenizer, format).encode([Piece("train", {"messages": TURNS})])["train"].ids.tolist() == theirs
+    assert (
+        Encoder(tokenizer, format).encode([Chunk({"messages": TURNS}, split="train")])["train"].ids.tolist() == theirs
+    )
 
 
 def test_ends_of_answers_go_beside_those_that_are_named() -> None:

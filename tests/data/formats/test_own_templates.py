@@ -10,7 +10,8 @@ from own_templates import SHAPES, TEMPLATES, shaped, unmarked
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Inner
 
-from lit_gpt.data.corpus.encoding import Encoder, Piece
+from lit_gpt.data.chunks import Chunk
+from lit_gpt.data.corpus.encoder import Encoder
 from lit_gpt.data.formats.chat import Chat
 from lit_gpt.data.formats.chat_templates import ChatML, Gemma, Llama3, Markers, Phi3, Template
 from lit_gpt.data.formats.jinja_template import Jinja
@@ -49,7 +50,7 @@ class Pair:
 
     def encoded(self, template: str, messages: list[Any], tools: Any, **more: Any) -> tuple[list[int], list[int]]:
         record = {"messages": messages, **({"tools": tools} if tools else {})}
-        one = Encoder(self.ours, self.chat(template, **more)).encode([Piece("train", record)])["train"]
+        one = Encoder(self.ours, self.chat(template, **more)).encode([Chunk(record, split="train")])["train"]
         scored = np.ones(len(one.ids)) if one.loss_mask is None else one.loss_mask
         return one.ids.tolist(), scored.astype(int).tolist()
 
@@ -111,7 +112,7 @@ def test_layouts_of_ours_give_the_ids_that_their_export_gives(layout: Template, 
     bos, eos = pair.ours.token(pair.ours.bos), pair.ours.eos
     template = format.template.program(bos)
     messages = [one for one in SHAPES["no system"] if one["role"] != "system"]
-    made = Encoder(pair.ours, format).encode([Piece("train", {"messages": messages})])["train"]
+    made = Encoder(pair.ours, format).encode([Chunk({"messages": messages}, split="train")])["train"]
     assert made.ids.tolist() == [*pair.ids(template, messages, None), eos]
     assert made.loss_mask is not None
     learned = [id for id, one in zip(made.ids.tolist(), made.loss_mask.tolist(), strict=True) if one]

@@ -12,7 +12,8 @@ from segment_ids import scored_text, text
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Inner
 
-from lit_gpt.data.corpus.encoding import Encoder, Piece
+from lit_gpt.data.chunks import Chunk
+from lit_gpt.data.corpus.encoder import Encoder
 from lit_gpt.data.formats.chat import Chat
 from lit_gpt.data.formats.chat_templates import Llama3
 from lit_gpt.data.formats.jinja_template import Jinja
@@ -183,7 +184,7 @@ def test_a_spelled_special_token_changes_nothing_beside_it(kind: str, tmp_path: 
 
     def encoded(said: str) -> tuple[list[int], list[int]]:
         turns = [{"role": "user", "content": said}, {"role": "assistant", "content": f" {said} c"}, *TURNS]
-        one = Encoder(tokenizer, format).encode([Piece("train", {"messages": turns})])["train"]
+        one = Encoder(tokenizer, format).encode([Chunk({"messages": turns}, split="train")])["train"]
         assert one.loss_mask is not None
         learned = [id for id, trained in zip(one.ids.tolist(), one.loss_mask.tolist(), strict=True) if trained]
         return one.ids.tolist(), learned

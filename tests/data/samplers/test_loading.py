@@ -13,8 +13,8 @@ import torch
 
 from lit_gpt.__main__ import is_mistake, one_line
 from lit_gpt.data import Byte, TextFiles
-from lit_gpt.data.corpus.preparation import Recipe, prepare
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.prepare import prepare
+from lit_gpt.data.corpus.recipe import Fractions, Recipe
 from lit_gpt.data.samplers.loading import BatchLoader, Ordered, load
 from lit_gpt.data.samplers.samplers import RankBatches, Sequential
 from lit_gpt.data.sequences.datasets import Windows

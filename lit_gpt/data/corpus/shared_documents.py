@@ -1,7 +1,4 @@
-"""Text that is trained on and evaluated on: files that two sources read, documents that two splits hold.
-
-Knows: sources, splits, hashes of documents. Does not know: tokens.
-"""
+"""Overlap of training and evaluation text: files that two sources read, documents that two splits hold."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -11,8 +8,8 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from lit_gpt.data.chunks import bytes_of
-from lit_gpt.data.corpus.splits import TRAIN, Part
+from lit_gpt.data.chunks import Chunk, bytes_of
+from lit_gpt.data.corpus.recipe import TRAIN
 from lit_gpt.data.sources.files import names
 from lit_gpt.data.sources.source import Source
 
@@ -67,20 +64,19 @@ class SharedDocuments:
         self._stream: Any = None
         self._whole = True
 
-    def watch(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """The parts as they come, each counted on its way."""
-        for part in parts:
-            chunk = part.chunk
-            if part.opens and part.closes:
+    def watch(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """The chunks as they come, each counted on its way."""
+        for chunk in chunks:
+            if chunk.opens and chunk.closes:
                 if chunk.begins and chunk.ends:
-                    self._add(part.split, xxh3_64_intdigest(bytes_of(chunk.content)))
+                    self._add(chunk.split, xxh3_64_intdigest(bytes_of(chunk.content)))
             else:
-                if part.opens:
+                if chunk.opens:
                     self._stream, self._whole = xxh3_64(), chunk.begins
                 self._stream.update(bytes_of(chunk.content))
-                if part.closes and self._whole and chunk.ends:
-                    self._add(part.split, self._stream.intdigest())
-            yield part
+                if chunk.closes and self._whole and chunk.ends:
+                    self._add(chunk.split, self._stream.intdigest())
+            yield chunk
 
     def lines(self, own: Iterable[str]) -> list[str]:
         """A line for each split that shares documents with the training text.

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, ExactDuplicates, FillInTheMiddle, Mixture, TextFiles, Tokenizer, Windows
-from lit_gpt.data.corpus.preparation import Recipe, cache_folder, prepare
+from lit_gpt.data.corpus.prepare import cache_folder, prepare
 from lit_gpt.data.corpus.prepared import Prepared
-from lit_gpt.data.corpus.splits import Fractions, SplitBy
+from lit_gpt.data.corpus.recipe import Fractions, Recipe, SplitBy
 from lit_gpt.errors import UserError
 
 
@@ -248,8 +248,9 @@ def test_of_several_processes_one_prepares(text: Path, tmp_path: Path) -> None:
 AS_NOBODY = """
 import os, sys
 from lit_gpt.data import Byte, TextFiles
-from lit_gpt.data.corpus.preparation import Recipe, prepare
-from lit_gpt.data.corpus.splits import Fractions
+from lit_gpt.data.corpus.prepare import prepare
+from lit_gpt.data.corpus.recipe import Recipe
+from lit_gpt.data.corpus.recipe import Fractions
 from lit_gpt.errors import UserError
 if os.getuid() == 0:  # root may write everywhere
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

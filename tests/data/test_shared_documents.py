@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from lit_gpt.data import Byte, ExactDuplicates, JsonLines, Mixture, Source, TextFiles
 from lit_gpt.data.chunks import Chunk
-from lit_gpt.data.corpus import overlap
-from lit_gpt.data.corpus.overlap import SharedDocuments
-from lit_gpt.data.corpus.preparation import Recipe, prepare
+from lit_gpt.data.corpus import shared_documents
+from lit_gpt.data.corpus.prepare import prepare, source_warnings
 from lit_gpt.data.corpus.prepared import Prepared
-from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy
+from lit_gpt.data.corpus.recipe import Fractions, Recipe, SplitBy
+from lit_gpt.data.corpus.shared_documents import SharedDocuments
 
 
 def prepared(source: Source, val: float = 0.2, by: SplitBy | None = "document", **more: object) -> Prepared:
@@ -57,7 +57,7 @@ def test_counts_are_those_of_plain_sets(
     tmp_path_factory: pytest.TempPathFactory, documents: list[tuple[str, str]]
 ) -> None:
     """Also where hashes wait in a file, and documents come in stretches."""
-    held, overlap._HELD = overlap._HELD, 3
+    held, shared_documents._HELD = shared_documents._HELD, 3
     try:
         counter = SharedDocuments(tmp_path_factory.mktemp("work"))
         parts = []
@@ -65,7 +65,7 @@ def test_counts_are_those_of_plain_sets(
             cuts = list(text) if len(text) > 1 else [text]
             for at, cut in enumerate(cuts):
                 first, last = at == 0, at == len(cuts) - 1
-                parts.append(Part(split, Chunk(cut, first, last), first, last))
+                parts.append(Chunk(cut, first, last).to_split(split))
         assert list(counter.watch(parts)) == parts
         trained = {text for split, text in documents if split == "train"}
         expected = []
@@ -76,7 +76,7 @@ def test_counts_are_those_of_plain_sets(
         lines = counter.lines(["test"])
         assert [line.partition("are in")[0] for line in lines] == expected
     finally:
-        overlap._HELD = held
+        shared_documents._HELD = held
 
 
 def test_a_document_that_two_splits_share_by_its_middle_is_no_duplicate(tmp_path: Path) -> None:
@@ -90,9 +90,8 @@ def test_a_file_that_both_sources_read_is_named(pairs: Path, tmp_path: Path) -> 
     (tmp_path / "other.txt").write_text("a text of its own")
 
     def said(path: Path | str, source: Source | None = None) -> list[str]:
-        return Recipe(
-            source or TextFiles(str(pairs)), Byte(), Fractions(0.0, 0.0), val_source=TextFiles(str(path))
-        ).warnings()
+        main = source or TextFiles(str(pairs))
+        return source_warnings(Recipe(main, Byte(), Fractions(0.0, 0.0), val_source=TextFiles(str(path))))
 
     for path in (pairs / "00.txt", tmp_path / "link.txt", tmp_path / "hard.txt", f"{pairs}/00*"):
         [line] = said(path)
@@ -106,6 +105,5 @@ def test_two_fields_of_one_file_are_two_texts(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": "one", "b": "two"}\n' * 3)
     fields = [JsonLines(str(tmp_path / "a.jsonl"), field) for field in ("a", "b", "a")]
     for own, count in ((fields[1], 0), (fields[2], 1)):
-        assert (
-            len(Recipe(fields[0], Byte(), Fractions(0.0, 0.0), test_source=own, val_source=own).warnings()) == 2 * count
-        )
+        recipe = Recipe(fields[0], Byte(), Fractions(0.0, 0.0), test_source=own, val_source=own)
+        assert len(source_warnings(recipe)) == 2 * count

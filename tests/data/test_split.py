@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from lit_gpt.data import Byte
 from lit_gpt.data.chunks import Chunk
-from lit_gpt.data.corpus.encoding import Encoded, Encoder
-from lit_gpt.data.corpus.packets import Pieces
-from lit_gpt.data.corpus.splits import Fractions, Part, SplitBy, split_passages
+from lit_gpt.data.corpus.encode import Cutter
+from lit_gpt.data.corpus.encoder import Encoder, TokenArrays
+from lit_gpt.data.corpus.recipe import Fractions, SplitBy
+from lit_gpt.data.corpus.split import split_chunks
 from lit_gpt.data.formats.format import PlainText
 from lit_gpt.errors import UserError
 
@@ -22,21 +23,21 @@ WAYS = ["position", "document", "hash", None]
 SHARES = st.sampled_from([(0.1, 0.0), (0.1, 0.1), (0.25, 0.5), (0.0, 0.3), (0.0, 0.0)])
 
 
-def text(part: Part) -> str:
-    assert isinstance(part.chunk.content, str)
-    return part.chunk.content
+def text(part: Chunk) -> str:
+    assert isinstance(part.content, str)
+    return part.content
 
 
 def split(
     documents: list[str], shares: tuple[float, float], by: SplitBy | None, most: int = 10**9, divisible: bool = True
-) -> list[Part]:
+) -> list[Chunk]:
     """The parts of documents that come in chunks of at most so many characters."""
     chunks = []
     for document in documents:
         cuts = [document[at : at + most] for at in range(0, len(document), most)]
         chunks += [Chunk(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
     size = sum(map(len, documents))
-    return list(split_passages(chunks, Fractions(*shares), by, size, len(documents), divisible))
+    return list(split_chunks(chunks, Fractions(*shares), by, size, len(documents), divisible))
 
 
 @given(DOCUMENTS, SHARES, st.sampled_from(WAYS), st.integers(1, 40), st.booleans())
@@ -45,7 +46,7 @@ def test_every_character_is_in_one_split(
 ) -> None:
     parts = split(documents, shares, by, most, divisible)
     assert "".join(map(text, parts)) == "".join(documents)
-    assert sum(part.chunk.begins for part in parts) == sum(part.chunk.ends for part in parts) == len(documents)
+    assert sum(part.begins for part in parts) == sum(part.ends for part in parts) == len(documents)
     assert sum(part.opens for part in parts) == sum(part.closes for part in parts) >= len(documents)
     inside: str | None = None
     for part in parts:  # what opens is closed before another split is written
@@ -68,13 +69,13 @@ def test_a_last_stretch_without_text_still_ends_its_document(
         for document in documents:
             cuts = [document[at : at + most] for at in range(0, len(document), most)] + [""] * empty
             chunks += [Chunk(cut, at == 0, at == len(cuts) - 1) for at, cut in enumerate(cuts)]
-        parts = split_passages(chunks, Fractions(*shares), by, sum(map(len, documents)), len(documents))
-        encoded = Encoder(tokenizer, PlainText()).encode(list(Pieces(tokenizer).of(parts)))
+        parts = split_chunks(chunks, Fractions(*shares), by, sum(map(len, documents)), len(documents))
+        encoded = Encoder(tokenizer, PlainText()).encode(list(Cutter(tokenizer).cut(parts)))
         found.append({split: (one.ids.tolist(), _by_opening(one)) for split, one in encoded.items()})
     assert found[0] == found[1]
 
 
-def _by_opening(one: Encoded) -> list[int]:
+def _by_opening(one: TokenArrays) -> list[int]:
     """Tokens of each document."""
     return [sum(some) for some in np.split(one.lengths, np.flatnonzero(one.opens))[1:]]
 
@@ -142,7 +143,7 @@ def test_records_without_characters_go_to_a_split_that_there_is(shares: tuple[fl
     empty = {"question": "", "answer": ""}
     records = [empty, *({"question": "what", "answer": "that"} for _ in range(20)), empty]
     chunks = [Chunk(record) for record in records]
-    parts = list(split_passages(chunks, Fractions(*shares), by, 20 * 9, len(records), divisible=False))
+    parts = list(split_chunks(chunks, Fractions(*shares), by, 20 * 9, len(records), divisible=False))
     there = {"train", *(name for name, share in zip(("val", "test"), shares, strict=True) if share)}
     assert len(parts) == len(records) and {part.split for part in parts} <= there
 
@@ -150,7 +151,7 @@ def test_records_without_characters_go_to_a_split_that_there_is(shares: tuple[fl
 def test_one_text_is_split_as_its_benchmark_is() -> None:
     parts = split(["x" * 1_115_394], (0.1, 0.0), None)  # the size of tinyshakespeare
     assert [(part.split, len(text(part))) for part in parts] == [("train", 1_003_854), ("val", 111_540)]
-    assert [(part.chunk.begins, part.chunk.ends) for part in parts] == [(True, False), (False, True)]
+    assert [(part.begins, part.ends) for part in parts] == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.0), (1.0, 0.0), (0.0, 1.5), (0.5, 0.5), (float("nan"), 0.0)])
