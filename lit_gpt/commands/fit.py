@@ -182,7 +182,7 @@ def tell(cli: Any) -> None:
 
     trainer, place = cli.trainer, cli.place
     parts = {type(callback): callback for callback in trainer.callbacks}
-    print(f"\nsample:\n{parts[SampleText].write(trainer, cli.model)}\n")
+    print(f"\nsample:\n{parts[SampleText].generate(trainer, cli.model)}\n")
     if any((place.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):
         print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.format))}\n")
     print(parts[RunSummary].final_line(), flush=True)

@@ -1,1 +1,1 @@
-"""Learning: the LightningModule, objectives, metrics, optimizer groups, schedules, callbacks, saving."""
+"""Training: LightningModule, objectives, metrics, optimizers, learning rate schedules, callbacks, checkpointing."""

@@ -1,7 +1,4 @@
-"""What has happened since somebody last looked: sums on the device, so that a step costs no synchronization.
-
-Knows tensors and counts; knows neither model nor loggers. `StepMetrics` reads it every N steps.
-"""
+"""Device-side accumulators for loss, tokens and gradient norm, so that a training step needs no synchronization."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,18 +11,18 @@ from torch import Tensor
 
 @dataclass
 class Reading:
-    """What a read-back of the accumulators brings to the host."""
+    """The values of the accumulators on the host."""
 
     loss: float  # mean over the tokens since the last read, nats; nan if there were none
     grad_norm: float
-    tokens: int  # scored tokens since the start of the run, all ranks
-    skipped: int  # steps since the last read that were skipped because the gradient was not finite
-    seconds: float  # of training since the last read, pauses left out
-    new_tokens: int  # scored tokens since the last read, all ranks
+    tokens: int  # trained on since the start of the run, all ranks
+    skipped: int  # steps since the last read that were skipped for a gradient that was not finite
+    seconds: float  # of training since the last read, without pauses
+    new_tokens: int  # trained on since the last read, all ranks
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """float64, which holds sums of losses, and counts up to 2**53 exactly; MPS has none."""
+    """float64, exact for counts up to 2**53; float32 on MPS, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -33,12 +30,12 @@ class Accumulators:
     """Loss, tokens, gradient norm and skipped steps of a run.
 
     Args:
-        device: Where the sums are kept.
-        reduce: Sums a tensor over the ranks; None on one.
+        device: Device of the sums.
+        reduce: Sums a tensor over the ranks; None for a single process.
     """
 
     def __init__(self, device: torch.device, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.tokens = 0  # scored ones of the run, all ranks, up to the last read
+        self.tokens = 0  # of the run, all ranks, up to the last read
         self.lr = 0.0  # of the first parameter group in the last step
         self._reduce = reduce
         self._dtype = widest_float(device)
@@ -47,19 +44,19 @@ class Accumulators:
         self._count = torch.zeros((), dtype=torch.int64, device=device)
         self._skipped = torch.zeros((), device=device)
         self._norm = torch.zeros((), device=device)
-        # Of the accumulation window that is open: a checkpoint holds what the last optimizer step had seen.
+        # Of the current gradient accumulation window: a checkpoint has the state after the last optimizer step.
         self._window: Tensor | None = None
         self._window_loss = torch.zeros((), dtype=self._dtype, device=device)
         self._begun = time.perf_counter()
-        self._elapsed = 0.0  # seconds of a run that this one goes on from, since its last read
+        self._elapsed = 0.0  # seconds of the resumed run since its last read
         self._paused = 0.0
 
     def begin(self) -> None:
-        """Start the clock; what was before the first step is no training time."""
+        """Start the clock of the training time."""
         self._begun, self._paused = time.perf_counter() - self._elapsed, 0.0
 
     def add(self, loss: Tensor, count: Tensor) -> None:
-        """Take in one micro-batch of this rank: sum of losses and number of tokens."""
+        """Add the sum of losses and the number of tokens of one micro-batch of this rank."""
         self._window_loss += loss.detach()
         self._window = count if self._window is None else self._window + count
 
@@ -74,12 +71,12 @@ class Accumulators:
         return window.clamp(min=1)
 
     def close_step(self, norm: Tensor, skipped: Tensor) -> None:
-        """Take in the outcome of an optimizer step."""
+        """Add the gradient norm of an optimizer step and whether it was skipped."""
         self._norm = norm
         self._skipped += skipped
 
     def read(self) -> Reading:
-        """Bring everything to the host and start afresh; all ranks must take part."""
+        """Copy the sums to the host and reset them; all ranks must take part."""
         loss, skipped = self._loss, self._skipped
         if self._reduce is not None:
             loss = self._reduce(loss.clone())
@@ -96,17 +93,17 @@ class Accumulators:
         return Reading(mean, numbers[3], self.tokens, int(numbers[2]), seconds, tokens)
 
     def total_tokens(self) -> int:
-        """Scored tokens of the run so far, all ranks; waits for the device."""
+        """Tokens trained on in the run so far, all ranks; synchronizes with the device."""
         return self.tokens + int(self._count)
 
     def state(self) -> dict[str, float]:
-        """What a resumed run needs to log what this one would have; all ranks must take part."""
+        """The sums, for a checkpoint; all ranks must take part."""
         loss = self._loss if self._reduce is None else self._reduce(self._loss.clone())
         seconds = time.perf_counter() - self._begun - self._paused
         return {"tokens": self.tokens, "loss": float(loss), "count": int(self._count), "seconds": seconds}
 
     def restore(self, state: dict[str, float], main: bool) -> None:
-        """Undo `state`; the sum of losses goes to the main rank alone, as reading adds the ranks up."""
+        """Load `state`; the sum of losses on the main rank alone, as reading sums over ranks."""
         self.tokens = int(state["tokens"])
         self._loss.fill_(state["loss"] if main else 0.0)
         self._count.fill_(int(state["count"]))
@@ -114,12 +111,12 @@ class Accumulators:
 
     @property
     def unhealthy(self) -> bool:
-        """Whether a step was skipped since the last read; waits for the device."""
+        """Whether a step was skipped since the last read; synchronizes with the device."""
         return bool(self._skipped)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Keep what happens inside out of the training time."""
+        """Exclude the time inside from the training time."""
         before = time.perf_counter()
         try:
             yield

@@ -1,7 +1,6 @@
-"""From the sum of gradients to what the optimizer takes: one division, clipping, and the check that all is finite.
+"""Gradient averaging over the tokens of a step, gradient clipping, and skipping of steps that are not finite.
 
-Knows gradients and the optimizer; does not know the model. With a fused optimizer no value is read back to the host
-on a GPU; others can leave a step out only by being told, which waits for the device.
+With a fused optimizer no value is read back from a GPU; others can skip a step only by waiting for the device.
 """
 
 import torch
@@ -12,7 +11,7 @@ from lit_gpt.train.optimizers import trained
 
 
 def takes_scale(optimizer: Optimizer) -> bool:
-    """Whether the optimizer's kernel divides by `grad_scale` and skips on `found_inf` (torch's fused ones do)."""
+    """Whether the optimizer divides by `grad_scale` and skips on `found_inf`, as torch's fused kernels do."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
@@ -23,20 +22,20 @@ def finish_gradients(
     by_value: bool = False,
     loss_scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Divide the gradients, clip them, and have the step skipped where they are not finite.
+    """Divide the gradients, clip them, and skip the step where they are not finite.
 
-    With a fused optimizer division, clipping by norm and skipping all happen inside its kernel.
+    With a fused optimizer division, clipping by norm and skipping happen inside its kernel.
 
     Args:
-        optimizer: Its parameters' `.grad` hold the sums.
-        divisor: Scalar that turns the sums into the mean over the scored tokens.
-        clip: Bound on the norm or on each value after the division; None for none.
-        by_value: Bound each value instead of the norm.
-        loss_scale: The GradScaler's factor that is still in the gradients of a fused optimizer; it divides it out and
-            skips overflowing steps itself.
+        optimizer: The gradients of its parameters are sums over tokens.
+        divisor: Scalar that turns the sums into means over the tokens that are not masked.
+        clip: Largest norm, or largest absolute value; None for no gradient clipping.
+        by_value: Clip each value instead of the norm.
+        loss_scale: Factor of the GradScaler that is still in the gradients of a fused optimizer, which divides it out
+            and skips overflowing steps itself.
 
     Returns:
-        Norm of the divided gradients before clipping; 1.0 where the step is skipped, else 0.0. Scalars on the device.
+        Gradient norm before clipping, and 1.0 where the step is skipped, else 0.0; scalars on the device.
     """
     gradients = [p.grad for p in trained(optimizer) if p.grad is not None]
     if not gradients:
@@ -56,13 +55,13 @@ def finish_gradients(
         torch._foreach_clamp_min_(gradients, -clip)
         torch._foreach_clamp_max_(gradients, clip)
         if loss_scale is not None:
-            # An infinite value is bounded by now; the GradScaler, which looks later, must still find the overflow.
+            # Infinities are clamped by now; the GradScaler, which checks later, must still find the overflow.
             torch._foreach_mul_(gradients, torch.where(skip.bool(), torch.full_like(loss_scale, torch.nan), loss_scale))
         scale = torch.ones_like(divisor)
     if takes_scale(optimizer):
         optimizer.grad_scale = scale  # type: ignore[attr-defined]
         if loss_scale is None:
-            # On a CPU the value is at hand, and the kernel without the flag saves undoing the step counters.
+            # On a CPU the value is at hand; without the flag the kernel need not undo the step counters.
             optimizer.found_inf = None if skip.is_cpu and not skip else skip  # type: ignore[attr-defined]
         return norm, skip
     if scale is divisor or (clip and not by_value):

@@ -1,7 +1,4 @@
-"""LitGPT: a net, what it learns and how, as a LightningModule.
-
-Knows objective, optimizer, schedule and metrics; does not know files, the bar or the table (see the callbacks).
-"""
+"""LitGPT, the LightningModule: training and validation steps, gradient accumulation and clipping, optimizers."""
 
 from __future__ import annotations
 
@@ -40,18 +37,18 @@ from lit_gpt.train.schedules import Schedule, WarmupCosine
 
 
 class LitGPT(lightning.LightningModule):
-    """A GPT with what it learns and how.
+    """A GPT with its training objective, optimizer and learning rate schedule.
 
     Args:
         net: The net.
-        objective: What is learned.
-        optimizer: Called with the parameter groups; fused where it can be.
-        schedule: Called with the optimizer and the number of optimizer steps of the run.
-        param_groups: Settings by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as
-            `net.blocks.0.*`, to `lr` (a factor on the optimizer's) and `weight_decay`. Laid over the default, which
-            decays matrices alone; `{embeddings: {weight_decay: 0.1}}` decays the embeddings as well.
-        init_from: A checkpoint, run directory or imported model whose weights the net starts from.
-        compile: Compile the net before training.
+        objective: Training objective.
+        optimizer: Called with the parameter groups; fused where possible.
+        schedule: Learning rate schedule, called with the optimizer and the number of optimizer steps of the run.
+        param_groups: Options by parameters: a kind (matrices, embeddings, vectors) or a glob over names such as
+            `net.blocks.0.*`, to `lr` (a factor on the learning rate) and `weight_decay`. By default only matrices are
+            decayed; `{embeddings: {weight_decay: 0.1}}` decays the embeddings as well.
+        init_from: Checkpoint, run directory or imported model with the initial weights.
+        compile: Compile the net with torch.compile before training.
     """
 
     def __init__(
@@ -67,7 +64,7 @@ class LitGPT(lightning.LightningModule):
         super().__init__()
         if _given_hyperparameters.get() is not None:
             # Built from a config: plain data, which rebuilds the module under weights_only=True. Without one Lightning
-            # would copy and pickle the net itself. Not for the loggers: the run's config.yaml shows it better.
+            # would pickle the net itself. Not for the loggers: the run's config.yaml shows it better.
             self.save_hyperparameters(logger=False)
         self.net = net
         self.objective = unwrap(objective)(net.sizes)
@@ -75,35 +72,35 @@ class LitGPT(lightning.LightningModule):
         self.param_groups, self.compile_net = param_groups, compile
         self.config: dict[str, Any] | None = None
         self.accumulators: Accumulators | None = None
-        # Metrics of each validation split, in a tuple, which no module looks into: a copy of the module made before the
-        # first validation (an average of its weights) has the same buffers as the module after it.
+        # Metrics of each validation split, in a tuple, so that they are no submodules: a copy of the module before the
+        # first validation (an exponential moving average of the weights) has the same buffers as the module after it.
         self._scores: tuple[nn.ModuleDict, ...] = ()
-        self._scored: Any = None  # which splits of which data they are of
+        self._scored: Any = None  # splits and data that they belong to
         self._restored: dict[str, float] | None = None
         self._settings: list[dict[str, Any]] = []
         self._nominal = 0.0
-        self._window_trains = False  # whether a batch of the accumulation window was trained on so far
-        # What `lit-gpt export` writes where several families fit.
+        self._window_trains = False  # whether any batch of the accumulation window was not skipped
+        # The family that `lit-gpt export` prefers.
         self.origin = None if init_from is None else start_from(net, init_from)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning writes this name some fifty times a step, and nn.Module's own way costs 2 us each.
+        # Lightning sets this some fifty times a step, and nn.Module's own __setattr__ takes 2 us each.
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        # For copies and pickles: without trainer and data, which the metrics of a validation belong to.
+        # Copies and pickles have no metrics, which refer to trainer and data.
         return {**super().__getstate__(), "_scores": (), "_scored": None}
 
     # -- training ------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        self._restored = None  # a checkpoint that was validated is not gone on from
+        self._restored = None  # validating a checkpoint is not resuming from it
 
     def on_fit_start(self) -> None:
-        # Lightning itself takes bf16-mixed instead and only warns.
+        # Lightning uses bf16-mixed instead and only warns.
         asked = ((self.config or {}).get("trainer") or {}).get("precision")
         if self.device.type == "cpu" and asked in ("16-mixed", "16", 16):
             raise UserError("precision 16-mixed needs a GPU; on a CPU give 32-true, or bf16-mixed where it is fast")
@@ -135,9 +132,9 @@ class LitGPT(lightning.LightningModule):
         return isinstance(data, TokenData) and bool(data.skip) and data.next_batch in data.skip
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Steps, unless all batches of the accumulation window are skipped: then weights and moments stay as they are.
+        """Step, unless all batches of the gradient accumulation window are skipped.
 
-        Skipped batches are empty and their gradient is zero, but decay and momentum would move the weights even so.
+        The gradient of skipped batches is zero, but weight decay and momentum would change the weights.
         """
         if self._window_trains or not self._skips_batch:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -148,9 +145,9 @@ class LitGPT(lightning.LightningModule):
         self._window_trains = False
 
     def _nominal_count(self, batch: Any) -> float:
-        """What a micro-batch's sum is divided by at once; the true count takes its place at the optimizer step.
+        """Divisor of a micro-batch's loss, replaced by the true token count at the optimizer step.
 
-        It only keeps 16-bit gradients in range. A power of two, the same on all ranks, drops out without rounding.
+        It keeps 16-bit gradients in range. A power of two, the same on all ranks, cancels without rounding.
         """
         tokens = batch.targets.numel()
         if self.trainer.world_size > 1:
@@ -163,18 +160,18 @@ class LitGPT(lightning.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Called once per optimizer step. Lightning's own refuses bf16-mixed with a fused optimizer."""
+        """Average and clip the gradients; Lightning's own refuses bf16-mixed with a fused optimizer."""
         trainer, accumulators = self.trainer, self.accumulators
         assert accumulators is not None
-        # Lightning has divided by the planned number of micro-batches, DDP by the ranks: undone here, so that the last,
-        # shorter window of an epoch and unequal counts weigh what they should.
+        # Lightning has divided by the number of micro-batches, DDP by the ranks. Undone here, so that each token has
+        # the same weight in a shorter last window of an epoch and with unequal counts.
         planned = self._nominal * trainer.accumulate_grad_batches * trainer.world_size
         divisor = accumulators.close_window() / planned
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         loss_scale = scaler._get_scale_async() if scaler is not None and takes_scale(optimizer) else None
         by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
         norm, skip = finish_gradients(optimizer, divisor, gradient_clip_val, by_value, loss_scale)
-        # An overflow under a GradScaler is its daily business: it skips the step and lowers its factor.
+        # A GradScaler handles an overflow: it skips the step and lowers its factor.
         first = optimizer.param_groups[0]
         accumulators.lr = first["lr"] / (first.get("lr_factor") or 1.0)  # before the factor of its parameter group
         accumulators.close_step(norm, torch.zeros_like(skip) if scaler is not None else skip)
@@ -188,7 +185,7 @@ class LitGPT(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def total_steps(self) -> int:
-        """Optimizer steps of the run. Lightning's own estimate builds the loaders early, with their side effects."""
+        """Optimizer steps of the run; Lightning's own estimate builds the dataloaders early, with side effects."""
         trainer = self.trainer
         limits = [trainer.max_steps] if trainer.max_steps not in (None, -1) else []
         if trainer.max_epochs not in (None, -1):
@@ -202,7 +199,7 @@ class LitGPT(lightning.LightningModule):
         return max(1, min(limits))
 
     def _steps_of_epochs(self, epochs: int, batches: int) -> int:
-        """Optimizer steps at the end of so many epochs; those before a resume may have had batches of another size."""
+        """Optimizer steps at the end of `epochs`; before a resume the batch size may have been another."""
         trainer = self.trainer
         step = trainer.global_step
         an_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
@@ -213,7 +210,7 @@ class LitGPT(lightning.LightningModule):
         return step + max(0, (epochs - epoch - 1) * an_epoch + rest) if epoch < epochs else step
 
     def _apply_own_settings(self) -> None:
-        """After a resume the optimizer's settings come from the user, not from the checkpoint, as the schedule's do."""
+        """After a resume take the options of optimizer and schedule from the config, not from the checkpoint."""
         optimizers = self.trainer.optimizers
         if len(optimizers) != 1 or len(optimizers[0].param_groups) != len(self._settings):
             return
@@ -221,7 +218,7 @@ class LitGPT(lightning.LightningModule):
             group.update({k: v for k, v in settings.items() if k not in ("lr", "initial_lr")})
         schedule = self.trainer.lr_scheduler_configs[0].scheduler
         if isinstance(schedule, Schedule):
-            schedule.steps = self.total_steps()  # of epochs, it was not known before the position was restored
+            schedule.steps = self.total_steps()  # known only after the data position is restored
             schedule.refresh([settings["lr"] for settings in self._settings])
 
     # -- validation and test -------------------------------------------------------------------------------------
@@ -252,7 +249,7 @@ class LitGPT(lightning.LightningModule):
     def _start_scores(self, attribute: str) -> None:
         names = self._split_names(attribute)
         scored = (self.trainer.datamodule, attribute, names, self.device)  # type: ignore[attr-defined]
-        if self._scored != scored:  # lengths of tokens and of texts differ from data to data
+        if self._scored != scored:  # byte lengths depend on the data
             self._scored = scored
             new, wide = [], widest_float(self.device)
             for name in names:
@@ -276,7 +273,7 @@ class LitGPT(lightning.LightningModule):
             return None
         lengths, text_bytes = tokenizer.byte_lengths(), None
         if lengths is None:
-            # Not lossless: the text's own bytes, which are those of the whole split and of no part of it.
+            # Not lossless: the bytes of the text, which are known for the whole split alone.
             if trainer.limit_val_batches != 1.0 or trainer.limit_test_batches != 1.0:
                 return None
             markers = {tokenizer.bos, tokenizer.eos, tokenizer.pad}
@@ -286,8 +283,8 @@ class LitGPT(lightning.LightningModule):
         return BitsPerByte(lengths, text_bytes, wide=widest_float(self.device))
 
     def _log_scores(self, prefix: str, attribute: str) -> None:
-        # In a fit StepMetrics writes them to the loggers, with the step that they belong to. Outside of it Lightning
-        # returns nothing from validate() that was not meant for a logger, and warns where there is none.
+        # In fit StepMetrics logs them with their step. Elsewhere validate() returns only what goes to a logger, and
+        # Lightning warns where there is none.
         to_loggers = self.trainer.state.fn != "fit"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*no logger configured")
@@ -320,11 +317,11 @@ class LitGPT(lightning.LightningModule):
         saved = Checkpoint.of(checkpoint)
         self.continue_from(saved.accumulators)
         if self._trainer is not None and isinstance(self._trainer.precision_plugin, DoublePrecision):
-            self.double()  # Lightning does it after loading, and the weights would go through float32
+            self.double()  # Lightning does it after loading, which would round the weights to float32
         self.origin = saved.origin
 
     def continue_from(self, accumulators: dict[str, float] | None) -> None:
-        """Has the next fit continue the sums of an earlier one: a `Accumulators.state`, None to begin at zero."""
+        """Let the next fit continue from an `Accumulators.state`; None to start from zero."""
         self._restored = accumulators
 
     # -- cheaper than Lightning's own ----------------------------------------------------------------------------
@@ -333,13 +330,13 @@ class LitGPT(lightning.LightningModule):
         scheduler.step()
 
     def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
-        # Not strategy.reduce, which waits for all ranks, and so for the device, beforehand.
+        # Not strategy.reduce, which first waits for all ranks, and so for the device.
         torch.distributed.all_reduce(tensor)
         return tensor
 
 
 def _limited(batches: int, limit: int | float | None) -> int:
-    """Lightning's meaning of limit_*_batches: an integer is a number, a float a share."""
+    """limit_*_batches as in Lightning: an integer is a number, a float a fraction."""
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -351,6 +348,6 @@ def _plain(configuration: Any) -> Any:
 
 
 def _without_base(config: dict[str, Any]) -> dict[str, Any]:
-    """The config as a checkpoint keeps it: the base of a fine-tuned net may be gone when it is loaded."""
+    """The config for a checkpoint: without init_from, which may no longer exist when it is loaded."""
     model = config.get("model")
     return config if not isinstance(model, dict) else config | {"model": model | {"init_from": None}}

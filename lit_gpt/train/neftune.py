@@ -1,7 +1,4 @@
-"""Noise on the embeddings of what is trained on.
-
-Knows the net's embedding and batches' lengths; does not know text. Letters: B batch, T tokens, C width.
-"""
+"""NEFTune: noise on the token embeddings in fine-tuning. Letters: B batch, T tokens, C width."""
 
 from typing import Any
 
@@ -15,25 +12,24 @@ from lit_gpt.train.lean_callback import LeanCallback
 
 
 class NEFTune(LeanCallback):
-    """Adds noise to the token embeddings in training, for fine-tuning on instructions: NEFTune.
+    """Adds noise to the token embeddings in training, for instruction fine-tuning (Jain et al. 2023, arXiv:2310.05914).
 
-    Jain et al. 2023 (arXiv:2310.05914): uniform from -1 to 1, times alpha / sqrt(L C), where L is the length of the
-    text that a token stands in: its segment, or its row up to the last target. Drawn as dropout is, from the random
-    states that a checkpoint keeps, so a resumed run goes on exactly.
+    Uniform from -1 to 1, times alpha / sqrt(L C), where L is the length of the token's segment, or of its row up to
+    the last target. Sampled from the random state that checkpoints keep, as dropout is.
 
     Args:
-        alpha: Size of the noise; 5, 10 and 15 in the paper.
+        alpha: Scale of the noise; 5, 10 and 15 in the paper.
     """
 
     def __init__(self, alpha: float = 5.0) -> None:
         if alpha <= 0:
-            raise UserError(f"alpha {alpha} of NEFTune is not positive; leave the callback out for no noise")
+            raise UserError(f"alpha {alpha} of NEFTune is not positive; remove the callback for no noise")
         self.alpha = alpha
-        self._scale: Tensor | None = None  # (B, T, 1) or (B, 1, 1), of the batch that is trained on
+        self._scale: Tensor | None = None  # (B, T, 1) or (B, 1, 1), of the current batch
         self._hook: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Not later: what is compiled takes no notice of hooks that come after.
+        # Not later: a compiled net ignores hooks that are registered afterwards.
         if stage == "fit" and self._hook is None:
             embedding: nn.Module = pl_module.net.embedding  # type: ignore[assignment,union-attr]
             self._hook = embedding.register_forward_hook(self._add)
@@ -54,7 +50,7 @@ class NEFTune(LeanCallback):
 
 
 def text_lengths(targets: Tensor, segments: Tensor | None) -> Tensor:
-    """How many tokens the text of each row, or of each token's segment, has. (B, T) -> (B, 1) or (B, T) float."""
+    """Tokens of each row up to its last target, or of each token's segment: (B, T) -> (B, 1) or (B, T) float."""
     if segments is None:
         places = torch.arange(1, targets.shape[1] + 1, device=targets.device)
         return ((targets != IGNORE) * places).amax(1, keepdim=True).clamp(min=1).float()

@@ -1,6 +1,5 @@
-"""What is learned: an objective turns a net and a batch into a sum of losses and how many tokens it sums.
+"""Training objectives: next-token cross-entropy with a loss mask (targets of -100) and label smoothing.
 
-Knows the net's forward with `reduce`; does not know optimizers, accumulation or ranks.
 Letters: B batch, T tokens, C width, V vocabulary, N = B T.
 """
 
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class TokenScores(NamedTuple):
-    """How well each target of a batch was predicted: what the metrics are made of."""
+    """Loss and correctness of each target of a batch, from which the metrics are computed."""
 
-    nats: Tensor  # (B, T) float, 0 where not scored
+    nats: Tensor  # (B, T) float, 0 where masked
     correct: Tensor  # (B, T) bool: the most likely token is the target
-    targets: Tensor  # (B, T) int64, -100 where not scored
+    targets: Tensor  # (B, T) int64, -100 where masked
 
 
 class Objective(nn.Module):
-    """Base of the objectives; may own parameters, such as a task's head.
+    """Base of the objectives; may have parameters, such as the head of a task.
 
     Args:
         sizes: Sizes of the net.
@@ -38,14 +37,14 @@ class Objective(nn.Module):
         super().__init__()
 
     def forward(self, net: GPT, batch: Batch) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
-        """Return ((sum of losses, number of tokens summed), parts of that sum by name).
+        """Return ((sum of losses, number of tokens in it), parts of the sum by name).
 
-        The part ``aux``, where there is one, is what the net itself adds: it is trained on and not logged as a loss.
+        The part ``aux``, if any, is the auxiliary loss of the net, which is trained on and not logged as loss.
         """
         raise not_implemented(self, "forward")
 
     def evaluate(self, net: GPT, batch: Batch) -> TokenScores:
-        """Score the next token of each position, without gradients, smoothing or auxiliary losses."""
+        """Score each target, without label smoothing or auxiliary losses."""
         targets = batch.targets
 
         def score(hidden: Tensor, weight: Tensor, softcap: float | None, aux: Tensor | float) -> TokenScores:
@@ -60,7 +59,7 @@ class NextToken(Objective):
 
     Args:
         sizes: Sizes of the net.
-        label_smoothing: Share of the target's probability that is spread over the vocabulary (Szegedy et al. 2015).
+        label_smoothing: Probability that is spread uniformly over the vocabulary (Szegedy et al. 2015).
     """
 
     def __init__(self, sizes: Sizes, label_smoothing: float = 0.0) -> None:
@@ -79,7 +78,7 @@ class NextToken(Objective):
             )
             if not isinstance(aux, Tensor):
                 return total, {}
-            # A mean over tokens: times their number, so that it weighs the same however batches are cut.
+            # A mean over tokens; times their number its weight does not depend on the size of the batches.
             added = aux * count
             return total + added, {"aux": added.detach()}
 

@@ -1,7 +1,4 @@
-"""Parameter groups from a table, and the fused form of an optimizer.
-
-Knows names and shapes of parameters; does not know the loss or the schedule.
-"""
+"""Parameter groups with their own learning rate and weight decay, and fused optimizers."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -15,14 +12,14 @@ from lit_gpt.errors import UserError
 Groups = dict[str, dict[str, float]]
 
 KINDS = ("matrices", "embeddings", "vectors")
-# Norms' gains and biases are vectors. Decay of an embedding would shrink the rows of rare tokens: they get no gradient.
+# Gains of norms and biases are vectors. Weight decay would shrink embeddings of rare tokens, which get no gradient.
 DEFAULT_GROUPS: Groups = {"embeddings": {"weight_decay": 0.0}, "vectors": {"weight_decay": 0.0}}
 
 
 def kinds_of(module: nn.Module) -> dict[str, str]:
     """The kind of each parameter, by name: matrices, embeddings or vectors.
 
-    A lookup table that serves as the head too is a matrix: its rows get a gradient at every step.
+    An embedding that is tied to the head is a matrix: all its rows get a gradient at every step.
     """
     tables = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
     heads = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
@@ -36,15 +33,15 @@ def kinds_of(module: nn.Module) -> dict[str, str]:
 
 
 def parameter_groups(module: nn.Module, table: Groups | None = None) -> list[dict[str, Any]]:
-    """Groups for an optimizer: `params`, and `weight_decay` where the table sets it, and `lr_factor`.
+    """Parameter groups of an optimizer, each with `lr_factor` and, where the table sets it, `weight_decay`.
 
-    The table is laid over the default one, which decays matrices alone. Its keys are a kind (matrices, embeddings,
-    vectors) or a glob over parameter names such as `net.blocks.0.*`; later lines win over earlier ones. The values:
-    `lr` multiplies the optimizer's rate, `weight_decay` replaces its decay. `{embeddings: {weight_decay: 0.1}}` decays
-    all matrices, as nanoGPT does. Frozen parameters are left out.
+    The table extends the default one, which decays matrices alone. Its keys are a kind (matrices, embeddings, vectors)
+    or a glob over parameter names such as `net.blocks.0.*`; later entries override earlier ones. Of the values `lr`
+    multiplies the optimizer's learning rate, `weight_decay` replaces its weight decay. With
+    `{embeddings: {weight_decay: 0.1}}` all matrices are decayed, as in nanoGPT. Frozen parameters are in no group.
 
     Raises:
-        UserError: a key that matches nothing, or a setting that is neither lr nor weight_decay.
+        UserError: A key matches no parameter, or a value is neither lr nor weight_decay.
     """
     kinds = kinds_of(module)
     for pattern, settings in (table or {}).items():
@@ -78,17 +75,13 @@ def parameter_groups(module: nn.Module, table: Groups | None = None) -> list[dic
 
 
 def apply_factors(optimizer: Optimizer) -> None:
-    """Multiply each group's rate by its `lr_factor`; once, before a schedule takes the rates as peaks."""
+    """Multiply the learning rate of each group by its `lr_factor`; before the schedule takes them as peaks."""
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * group.get("lr_factor", 1.0)
 
 
 def prefer_fused(optimizer: Optimizer) -> None:
-    """Switch an optimizer that has a fused kernel to it, unless the user has said otherwise.
-
-    A class of our own with another default would share the name AdamW with torch's, and the short name in a config
-    would then be ambiguous.
-    """
+    """Switch an optimizer to its fused kernel where there is one, unless the user has set `fused` or `foreach`."""
     groups = optimizer.param_groups
     undecided = all("fused" in g and g["fused"] is None and not g.get("foreach") for g in groups)
     if not undecided or any(g.get("differentiable") for g in groups):

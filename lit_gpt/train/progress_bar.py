@@ -1,7 +1,6 @@
-"""What is seen while a run goes on: one line that is redrawn on a terminal or in a notebook, plain lines elsewhere.
+"""Progress bar of training: one redrawn line on a terminal or in a notebook, plain lines elsewhere.
 
-Knows the last metrics and the clock; reads nothing from the device. Drawing goes by time, not by step: a bar that is
-drawn at each step costs more than a step of a small net.
+It is drawn by time, not by step: drawing at each step would cost more than a step of a small net.
 """
 
 import shutil
@@ -20,8 +19,8 @@ class TrainingProgressBar(LeanCallback, ProgressBar):
     """Step, loss, tokens per second and time left.
 
     Args:
-        refresh: Seconds between two drawings of the bar.
-        plain_every: Seconds between two lines where there is no terminal; the first ones come sooner.
+        refresh: Seconds between two updates of the bar.
+        plain_every: Seconds between two lines without a terminal; the first ones come sooner.
     """
 
     def __init__(self, refresh: float = 0.25, plain_every: float = 10.0) -> None:
@@ -153,7 +152,7 @@ class TrainingProgressBar(LeanCallback, ProgressBar):
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether a line can be redrawn there: a terminal, or a notebook's output."""
+    """Whether a line of the stream can be redrawn: a terminal, or the output of a notebook."""
     return stream.isatty() or type(stream).__module__.startswith("ipykernel")
 
 

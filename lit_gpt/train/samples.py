@@ -12,19 +12,19 @@ from lit_gpt.data.module import TokenData
 from lit_gpt.generate.text_generator import TextGenerator
 from lit_gpt.train.lean_callback import LeanCallback
 
-_TRIED = 100  # records that are looked at for one that the net can read
+_TRIED = 100  # records that are searched for one that fits the context
 
 
 class SampleText(LeanCallback):
-    """Writes a sample into TensorBoard at each validation.
+    """Logs a generated text to TensorBoard at each validation.
 
     Args:
-        prompt: What the text goes on from; empty for the start of a document, or for the question of the first
-            validation record where only answers are learned.
+        prompt: Prompt of the sample; empty for the start of a document, or for the question of the first validation
+            record where only answers are trained on.
         max_new_tokens: Tokens of a sample.
-        temperature: 0 takes the likeliest token.
-        top_k: Draw among so many likeliest tokens; None for all.
-        seed: Of the draws; the same at each validation.
+        temperature: Sampling temperature; 0 for greedy decoding.
+        top_k: Sample among the k most likely tokens; None for all.
+        seed: Seed of the sampling, the same at each validation.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class SampleText(LeanCallback):
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
         with pl_module.accumulators.paused():  # type: ignore[operator,union-attr]
-            text = self.write(trainer, pl_module)
+            text = self.generate(trainer, pl_module)
         if signals.waiting() is not None:
-            return  # it was cut short
+            return  # generation was interrupted
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                # four spaces keep the text's own lines and spaces in TensorBoard's Markdown
+                # four spaces make a code block of TensorBoard's Markdown, which keeps lines and spaces
                 shown = "".join(f"    {line}\n" for line in text.splitlines())
                 logger.experiment.add_text("sample", shown, trainer.global_step)
 
-    def write(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """One sample, prompt included; where only answers are learned, that to a validation record."""
+    def generate(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """Generate one sample, prompt included; with a loss mask, the answer to a validation record."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         format = data.format if isinstance(data, TokenData) else None
         read = [] if self.prompt or format is None else question(data)
@@ -72,7 +72,7 @@ class SampleText(LeanCallback):
 
 
 def question(data: TokenData) -> list[int]:
-    """What is read of the first validation record ahead of what is learned; nothing where all is learned."""
+    """The masked tokens before the answer of the first validation record; none without a loss mask."""
     corpus = data.corpus(VAL)
     for number in range(min(corpus.documents, _TRIED) if corpus.loss_mask is not None else 0):
         assert corpus.loss_mask is not None

@@ -1,7 +1,4 @@
-"""The one place where numbers leave the device: every N steps they are read, logged and shown.
-
-Knows the accumulators, the loggers and the cost of the net; draws no bar (see `progress`) and prints nothing.
-"""
+"""Step metrics: loss, learning rate, gradient norm, tokens per second and MFU, read and logged every N steps."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +18,7 @@ from lit_gpt.train.stopping import NonFiniteStop
 
 
 class _NoProfiler(PassThroughProfiler):
-    """Does nothing, and takes no time at it: Lightning opens some eighty of these contexts a step."""
+    """A profiler without overhead: Lightning opens some eighty of its contexts a step."""
 
     _nothing = nullcontext()
 
@@ -30,14 +27,15 @@ class _NoProfiler(PassThroughProfiler):
 
 
 class StepMetrics(LeanCallback):
-    """Reads the loss every `trainer.log_every_n_steps` optimizer steps and writes all step metrics to the loggers.
+    """Reads the accumulators every `trainer.log_every_n_steps` optimizer steps and logs all step metrics.
 
-    `train_loss` is the mean over all tokens since the last read. A step that was skipped on the device because its
-    gradient was not finite ends the run here.
+    `train_loss` is the mean over all tokens since the last read. Where a step was skipped on the device because its
+    gradient was not finite, the run ends here.
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}  # the last values, for the bar and for the last line
+        self.reads = 0  # how often train_loss was read
         self._step = -1
         self._flops_per_second = 0.0
         self._flops_per_token = 0.0
@@ -55,31 +53,32 @@ class StepMetrics(LeanCallback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
-        if step == self._step:  # in the middle of an accumulation window
+        if step == self._step:  # inside a gradient accumulation window
             return
         self._step = step
         if self._is_due(trainer, step):
             self._read(trainer, pl_module, step)
         elif pl_module.device.type == "cpu" and pl_module.accumulators.unhealthy:  # type: ignore[union-attr]
-            self._read(trainer, pl_module, step)  # a value at hand: no need to wait for the N-th step
+            self._read(trainer, pl_module, step)  # the value is at hand: no need to wait for the N-th step
 
     @staticmethod
     def _is_due(trainer: Trainer, step: int) -> bool:
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0 for the end alone
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: only at the end
         return step == trainer.max_steps or (every > 0 and step % every == 0)
 
     def _read(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         accumulators: Accumulators = pl_module.accumulators  # type: ignore[assignment]
         reading = accumulators.read()
         if not reading.new_tokens and not reading.skipped:
-            return  # nothing was scored: there is no mean
+            return  # all targets were masked
         if reading.skipped or not math.isfinite(reading.loss):
             raise NonFiniteStop(
                 f"loss or gradient is not finite: stopped at step {step} (loss {reading.loss:.4g}, gradient norm "
-                f"{reading.grad_norm:.4g}); the weights were kept from it. Try a lower learning rate, a longer warm-up "
-                "or clipping"
+                f"{reading.grad_norm:.4g}); the weights were kept from it. Try a lower learning rate, a longer warmup "
+                "or gradient clipping"
             )
         per_second = reading.new_tokens / reading.seconds if reading.seconds > 0 else 0.0
+        self.reads += 1
         self.latest |= {
             "train_loss": reading.loss,
             "lr": accumulators.lr,
@@ -111,13 +110,13 @@ class StepMetrics(LeanCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._is_due(trainer, self._step):
-            self._read(trainer, pl_module, self._step)  # what remains of a run that ended by epochs
+            self._read(trainer, pl_module, self._step)  # the rest of a run that ended by epochs
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         accumulators = getattr(pl_module, "accumulators", None)
         if accumulators is not None and accumulators.unhealthy:
             raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
-        # What is logged before a checkpoint is on the disk before it: a resumed run writes only what comes after.
+        # Rows logged before a checkpoint reach the disk before it: a resumed run writes only later ones.
         for logger in trainer.loggers:
             logger.save()
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:

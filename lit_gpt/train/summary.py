@@ -1,7 +1,4 @@
-"""The table before the first step and the line after the last one.
-
-Knows the cost of the net and the length of the run; measures nothing itself.
-"""
+"""Run summary: a table of parameters, memory, tokens and time before training, and the last line after it."""
 
 import shutil
 import time
@@ -25,7 +22,7 @@ LAST_LINE = ("val_loss", "val_perplexity", "val_bpb")
 
 
 class RunSummary(LeanCallback):
-    """Shows what a run will take before it starts, and what it reached when it ends."""
+    """Prints the cost of a run before it starts, and keeps its last line for the end."""
 
     def __init__(self) -> None:
         self._begun = 0.0
@@ -49,12 +46,12 @@ class RunSummary(LeanCallback):
         self._last_line = last_line(trainer.global_step, latest, time.monotonic() - self._begun)
 
     def final_line(self) -> str:
-        """What the run reached; the front door prints it last."""
+        """The last line of the run, which the command prints last."""
         return self._last_line
 
 
 def last_line(step: int, values: dict[str, float], seconds: float) -> str:
-    """`step N  tokens N  val_loss X  val_perplexity X  val_bpb X  seconds X`; what was not measured is nan."""
+    """`step N  tokens N  val_loss X  val_perplexity X  val_bpb X  seconds X`; nan for what was not measured."""
     nan = float("nan")
     measured = "  ".join(f"{name} {values.get(name, nan):.4f}" for name in LAST_LINE)
     return f"step {step}  tokens {int(values.get('tokens', 0))}  {measured}  seconds {seconds:.1f}"
@@ -78,8 +75,8 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
         there = getattr(data, "train_tokens", None)
         if there:
             held = getattr(data, "val_tokens", 0)
-            batches = data.batches_per_epoch(trainer.world_size)  # not by tokens: rows may be padded
-            # What was trained on before a resume, by its place in the data: its batches may have had another size.
+            batches = data.batches_per_epoch(trainer.world_size)  # not from tokens: rows may be padded
+            # After a resume from the position in the data: the batch size may have changed.
             resumed = trainer.global_step and isinstance(data, TokenData)
             epoch, done = batches_done(data) if resumed else (0, trainer.global_step * trainer.accumulate_grad_batches)
             epochs = epoch + (done + left * trainer.accumulate_grad_batches) / max(batches, 1)
@@ -94,7 +91,7 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
     if kept:
         each = cost.checkpoint_bytes(net)  # type: ignore[arg-type]
         free = shutil.disk_usage(_existing(savers[0].folder)).free
-        # While one is written, the one that it replaces is still there.
+        # While one is written, the one that it replaces still exists.
         yield "disk", f"{size(each * (kept + 1))} for checkpoints of {size(each)}, {size(free)} free"
     yield "device", f"{pl_module.device} x {trainer.world_size}, {trainer.precision}"
 

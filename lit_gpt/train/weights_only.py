@@ -1,4 +1,4 @@
-"""A checkpoint holds only what `torch.load(weights_only=True)` reads back; what does not is named with its owner."""
+"""Check that a checkpoint can be read with `torch.load(weights_only=True)`, with an error that names what cannot."""
 
 import io
 import pickle
@@ -17,15 +17,15 @@ _OWNERS = {
     "state_dict": "the module",
     "loops": "the trainer's loops",
 }
-#: What pickle raises of an object that it cannot write; torch.save passes it on.
+#: What torch.save raises for an object that cannot be pickled.
 PICKLING_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
 
 
 def check_loadable(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Reads back the file of a checkpoint; its tensors are mapped only, so that the size does not matter.
+    """Read the file of a checkpoint back; its tensors are memory-mapped, so the size does not matter.
 
     Raises:
-        UserError: it cannot be read; names whose state it is, where in it and of which type.
+        UserError: It cannot be read; names the value, its type and its owner.
     """
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -34,7 +34,7 @@ def check_loadable(path: Path, checkpoint: dict[str, Any]) -> None:
 
 
 def not_picklable(checkpoint: dict[str, Any]) -> UserError:
-    """The error for a checkpoint that cannot be written and read back, which names the first such value in it."""
+    """The error for a checkpoint that cannot be read back, which names the first such value in it."""
     found = _first(checkpoint, ())
     if found is None:
         return UserError("this checkpoint could not be read back, so it was not kept")
@@ -55,7 +55,7 @@ def _owner(keys: tuple[Any, ...]) -> str:
 
 
 def _first(value: Any, keys: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any] | None:
-    """Keys and value of the first entry that is not read back."""
+    """Keys and value of the first entry that cannot be read back."""
     if isinstance(value, Tensor) or _comes_back(value):
         return None
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()

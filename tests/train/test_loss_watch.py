@@ -1,4 +1,4 @@
-"""Losses that deserve a look are said, once, with the way out."""
+"""Loss spikes and losses that are not finite are reported once, with a remedy."""
 
 import math
 import re
@@ -38,6 +38,35 @@ def test_a_loss_that_jumps_a_thousandfold_is_said_once(every: int, tmp_path: Pat
     [said] = [line for line in capsys.readouterr().out.splitlines() if "jumped" in line]
     assert f"in step{' 6' if every == 1 else 's 5 to 8'}: " in said
     assert "--skip_batches" in said and "lower learning rate" in said
+
+
+def test_a_spike_after_a_resume_is_measured_from_before(tmp_path: Path, capsys: Any) -> None:
+    class Spike(NextToken):
+        def forward(self, net: Any, batch: Any) -> Any:
+            (total, count), parts = super().forward(net, batch)
+            return (total * 5000.0, count), parts
+
+    first, second = LossWatch(tmp_path), LossWatch(tmp_path)
+    one = trainer(max_steps=3, log_every_n_steps=1, callbacks=[StepMetrics(), first])
+    one.fit(tiny(), datamodule=TinyData())
+    one.save_checkpoint(tmp_path / "a.ckpt")
+    two = trainer(max_steps=4, log_every_n_steps=1, callbacks=[StepMetrics(), second])
+    two.fit(tiny(objective=Spike), datamodule=TinyData(), ckpt_path=tmp_path / "a.ckpt")
+    assert math.isfinite(first.state_dict()["lowest"])
+    assert "jumped" in capsys.readouterr().out
+
+
+def test_a_reading_equal_to_the_last_counts_as_new(tmp_path: Path) -> None:
+    watch, meter = LossWatch(tmp_path), StepMetrics()
+    made = trainer(max_steps=3, log_every_n_steps=1, callbacks=[meter, watch])
+    made.fit(tiny(objective=lambda sizes: Constant(sizes)), datamodule=TinyData())
+    assert meter.reads == watch._reads == 3 and watch._step == 3
+
+
+class Constant(NextToken):
+    def forward(self, net: Any, batch: Any) -> Any:
+        (total, count), parts = super().forward(net, batch)
+        return (0 * total + 2.0 * count, count), parts
 
 
 @pytest.mark.parametrize("factor", [1.0, 50.0, 900.0])
