@@ -1,4 +1,4 @@
-"""GPT: fills the components and runs them. Knows neither text nor training; the loss comes in as `reduce`.
+"""GPT: the decoder-only transformer, assembled from its components. The loss is passed in as `reduce`.
 
 Letters: B batch, T tokens, C width, V vocabulary.
 """
@@ -35,11 +35,11 @@ NewPosition = Callable[[Sizes], Position]
 NewBlock = Callable[[Sizes, Attention, FeedForward, NewNorm], Block]
 NewInit = Callable[[Sizes], Init]
 Reduce = Callable[[Tensor, Tensor, float | None, Tensor | float], Any]
-Part = TypeVar("Part")
+Component = TypeVar("Component")
 
 
 class GPT(nn.Module):
-    """Decoder-only transformer whose parts are chosen by name.
+    """Decoder-only transformer whose components are chosen by name.
 
     Args:
         vocab_size: Number of token ids.
@@ -47,21 +47,22 @@ class GPT(nn.Module):
         depth: Number of blocks.
         heads: Attention heads.
         context: Longest sequence that the net is made for, in tokens.
-        attention: How tokens look at each other; a list is tiled over the layers.
-        feedforward: What is done to each token; a list is tiled over the layers.
-        norm: How activations are normalized.
-        position: How the net knows where a token stands; a list is tiled over the layers.
-        block: How a layer is wired; a list is tiled over the layers.
-        init: What the weights start from.
-        dropout: Probability of dropping embeddings, branch outputs and attention weights, unless a part names its own.
+        attention: Self-attention; a list is tiled over the layers.
+        feedforward: Feed-forward layer, dense or a mixture of experts; a list is tiled over the layers.
+        norm: Normalization layer.
+        position: Position encoding; a list is tiled over the layers.
+        block: Layout of norms and residual branches; a list is tiled over the layers.
+        init: Weight initialization.
+        dropout: Probability of dropping embeddings, branch outputs and attention weights, unless a component sets its
+            own.
         tie_embeddings: Whether the head is the embedding matrix.
         embedding_scale: Factor on the token embeddings, before positions are added: sqrt(width) in Vaswani et al. 2017
             and Gemma. None: 1.
         embedding_norm: Whether embeddings with their positions are normalized before the first block (BLOOM, nanochat).
         residual_scalars: Whether each block reads a x + b x_0 instead of x, with learned scalars of its own that start
             at 1 and 0; x_0 is what the first block reads (modded-nanogpt, nanochat).
-        logit_softcap: Logits become logit_softcap * tanh(logits / logit_softcap) (Gemma 2). None: they stay.
-        activation_checkpointing: Whether training computes each block again in the backward pass, to save memory.
+        logit_softcap: Logits become logit_softcap * tanh(logits / logit_softcap) (Gemma 2). None: no cap.
+        activation_checkpointing: Whether the backward pass recomputes each block's activations, to save memory.
         seed: Seed of the weights. None: that of seed_everything.
     """
 
@@ -88,7 +89,8 @@ class GPT(nn.Module):
         seed: int | None = None,
     ):
         super().__init__()
-        _check_numbers(vocab_size, width, depth, heads, context, dropout, logit_softcap, embedding_scale)
+        numbers = {"vocab_size": vocab_size, "width": width, "depth": depth, "heads": heads, "context": context}
+        _check_numbers(dropout, logit_softcap, embedding_scale, **numbers)
         _check_lists(depth, attention=attention, feedforward=feedforward, position=position, block=block)
         self.sizes = Sizes(width, heads, depth, context, vocab_size, dropout, width // heads)
         self.tie_embeddings, self.logit_softcap, self.seed = tie_embeddings, logit_softcap, seed
@@ -116,7 +118,7 @@ class GPT(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids that the net takes and scores."""
+        """Number of token ids, padding of the vocabulary included."""
         return self.sizes.vocab_size
 
     @property
@@ -126,59 +128,49 @@ class GPT(nn.Module):
 
     @property
     def longest(self) -> int | None:
-        """Longest sequence that the net can take at all, in tokens; None where its positions go on for ever."""
-        limits = [p.longest for p in self.positions if p.longest is not None]
-        return min(limits, default=None)
+        """Longest sequence that the positions can represent, in tokens; None where they have no limit."""
+        return min((p.longest for p in self.positions if p.longest is not None), default=None)
 
     def outdated(self, cache: Cache, new: int = 1) -> bool:
-        """Whether generation should fill its cache anew before it goes on: the keys in it are those of a shorter text.
-
-        Args:
-            cache: What was seen so far.
-            new: Tokens to come next.
-        """
+        """Whether the KV cache must be recomputed before ``new`` more tokens: its keys are those of a shorter text."""
         return any(position.outdated(cache.length, cache.length + new) for position in self.positions)
 
     def tie_head(self) -> None:
-        """Makes the head the embedding matrix, where the net is tied; moving a net from the meta device parts them."""
+        """Ties head and embedding again where they are tied; moving a net from the meta device parts them."""
         if self.tie_embeddings:
             self.head.weight = self.embedding.weight
 
     def init_weights(self, seed: int | None = None) -> None:
-        """Fills all weights and tables, each weight from its name and the seed; can be called again.
-
-        Args:
-            seed: Overrides the net's own.
-        """
+        """Initializes all weights and tables, each weight from its name and the seed, which defaults to the net's."""
         self.tie_head()
         seed = self.seed if seed is None else seed
         fill_net(self, self.init, self.head, torch.initial_seed() if seed is None else seed)
         self.reset_buffers()
 
     def reset_buffers(self) -> None:
-        """Computes all tables anew; needed after the net was moved from the meta device."""
+        """Recomputes all position tables; needed after the net was moved from the meta device."""
         for position in self.positions:
             position.reset_buffers()
 
     def forward(
         self, ids: Tensor, *, cache: Cache | None = None, segments: Tensor | None = None, reduce: Reduce | None = None
     ) -> Any:
-        """Scores the next token after each token.
+        """Logits of the next token after each token.
 
         Args:
             ids: (B, T) int64. With a cache, only the tokens that are not in it yet.
-            cache: Keys and values of the tokens before; read, and written in place. For inference.
-            segments: (B, T) integers: a token sees only its own segment, and positions restart at each change.
-                Rows of unequal length are padded on the left with a segment of their own. With a cache they are given
-                from the first call on, or left out afterwards: then the last column's segment goes on.
-            reduce: Called as reduce(hidden (B, T, C), head weight (V, C), logit_softcap, aux) instead of making logits;
-                aux is the sum of the blocks' auxiliary losses.
+            cache: KV cache of the tokens before; read, and written in place. For inference.
+            segments: (B, T) integers of packed sequences: tokens attend within their own segment, and positions restart
+                at each change. Rows of unequal length are padded on the left with a segment of their own. With a cache,
+                pass them from the first call on; where later calls pass none, the last segment goes on.
+            reduce: Called as reduce(hidden (B, T, C), head weight (V, C), logit_softcap, aux) in place of the head; aux
+                is the sum of the blocks' auxiliary losses.
 
         Returns:
             Logits (B, T, V), or what reduce returns.
 
         Raises:
-            ValueError: The sequence is longer than learned positions reach.
+            UserError: The sequence is longer than the table of learned positions.
         """
         contexts = forward_contexts(ids, self.positions, self.windows, cache, segments)
         x = self.embedding_scale(self.embedding(ids))  # (B, T, C)
@@ -186,14 +178,14 @@ class GPT(nn.Module):
             x = position.embed(x, ctx)
         start = x = self.dropout(self.embedding_norm(x))
         aux: list[Aux] = []
-        again = self.activation_checkpointing and self.training and cache is None
+        recompute = self.activation_checkpointing and self.training and cache is None
         for layer in range(len(self.blocks)):
             ctx = contexts[self.position_of[layer]]
-            if again:
-                x, more = checkpoint(self._layer, layer, x, start, ctx, None, use_reentrant=False)
+            if recompute:
+                x, layer_aux = checkpoint(self._layer, layer, x, start, ctx, None, use_reentrant=False)
             else:
-                x, more = self._layer(layer, x, start, ctx, cache.layers[layer] if cache is not None else None)
-            aux.append(more)
+                x, layer_aux = self._layer(layer, x, start, ctx, cache.layers[layer] if cache is not None else None)
+            aux.append(layer_aux)
         x = self.norm(x)
         if cache is not None:
             cache.length += ids.shape[1]
@@ -204,37 +196,36 @@ class GPT(nn.Module):
     def _layer(
         self, layer: int, x: Tensor, start: Tensor, ctx: ForwardContext, cache: LayerCache | None
     ) -> tuple[Tensor, Aux]:
-        """One block and what it reads: (B, T, C) -> (B, T, C), aux."""
         return self.blocks[layer](self.residual_scalars(x, start, layer), ctx, cache)
 
 
-def _tiled(component: list[Part] | Part, layer: int) -> Part:
-    """The part of a layer: a list is repeated over the depth."""
+def _tiled(component: list[Component] | Component, layer: int) -> Component:
+    """The component of a layer: a list is repeated over the depth."""
     return component[layer % len(component)] if isinstance(component, list) else component
 
 
 def _share_positions(
     component: list[NewPosition] | NewPosition, sizes: Sizes, head_sizes: list[int]
 ) -> tuple[list[Position], list[int]]:
-    """The distinct positions of all layers, each made once for an entry of the component and a head size, and which one
-    each layer has. What is not shared is added to the embeddings once more."""
-    made: dict[tuple[int, int], Position] = {}
+    """The distinct position encodings, and the index of each layer's. One is constructed for each entry of a list and
+    head size; those with equal `Position.shared_key` are one."""
+    positions: dict[tuple[int, int], Position] = {}
     distinct: dict[Any, Position] = {}
     keys = []
     for layer, head_size in enumerate(head_sizes):
-        place = (layer % len(component) if isinstance(component, list) else 0, head_size)
-        if place not in made:
-            made[place] = _tiled(component, layer)(sizes.replace(head_size=head_size))
-        key = made[place].shared_key()
-        key = id(made[place]) if key is None else key
-        distinct.setdefault(key, made[place])
+        entry = (layer % len(component) if isinstance(component, list) else 0, head_size)
+        if entry not in positions:
+            positions[entry] = _tiled(component, layer)(sizes.replace(head_size=head_size))
+        key = positions[entry].shared_key()
+        key = id(positions[entry]) if key is None else key
+        distinct.setdefault(key, positions[entry])
         keys.append(key)
     order = list(distinct)
     return list(distinct.values()), [order.index(key) for key in keys]
 
 
 def _check_lists(depth: int, **components: Any) -> None:
-    """Refuses lists of nothing, and those of which something would be left out, by name."""
+    """Refuses empty lists and lists longer than the depth, by name."""
     for name, component in components.items():
         if component == []:
             raise UserError(f"{name} is an empty list; give at least one class, or leave it out")
@@ -243,23 +234,14 @@ def _check_lists(depth: int, **components: Any) -> None:
 
 
 def _check_numbers(
-    vocab_size: int,
-    width: int,
-    depth: int,
-    heads: int,
-    context: int,
-    dropout: float,
-    logit_softcap: float | None,
-    embedding_scale: float | None,
-) -> None:
+    dropout: float, logit_softcap: float | None, embedding_scale: float | None, **sizes: int
+) -> None:  # fmt: skip
     """Refuses numbers that no net can have, by name."""
-    numbers = {"vocab_size": vocab_size, "width": width, "depth": depth, "heads": heads, "context": context}
-    for name, number in numbers.items():
-        if number < 1:
-            raise UserError(f"{name} must be at least 1, got {number}")
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{name} must be at least 1, got {size}")
     if not 0 <= dropout < 1:
         raise UserError(f"dropout is a probability below 1, got {dropout}")
-    if logit_softcap is not None and not 0 < logit_softcap < math.inf:
-        raise UserError(f"logit_softcap must be above 0, got {logit_softcap}; leave it out for none")
-    if embedding_scale is not None and not 0 < embedding_scale < math.inf:
-        raise UserError(f"embedding_scale must be above 0, got {embedding_scale}; leave it out for 1")
+    for name, factor in (("logit_softcap", logit_softcap), ("embedding_scale", embedding_scale)):
+        if factor is not None and not 0 < factor < math.inf:
+            raise UserError(f"{name} must be above 0, got {factor}; leave it out for none")

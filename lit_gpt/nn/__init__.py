@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: the parts that a GPT is assembled from. Imports torch and nothing else."""
+"""Neural-network layers of a GPT: attention, feed-forward, norms, position encodings, blocks, initialization, loss."""
 
 from lit_gpt.nn.attention import Attention, SelfAttention
 from lit_gpt.nn.block import Block, Parallel, PostNorm, PreNorm, ResPostNorm, Sandwich
@@ -14,53 +14,3 @@ from lit_gpt.nn.norm import LayerNorm, Norm, RMSNorm
 from lit_gpt.nn.position import ALiBi, Learned, NoPosition, Position, Sinusoidal
 from lit_gpt.nn.rotary import DynamicNTK, LinearScaling, Llama3Scaling, LongRoPE, RoPE, Scaling, YaRN
 from lit_gpt.nn.sizes import Sizes
-
-__all__ = [
-    "GELU",
-    "MLP",
-    "ALiBi",
-    "Activation",
-    "Attention",
-    "AttentionMask",
-    "Block",
-    "Cache",
-    "DynamicNTK",
-    "Embedding",
-    "FeedForward",
-    "ForwardContext",
-    "GPT2Init",
-    "GeGLU",
-    "Init",
-    "LayerCache",
-    "LayerNorm",
-    "Learned",
-    "Linear",
-    "LinearScaling",
-    "Llama3Scaling",
-    "LongRoPE",
-    "MoE",
-    "NoPosition",
-    "Norm",
-    "Parallel",
-    "Position",
-    "PostNorm",
-    "PreNorm",
-    "RMSNorm",
-    "ReLU",
-    "ReLUSquared",
-    "ResPostNorm",
-    "RoPE",
-    "Routing",
-    "Sandwich",
-    "Scaling",
-    "SelfAttention",
-    "Sinusoidal",
-    "Sizes",
-    "Stacked",
-    "SwiGLU",
-    "YaRN",
-    "ZeroProjections",
-    "attend",
-    "linear_cross_entropy",
-    "score_tokens",
-]

@@ -29,7 +29,7 @@ class Attention(nn.Module):
 
     Attributes:
         head_size: D; the position encoding is built for it.
-        window: How many tokens back a query sees, itself included; None for all. The context holds a mask for it.
+        window: Sliding window in tokens, the query's own included; None for all. `ctx.mask(window)` is the mask.
         residual: Names of the linears that write into the residual stream; `Init` scales them.
     """
 
@@ -41,7 +41,6 @@ class Attention(nn.Module):
         self.head_size = sizes.head_size
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
         raise not_implemented(self, "forward")
 
 
@@ -53,7 +52,7 @@ class SelfAttention(Attention):
         sizes: Filled in by the net.
         kv_heads: Key-value heads; divides heads. None: as many as heads.
         head_size: Size of one head. None: width / heads.
-        window: How many tokens back a query sees, itself included. None: all.
+        window: Sliding window in tokens, the query's own included. None: all tokens.
         qk_norm: Norm over each head's queries and keys, before positions (Henry et al. 2020, arXiv 2010.04245).
         bias: Whether the four projections have biases.
         dropout: Probability that an attention weight is dropped. None: the net's dropout.
@@ -61,10 +60,9 @@ class SelfAttention(Attention):
         out_bias: Whether the last projection has a bias. None: as bias says.
         qk_norm_over: "head": one norm for each head, all with the same weights. "heads": one over the width of all
             heads together (OLMo 2, arXiv 2501.00656).
-        attn_softcap: Scores are bounded to plus and minus this by attn_softcap * tanh(score / attn_softcap) (Gemma 2,
-            arXiv 2408.00118). None: not bounded.
-        sinks: Whether each head has a learned logit that joins the softmax's sum and carries no value, so that a head
-            may look at nothing (Xiao et al. 2023, arXiv 2309.17453; gpt-oss).
+        attn_softcap: Scores become attn_softcap * tanh(score / attn_softcap) (Gemma 2, arXiv 2408.00118). None: no cap.
+        sinks: Attention sinks: a learned logit per head in the softmax's sum that carries no value (Xiao et al. 2023,
+            arXiv 2309.17453; gpt-oss).
         value_embedding: Whether a learned row for each token id is mixed into the values (Zhou et al. 2024,
             arXiv 2410.17897; modded-nanogpt).
     """
@@ -101,11 +99,14 @@ class SelfAttention(Attention):
             raise UserError(f"head_size must be at least 1, got {head_size}")
         if window is not None and window < 1:
             raise UserError(f"window must be at least 1 (the token itself), got {window}; leave it out to see all")
-        _check_scores(scale, attn_softcap)
+        if scale is not None and not 0 < scale < math.inf:
+            raise UserError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
+        if attn_softcap is not None and not 0 < attn_softcap < math.inf:
+            raise UserError(f"attn_softcap must be above 0, got {attn_softcap}; leave it out for none")
         if qk_norm_over not in ("head", "heads"):
             raise UserError(f"qk_norm_over must be head or heads, got {qk_norm_over!r}")
         if qk_norm_over == "heads" and qk_norm is None:
-            raise UserError("qk_norm_over heads says where a norm acts and there is none; give qk_norm, e.g. RMSNorm")
+            raise UserError("qk_norm_over heads needs a norm and there is none; give qk_norm, e.g. RMSNorm")
         self.heads, self.kv_heads, self.window = heads, kv_heads, window
         self.scale, self.attn_softcap = scale, attn_softcap
         self.head_size = head_size or width // heads
@@ -114,25 +115,23 @@ class SelfAttention(Attention):
         self.key = Linear(width, kv_heads * self.head_size, bias)
         self.value = Linear(width, kv_heads * self.head_size, bias)
         self.out = Linear(heads * self.head_size, width, bias if out_bias is None else out_bias)
-        together = (heads, kv_heads) if qk_norm_over == "heads" else (1, 1)
-        self.normed = tuple(n * self.head_size for n in together)  # widths of the queries' and of the keys' norm
+        norm_heads = (heads, kv_heads) if qk_norm_over == "heads" else (1, 1)
+        self.norm_widths = tuple(n * self.head_size for n in norm_heads)  # of queries and of keys
         self.query_norm, self.key_norm = (
-            qk_norm(sizes.replace(width=normed)) if qk_norm else nn.Identity() for normed in self.normed
+            qk_norm(sizes.replace(width=width)) if qk_norm else nn.Identity() for width in self.norm_widths
         )
         self.sinks = Sinks(heads) if sinks else None
         self.value_embedding = ValueEmbedding(sizes.vocab_size, kv_heads * self.head_size) if value_embedding else None
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
         batch, queries, _ = x.shape
-        q = self.query_norm(self.query(x).unflatten(-1, (-1, self.normed[0])))  # (B, T, H, D) or (B, T, 1, H D)
-        k = self.key_norm(self.key(x).unflatten(-1, (-1, self.normed[1])))
+        q = self.query_norm(self.query(x).unflatten(-1, (-1, self.norm_widths[0])))  # (B, T, H, D) or (B, T, 1, H D)
+        k = self.key_norm(self.key(x).unflatten(-1, (-1, self.norm_widths[1])))
         v = self.value(x)
         if self.value_embedding is not None:
             v = self.value_embedding(v, ctx.ids)
-        q, k, v = (
-            t.reshape(batch, queries, -1, self.head_size).transpose(1, 2) for t in (q, k, v)
-        )  # (B, H or K, T, D)
+        # (B, H or K, T, D)
+        q, k, v = (t.reshape(batch, queries, -1, self.head_size).transpose(1, 2) for t in (q, k, v))
         q, k = ctx.position.rotate(q, k, ctx)
         if cache is not None:
             k, v = cache.append(k, v, ctx.cached)  # (B, K, S, D)
@@ -143,28 +142,18 @@ class SelfAttention(Attention):
 
 
 class Sinks(nn.Module):
-    """One learned logit a head, at first zero: as much as a key that is at right angles to the query.
-
-    Args:
-        heads: H.
-    """
+    """Attention sinks: one learned logit a head, initialized to zero like a key orthogonal to the query."""
 
     def __init__(self, heads: int):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(heads))
 
     def reset_parameters(self) -> None:
-        """All zero."""
         nn.init.zeros_(self.weight)
 
 
 class ValueEmbedding(nn.Module):
-    """Values mixed with a row that belongs to the token: a v + b e(id), both factors learned and at first one half.
-
-    Args:
-        vocab_size: Sequences.
-        width: Of the values, all heads together.
-    """
+    """Values mixed with an embedding of the token, a v + b e(id), with learned factors that start at one half."""
 
     def __init__(self, vocab_size: int, width: int):
         super().__init__()
@@ -172,17 +161,8 @@ class ValueEmbedding(nn.Module):
         self.factors = nn.Parameter(torch.full((2,), 0.5))  # a, b
 
     def forward(self, v: Tensor, ids: Tensor) -> Tensor:
-        """(B, T, K D) and ids (B, T) -> (B, T, K D)."""
+        """(B, T, K D), (B, T) -> (B, T, K D)."""
         return self.factors[0] * v + self.factors[1] * self.table(ids).to(v.dtype)
 
     def reset_parameters(self) -> None:
-        """Half and half."""
         nn.init.constant_(self.factors, 0.5)
-
-
-def _check_scores(scale: float | None, attn_softcap: float | None) -> None:
-    """Refuses numbers that no score can be multiplied with or bounded by."""
-    if scale is not None and not 0 < scale < math.inf:
-        raise UserError(f"scale must be above 0, got {scale}; leave it out for 1 / sqrt(head_size)")
-    if attn_softcap is not None and not 0 < attn_softcap < math.inf:
-        raise UserError(f"attn_softcap must be above 0, got {attn_softcap}; leave it out for none")

@@ -1,4 +1,4 @@
-"""One layer: how attention, feed-forward, norms and the residual stream are wired.
+"""Transformer blocks: pre-norm, post-norm, sandwich and parallel layouts of the two residual branches.
 
 Letters: B batch, T tokens, C width.
 """
@@ -29,7 +29,7 @@ class Block(nn.Module):
         norm: Makes a norm from sizes; a block makes as many as it needs.
 
     Attributes:
-        normalized: Whether what comes out is normalized already, so that the net adds no norm before the head.
+        normalized: Whether the output is normalized already, so that the net adds no norm before the head.
     """
 
     normalized: ClassVar[bool] = False
@@ -41,35 +41,33 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout) if sizes.dropout else nn.Identity()
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C) and the auxiliary loss of the feed-forward."""
+        """(B, T, C) -> (B, T, C) and the feed-forward's auxiliary loss."""
         raise not_implemented(self, "forward")
 
 
-class PreNorm(Block):
-    """Norms inside the residual branches (GPT-2; Xiong et al. 2020, arXiv 2002.04745): x + f(norm(x))."""
+class _TwoNorms(Block):
+    """A norm for each of the two branches."""
 
     def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
 
+
+class PreNorm(_TwoNorms):
+    """Norms inside the residual branches (GPT-2; Xiong et al. 2020, arXiv 2002.04745): x + f(norm(x))."""
+
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C), aux."""
         x = x + self.dropout(self.attention(self.attention_norm(x), ctx, cache))
         y, aux = self.feedforward(self.feedforward_norm(x))
         return x + self.dropout(y), aux
 
 
-class PostNorm(Block):
-    """Norms on the residual stream itself (Vaswani et al. 2017; GPT-1): norm(x + f(x)). Wants a longer warm-up."""
+class PostNorm(_TwoNorms):
+    """Norms on the residual stream itself (Vaswani et al. 2017; GPT-1): norm(x + f(x)). Needs a longer warm-up."""
 
     normalized = True
 
-    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
-        super().__init__(sizes, attention, feedforward, norm)
-        self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
-
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C), aux."""
         x = self.attention_norm(x + self.dropout(self.attention(x, ctx, cache)))
         y, aux = self.feedforward(x)
         return self.feedforward_norm(x + self.dropout(y)), aux
@@ -85,29 +83,23 @@ class Sandwich(Block):
         self.feedforward_norm, self.feedforward_post_norm = norm(sizes), norm(sizes)
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C), aux."""
         y = self.attention(self.attention_norm(x), ctx, cache)
         x = x + self.dropout(self.attention_post_norm(y))
         y, aux = self.feedforward(self.feedforward_norm(x))
         return x + self.dropout(self.feedforward_post_norm(y)), aux
 
 
-class ResPostNorm(Block):
-    """Norms on what the branches give (Swin v2, Liu et al. 2021, arXiv 2111.09883; OLMo 2): x + norm(f(x))."""
-
-    def __init__(self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm]):
-        super().__init__(sizes, attention, feedforward, norm)
-        self.attention_norm, self.feedforward_norm = norm(sizes), norm(sizes)
+class ResPostNorm(_TwoNorms):
+    """Norms on the output of the branches (Swin v2, Liu et al. 2021, arXiv 2111.09883; OLMo 2): x + norm(f(x))."""
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C), aux."""
         x = x + self.dropout(self.attention_norm(self.attention(x, ctx, cache)))
         y, aux = self.feedforward(x)
         return x + self.dropout(self.feedforward_norm(y)), aux
 
 
 class Parallel(Block):
-    """Both branches read the same stream (GPT-J, Wang and Komatsuzaki 2021; GPT-NeoX, Black et al. 2022, arXiv
+    """Attention and feed-forward in parallel (GPT-J, Wang and Komatsuzaki 2021; GPT-NeoX, Black et al. 2022, arXiv
     2204.06745; PaLM): x + attention(norm(x)) + feedforward(norm(x)).
 
     Args:
@@ -119,19 +111,14 @@ class Parallel(Block):
     """
 
     def __init__(
-        self,
-        sizes: Sizes,
-        attention: Attention,
-        feedforward: FeedForward,
-        norm: Callable[[Sizes], Norm],
+        self, sizes: Sizes, attention: Attention, feedforward: FeedForward, norm: Callable[[Sizes], Norm],
         shared_norm: bool = False,
-    ):
+    ):  # fmt: skip
         super().__init__(sizes, attention, feedforward, norm)
         self.attention_norm = norm(sizes)
         self.feedforward_norm = None if shared_norm else norm(sizes)
 
     def forward(self, x: Tensor, ctx: ForwardContext, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C), aux."""
         normed = self.attention_norm(x)
         y, aux = self.feedforward(normed if self.feedforward_norm is None else self.feedforward_norm(x))
         return x + self.dropout(self.attention(normed, ctx, cache)) + self.dropout(y), aux

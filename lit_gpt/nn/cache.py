@@ -1,7 +1,7 @@
-"""Keys and values of the tokens seen so far, so that generation does each token's work once.
+"""KV cache: keys and values of the tokens so far, so that generation computes each token once.
 
-A cache is an argument of the forward pass; no module keeps one. It is written in place, so it serves inference
-only (no gradients). Letters: B batch, H key-value heads, S tokens, D head size.
+A cache is an argument of the forward pass; no module keeps one. It is written in place: for inference only.
+Letters: B batch, H key-value heads, S tokens, D head size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LayerCache:
 
 
 class Cache:
-    """What a net remembers between calls; grows by itself.
+    """KV cache of all layers of a net; grows as needed.
 
     Args:
         depth: Layers of the net.

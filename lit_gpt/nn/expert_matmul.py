@@ -1,7 +1,6 @@
-"""What a token's own choice of experts computes: rows are sorted by expert, and each expert's matrices meet their rows.
+"""Grouped matrix products of a mixture of experts: rows are sorted by expert and multiplied with its matrices.
 
-Knows nothing of how experts are chosen or balanced. Letters: N tokens, K experts a token, A = N K assignments,
-E experts, C width, F hidden width of one expert.
+Letters: N tokens, K experts a token, A = N K assignments, E experts, C width, F hidden width of one expert.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from torch import Tensor
 class Groups(NamedTuple):
     """Assignments in the order of their experts; token n's j-th choice is assignment n K + j."""
 
-    order: Tensor  # (A,) the assignment that stands at each place
-    places: Tensor  # (A,) the place of each assignment
-    ends: Tensor  # (E,) int32: one past the last place of each expert
+    order: Tensor  # (A,) assignments sorted by expert
+    places: Tensor  # (A,) the index of each assignment in that order
+    ends: Tensor  # (E,) int32: one past the last index of each expert
 
 
 def group(chosen: Tensor, experts: int) -> Groups:
@@ -36,9 +35,9 @@ def mix_experts(x: Tensor, shares: Tensor, groups: Groups, gate: Tensor, up: Ten
 
     Args:
         x: (N, C).
-        shares: (N, K), what each chosen expert counts; float32 at least.
+        shares: (N, K), weights of the chosen experts; float32 at least.
         groups: The choices, sorted.
-        gate: (E, F, C).
+        gate: (E, F, C), as is up.
         up: (E, F, C).
         down: (E, C, F).
 
@@ -130,18 +129,9 @@ def _forward(
 
 @torch.library.custom_op("lit_gpt::mix_experts_backward", mutates_args=())
 def _backward(
-    grad: Tensor,
-    x: Tensor,
-    shares: Tensor,
-    order: Tensor,
-    places: Tensor,
-    ends: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    gated: Tensor,
-    raised: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, x: Tensor, shares: Tensor, order: Tensor, places: Tensor, ends: Tensor,
+    gate: Tensor, up: Tensor, down: Tensor, gated: Tensor, raised: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, shares, gate, up and down."""
     tokens, share = order // shares.shape[1], shares.flatten()[order].unsqueeze(1)
     grad_rows = x.new_empty(len(order), x.shape[1])

@@ -1,4 +1,6 @@
-"""Layers that work on each token alone. Letters: B batch, T tokens, C width, F hidden width."""
+"""Feed-forward layers: MLP, SwiGLU, GeGLU, and their activations.
+
+Letters: B batch, T tokens, C width, F hidden width."""
 
 from __future__ import annotations
 
@@ -23,7 +25,6 @@ class Activation(nn.Module):
     """Base of the pointwise non-linearities: ``forward(x) -> x``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
         raise not_implemented(self, "forward")
 
 
@@ -39,7 +40,6 @@ class GELU(Activation):
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
         return F.gelu(x, approximate=self.approximate)
 
 
@@ -47,7 +47,6 @@ class ReLU(Activation):
     """max(x, 0)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
         return F.relu(x)
 
 
@@ -55,7 +54,6 @@ class ReLUSquared(Activation):
     """max(x, 0)^2 (Primer, So et al. 2021, arXiv 2109.08668)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
         y: Tensor = _SquaredReLU.apply(x)
         return y
 
@@ -125,7 +123,6 @@ class MLP(FeedForward):
         self.down = Linear(hidden, self.width, bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
-        """(B, T, C) -> (B, T, C), 0.0."""
         return self.down(self.activation(self.up(x))), 0.0
 
 
@@ -157,7 +154,6 @@ class SwiGLU(_Gated):
         super().__init__(sizes, ratio, hidden, bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
-        """(B, T, C) -> (B, T, C), 0.0."""
         return self.down(F.silu(self.gate(x)) * self.up(x)), 0.0
 
 
@@ -184,18 +180,13 @@ class GeGLU(_Gated):
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
-        """(B, T, C) -> (B, T, C), 0.0."""
         return self.down(F.gelu(self.gate(x), approximate=self.approximate) * self.up(x)), 0.0
 
 
-def hidden_width(given: int | None, derived: float) -> int:
-    """The hidden width that was given, or else the derived one.
-
-    Raises:
-        ValueError: it is below 1.
-    """
-    if given is not None and given < 1:
-        raise UserError(f"hidden must be at least 1, got {given}; leave it out to use ratio")
-    if given is None and derived <= 0:
+def hidden_width(hidden: int | None, derived: float) -> int:
+    """``hidden``, or the width derived from ratio where it is None."""
+    if hidden is not None and hidden < 1:
+        raise UserError(f"hidden must be at least 1, got {hidden}; leave it out to use ratio")
+    if hidden is None and derived <= 0:
         raise UserError("ratio must be above 0; it is hidden width over width")
-    return given or max(1, round(derived))
+    return hidden or max(1, round(derived))

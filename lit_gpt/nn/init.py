@@ -1,7 +1,7 @@
-"""What a net's weights are before training, each drawn from a generator of its own that is seeded by its name.
+"""Weight initialization: each weight is drawn from a generator of its own that is seeded by its name.
 
-So a weight does not depend on the order of construction, on the layout over devices, or on what other parts a
-variant has: nets that differ in one component start from equal weights everywhere else.
+So a weight does not depend on the order of construction, the layout over devices or other parts of the net: nets that
+differ in one component start from equal weights everywhere else.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ class GPT2Init(Init):
         self.base_std = base_std
 
     def std(self, role: Role, weight: Tensor) -> float:
-        """See `Init.std`."""
         return self.base_std / math.sqrt(2 * self.sizes.depth) if role == "residual" else self.base_std
 
 
@@ -86,7 +85,6 @@ class ZeroProjections(Init):
         self.matrix_gain, self.embedding_std, self.head_std = matrix_gain, embedding_std, head_std
 
     def std(self, role: Role, weight: Tensor) -> float:
-        """See `Init.std`."""
         if role == "matrix":
             return self.matrix_gain / math.sqrt(weight.shape[-1])
         return {"residual": 0.0, "embedding": self.embedding_std, "head": self.head_std}[role]

@@ -1,4 +1,4 @@
-"""Linear, Stacked and Embedding that only allocate: their values come from the net's `Init`, by name.
+"""Linear, Embedding and Stacked (expert) weights that only allocate; `Init` fills them, each seeded by its name.
 
 torch's own constructors draw random numbers at once, which costs time, moves the global generator and cannot be
 repeated for one tensor alone.
@@ -15,24 +15,24 @@ class Linear(nn.Linear):
         super().__init__(inputs, outputs, bias=bias)
 
     def reset_parameters(self) -> None:
-        """Left to `Init`."""
+        """`Init` fills it."""
 
 
 class Embedding(nn.Embedding):
     """``torch.nn.Embedding``, filled by `Init`."""
 
     def reset_parameters(self) -> None:
-        """Left to `Init`."""
+        """`Init` fills it."""
 
 
 class Stacked(nn.Module):
     """One weight matrix for each of several experts, in one tensor, filled by `Init`.
 
     Args:
-        experts: How many matrices.
-        inputs: Size of what each is multiplied with.
-        outputs: Size of what each gives.
-        active: How many of them one token meets.
+        experts: Number of matrices.
+        inputs: Input features of each.
+        outputs: Output features of each.
+        active: How many of them one token is multiplied with.
     """
 
     def __init__(self, experts: int, inputs: int, outputs: int, active: int):
@@ -41,6 +41,5 @@ class Stacked(nn.Module):
         self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
 
     def extra_repr(self) -> str:
-        """For printing."""
         experts, outputs, inputs = self.weight.shape
         return f"{experts} x ({inputs} -> {outputs}), active={self.active}"

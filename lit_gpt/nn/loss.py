@@ -32,7 +32,7 @@ def linear_cross_entropy(
         hidden: (N, C).
         weight: (V, C), the head's.
         targets: (N,) ids, -100 where not scored.
-        softcap: Bound on the logits (Gemma 2, arXiv 2408.00118); None for none.
+        softcap: Logit softcap (Gemma 2, arXiv 2408.00118); None for none.
         label_smoothing: Share of the target's probability that is spread over the vocabulary (Szegedy et al. 2015).
         chunk_elements: Logits held at a time.
 
@@ -55,7 +55,7 @@ def score_tokens(
         hidden: (N, C).
         weight: (V, C), the head's.
         targets: (N,) ids, -100 where not scored (loss 0, not correct).
-        softcap: Bound on the logits; None for none.
+        softcap: Logit softcap; None for none.
         chunk_elements: Logits held at a time.
 
     Returns:
@@ -130,11 +130,5 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         factor = grads[0]
-        return (
-            (grad_hidden * factor).to(grad_hidden.dtype),
-            (grad_weight * factor).to(ctx.weight_dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+        scaled = (grad_hidden * factor).to(grad_hidden.dtype), (grad_weight * factor).to(ctx.weight_dtype)
+        return *scaled, None, None, None, None

@@ -1,5 +1,4 @@
-"""A feed-forward layer of many experts of which a router chooses a few for each token, and the losses that keep their
-load even. Knows nothing of how the experts' products are computed (see expert_matmul.py).
+"""Mixture of experts: a router with top-k experts per token, load-balancing loss and router z-loss.
 
 Letters: B batch, T tokens of a row, N = B T tokens, K experts a token, E experts, C width, F hidden width of an expert.
 """
@@ -21,12 +20,12 @@ from lit_gpt.nn.sizes import Sizes
 
 
 class Routing(NamedTuple):
-    """How one layer routed its tokens: what the balance over several layers is computed from."""
+    """How one layer routed its tokens: what the load-balancing loss over several layers is computed from."""
 
-    load: Tensor  # (E,) tokens that went to each expert over all tokens; sums to K
-    probability: Tensor  # (E,) mean probability that the router gave each expert
-    aux_loss_coef: float  # factor of the balance loss
-    other: Tensor  # scalar: losses of this layer alone, with their factors
+    load: Tensor  # (E,) share of tokens routed to each expert; sums to K
+    probability: Tensor  # (E,) mean router probability of each expert
+    aux_loss_coef: float  # factor of the load-balancing loss
+    z_loss: Tensor  # scalar, of this layer alone, with its factor
 
 
 class MoE(FeedForward):
@@ -39,11 +38,12 @@ class MoE(FeedForward):
         hidden: Hidden width of one expert; overrides ratio.
         experts: Experts to choose from.
         top_k: How many of them each token goes to.
-        shared: How many more experts every token goes to (DeepSeekMoE, Dai et al. 2024, arXiv 2401.06066).
-        normalize_weights: Whether the weights of the chosen experts are scaled to sum to 1.
+        shared: Shared experts, which every token goes to (DeepSeekMoE, Dai et al. 2024, arXiv 2401.06066).
+        normalize_weights: Whether the weights of a token's top_k experts are normalized to sum to 1.
         aux_loss_coef: Factor of the load-balancing loss (Switch Transformer, Fedus et al. 2021, arXiv 2101.03961).
         z_loss_coef: Factor of the router z-loss (ST-MoE, Zoph et al. 2022, arXiv 2202.08906).
-        pooled: Whether the balance is that of all pooled layers' tokens together, not the sum of each layer's own.
+        pooled: Whether the load-balancing loss is that of all pooled layers' tokens together (as in transformers), not
+            the sum of each layer's own.
     """
 
     residual = ("down",)
@@ -62,7 +62,20 @@ class MoE(FeedForward):
         pooled: bool = False,
     ):
         super().__init__(sizes)
-        _check(experts, top_k, shared, normalize_weights, {"aux_loss_coef": aux_loss_coef, "z_loss_coef": z_loss_coef})
+        if experts < 2:
+            raise UserError(f"experts must be at least 2, got {experts}; one expert is SwiGLU")
+        if not 1 <= top_k <= experts:
+            raise UserError(f"top_k must be from 1 to experts ({experts}), got {top_k}")
+        if top_k == 1 and normalize_weights:
+            raise UserError(
+                "top_k 1 with normalize_weights gives every token the weight 1, whatever the router says; "
+                "give normalize_weights=False"
+            )
+        if shared < 0:
+            raise UserError(f"shared must be 0 or more, got {shared}")
+        for name, factor in (("aux_loss_coef", aux_loss_coef), ("z_loss_coef", z_loss_coef)):
+            if not 0 <= factor < math.inf:
+                raise UserError(f"{name} must be a number from 0 up, got {factor}; 0 switches it off")
         hidden = hidden_width(hidden, -(-(2 * ratio * self.width / 3) // (8 * (top_k + shared))) * 8)
         self.experts, self.top_k, self.normalize_weights = experts, top_k, normalize_weights
         self.aux_loss_coef, self.z_loss_coef, self.pooled = aux_loss_coef, z_loss_coef, pooled
@@ -73,7 +86,7 @@ class MoE(FeedForward):
         self.shared = SwiGLU(sizes, hidden=shared * hidden) if shared else nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
-        """(B, T, C) -> (B, T, C) and the losses of the router; 0.0 where no gradient is computed."""
+        """(B, T, C) -> (B, T, C) and the router's losses; 0.0 where no gradient is computed."""
         tokens = x.flatten(0, -2)  # (N, C)
         logits = self.router(tokens)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (N, E)
@@ -89,13 +102,13 @@ class MoE(FeedForward):
 
     def _aux(self, logits: Tensor, probabilities: Tensor, ends: Tensor) -> Aux:
         load = ends.diff(prepend=ends.new_zeros(1)).to(logits.dtype) / len(logits)
-        other = self.z_loss_coef * logits.logsumexp(-1).square().mean()
-        routing = Routing(load, probabilities.mean(0), self.aux_loss_coef, other)
+        z_loss = self.z_loss_coef * logits.logsumexp(-1).square().mean()
+        routing = Routing(load, probabilities.mean(0), self.aux_loss_coef, z_loss)
         return routing if self.pooled else total([routing])
 
 
 def total(terms: Sequence[Aux]) -> Tensor | float:
-    """The sum of the layers' auxiliary losses. Layers that hand up their routing are balanced as one, if they have as
+    """The sum of the layers' auxiliary losses. Layers that return their `Routing` are balanced as one if they have as
     many experts and the same factor: their loads and probabilities are averaged before they are multiplied.
 
     Args:
@@ -105,7 +118,7 @@ def total(terms: Sequence[Aux]) -> Tensor | float:
     pools: dict[tuple[int, float], list[Routing]] = {}
     for term in terms:
         if isinstance(term, Routing):
-            loss = loss + term.other
+            loss = loss + term.z_loss
             pools.setdefault((len(term.load), term.aux_loss_coef), []).append(term)
         else:
             loss = loss + term
@@ -115,21 +128,3 @@ def total(terms: Sequence[Aux]) -> Tensor | float:
         probability = torch.stack([routing.probability for routing in pool]).mean(0)
         loss = loss + aux_loss_coef * experts * (load * probability).sum()
     return loss
-
-
-def _check(experts: int, top_k: int, shared: int, normalize_weights: bool, factors: dict[str, float]) -> None:
-    """Refuses numbers that no layer can have, by name."""
-    if experts < 2:
-        raise UserError(f"experts must be at least 2, got {experts}; one expert is SwiGLU")
-    if not 1 <= top_k <= experts:
-        raise UserError(f"top_k must be from 1 to experts ({experts}), got {top_k}")
-    if top_k == 1 and normalize_weights:
-        raise UserError(
-            "top_k 1 with normalize_weights gives every token the weight 1, whatever the router says; "
-            "give normalize_weights=False"
-        )
-    if shared < 0:
-        raise UserError(f"shared must be 0 or more, got {shared}")
-    for name, factor in factors.items():
-        if not 0 <= factor < math.inf:
-            raise UserError(f"{name} must be a number from 0 up, got {factor}; 0 switches it off")

@@ -1,4 +1,4 @@
-"""Normalization of the residual stream, of one head's queries and keys, or of anything else of width C."""
+"""Normalization layers over the last dimension: LayerNorm and RMSNorm."""
 
 import math
 from typing import Any
@@ -19,7 +19,6 @@ class Norm(nn.Module):
         self.width = sizes.width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
         raise not_implemented(self, "forward")
 
     def reset_parameters(self) -> None:
@@ -45,7 +44,6 @@ class LayerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(self.width)) if affine and bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
         return F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
 
 
@@ -68,7 +66,6 @@ class RMSNorm(Norm):
         self.weight = nn.Parameter(torch.full((self.width,), 1.0 - center)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
         weight = self.weight
         if weight is None or not self.center:
             return self._times(x, weight)

@@ -1,7 +1,5 @@
-"""How a net knows where a token stands: added to the embedding, turned into queries and keys, or added to scores.
+"""Position encodings: none, sinusoidal, learned, ALiBi, and their base class; RoPE is in `rotary.py`.
 
-Knows positions only; which tokens see which is the mask's business (`context.py`), and rotations have a file of their
-own (`rotary.py`).
 Letters: B batch, T queries, S keys, H heads, C width, D head size.
 """
 
@@ -24,13 +22,14 @@ if TYPE_CHECKING:
 
 
 class Position(nn.Module):
-    """Base of the position encodings, and the net without any: three places to act, each doing nothing here.
+    """Base of the position encodings. They act on embeddings (`embed`), queries and keys (`rotate`) or scores (`bias`);
+    each does nothing here.
 
     Tables are buffers that are computed in float64, kept in float32 (float64 in a float64 net, never less than
     float32), not saved, and can be rebuilt (`reset_buffers`) after the net was moved from the meta device.
     """
 
-    longest: int | None = None  # the longest sequence that it can represent, None for any
+    longest: int | None = None  # longest sequence that it can represent, None for any
 
     def __init__(self, sizes: Sizes):
         super().__init__()
@@ -45,12 +44,12 @@ class Position(nn.Module):
         return q, k
 
     def bias(self, queries: int, cached: int, like: Tensor) -> Tensor | None:
-        """What is added to the scores: (H, T, S), or None."""
+        """Bias that is added to the scores: (H, T, S), or None."""
         return None
 
     def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
-        """What `rotate` and `embed` need for the positions ``at``, (T,) or (B, T), in a pass over ``length`` tokens,
-        those in the cache among them; gathered once per pass."""
+        """What `rotate` and `embed` need for the positions ``at``, (T,) or (B, T), in a pass over ``length`` tokens
+        including those in the KV cache; gathered once per pass."""
         return ()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
@@ -58,7 +57,7 @@ class Position(nn.Module):
         return {}
 
     def shared_key(self) -> Any:
-        """Equal keys mean that one instance can serve for both; None (a class may have parameters): never."""
+        """Encodings with equal keys share one instance; None (a class may have parameters): never."""
         return None
 
     def settings(self) -> tuple[Any, ...]:
@@ -68,17 +67,17 @@ class Position(nn.Module):
         return type(self), repr(sorted(own.items()))
 
     def reset_buffers(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> None:
-        """Computes the tables anew, for another dtype or device where given."""
+        """Recomputes the tables, for another dtype or device where given."""
         for name, old in list(self.named_buffers(recurse=False)):
             tables = self.build_tables(dtype or old.dtype, device or old.device)
             self.register_buffer(name, tables[name], persistent=False)
 
     def outdated(self, cached: int, length: int) -> bool:
-        """Whether the keys of so many cached tokens must be made anew when the text goes on to this length."""
+        """Whether the keys of so many cached tokens must be recomputed when the text grows to this length."""
         return False
 
     def reach(self, length: int) -> None:
-        """Makes sure that positions up to ``length`` can be represented; tables grow to twice what is asked."""
+        """Grows the tables, to twice the length, if they hold fewer than ``length`` positions."""
         if length > self.rows and self.longest is None:
             self.rows = 2 * length
             self.reset_buffers()
@@ -101,10 +100,9 @@ class Position(nn.Module):
 
 
 class NoPosition(Position):
-    """No position encoding: order is known through the causal mask alone (Kazemnejad et al. 2023, arXiv 2305.19466)."""
+    """No position encoding (NoPE): the causal mask alone tells the order (Kazemnejad et al. 2023, arXiv 2305.19466)."""
 
     def shared_key(self) -> Any:
-        """Nothing is equal to nothing."""
         return (type(self),)
 
 
@@ -135,15 +133,12 @@ class Sinusoidal(Position):
         return {"table": table.to(dtype).to(device)}
 
     def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
-        """(T, C) or (B, T, C)."""
         return (self.table[at],)
 
     def embed(self, x: Tensor, ctx: ForwardContext) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
         return x + ctx.tables[0].to(x.dtype)
 
     def shared_key(self) -> Any:
-        """One table for equal settings."""
         return self.settings()
 
 
@@ -160,19 +155,15 @@ class Learned(Position):
         self.table = Embedding(sizes.context, sizes.width)
 
     def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
-        """(T, C) or (B, T, C)."""
         return (self.table(at),)
 
     def embed(self, x: Tensor, ctx: ForwardContext) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
         return x + ctx.tables[0]
 
     def shared_key(self) -> Any:
-        """One table: two would be added up to what one can learn."""
-        return (type(self),)
+        return (type(self),)  # two tables would be added up to what one can learn
 
     def reach(self, length: int) -> None:
-        """A learned table cannot grow."""
         if length > self.rows:
             raise UserError(
                 f"a sequence of {length} tokens is longer than the {self.rows} positions that this net has learned; "
@@ -199,8 +190,7 @@ class ALiBi(Position):
         self._add_tables()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-        """(H,): 2^(-max_bias i / H); heads that are no power of two take every other slope of the next power, as the
-        paper."""
+        """(H,): 2^(-max_bias i / H); a number of heads that is no power of two takes every other slope of the next."""
         whole = 2 ** math.floor(math.log2(self.heads))
         slopes = [2 ** (-self.max_bias * (i + 1) / whole) for i in range(whole)]
         between = [2 ** (-self.max_bias * (i + 1) / (2 * whole)) for i in range(0, 2 * whole, 2)]
@@ -208,15 +198,13 @@ class ALiBi(Position):
         return {"slopes": torch.tensor(slopes, dtype=dtype, device=device)}
 
     def bias(self, queries: int, cached: int, like: Tensor) -> Tensor | None:
-        """(H, T, S)."""
         return -self.slopes[:, None, None] * distances(queries, cached, like.device)
 
     def shared_key(self) -> Any:
-        """One table for equal settings."""
         return self.settings()
 
     def reach(self, length: int) -> None:
-        """Slopes know no length."""
+        """Slopes do not depend on the length."""
 
 
 def frequencies(size: int, base: float, device: torch.device) -> Tensor:

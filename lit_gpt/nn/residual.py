@@ -1,15 +1,13 @@
-"""What is done to the residual stream outside of the blocks. Letters: B batch, T tokens, C width."""
+"""Residual stream outside of the blocks: embedding scale and learned residual scalars.
+
+Letters: B batch, T tokens, C width."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Scale(nn.Module):
-    """x times a constant.
-
-    Args:
-        factor: The constant.
-    """
+    """x times a constant factor, e.g. of the embeddings."""
 
     def __init__(self, factor: float):
         super().__init__()
@@ -20,20 +18,15 @@ class Scale(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
         return x * self.rounded.get(x.dtype, self.factor)
 
     def extra_repr(self) -> str:
-        """Shown by print(net)."""
         return f"{self.factor}"
 
 
 class ResidualScalars(nn.Module):
-    """What each block reads: a x + b x_0, with learned scalars a and b of each layer that start at 1 and 0; x_0 is what
-    the first block is given (modded-nanogpt, nanochat).
-
-    Args:
-        depth: Number of layers.
+    """Input of each block: a x + b x_0, with learned scalars a and b for each layer that start at 1 and 0; x_0 is the
+    input of the first block (modded-nanogpt, nanochat).
     """
 
     def __init__(self, depth: int):
@@ -46,14 +39,12 @@ class ResidualScalars(nn.Module):
         return self.stream[layer] * x + self.start[layer] * start
 
     def reset_parameters(self) -> None:
-        """Every block starts by reading the stream alone."""
         nn.init.ones_(self.stream)
         nn.init.zeros_(self.start)
 
 
 class PlainStream(nn.Module):
-    """What each block reads: the stream as it is."""
+    """Input of each block: the residual stream itself."""
 
     def forward(self, x: Tensor, start: Tensor, layer: int) -> Tensor:
-        """(B, T, C) -> the same."""
         return x

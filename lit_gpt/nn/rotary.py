@@ -1,7 +1,6 @@
-"""Rotary positions, and how their frequencies are scaled so that a net reads further than it was trained to.
+"""Rotary position embedding (RoPE) and its scalings for long contexts: linear, dynamic NTK, Llama 3, YaRN, LongRoPE.
 
-Knows frequencies and angles; what queries and keys are is the attention's business.
-Letters: B batch, T queries, H heads, D head size, R dimensions that turn (R <= D), R / 2 frequencies.
+Letters: B batch, T queries, H heads, D head size, R rotary_dim (R <= D), R / 2 frequencies.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Scaling:
     """Base of the scalings of rotary frequencies, and no scaling at all.
 
     Attributes:
-        renews: Whether generation fills its cache anew when the stage changes, so that all keys are turned alike.
+        renews: Whether generation recomputes the KV cache when the stage changes, so that all keys are rotated alike.
     """
 
     renews: ClassVar[bool] = False
@@ -65,13 +64,12 @@ class LinearScaling(Scaling):
         self.factor = _at_least_one("factor", factor)
 
     def scale(self, plain: Tensor, base: float, length: int) -> Tensor:
-        """(R / 2,) -> (R / 2,)."""
         return plain / self.factor
 
 
 class DynamicNTK(Scaling):
     """NTK-aware scaling that grows with the text (Peng et al. 2023, arXiv 2309.00071, section 3.3): the base becomes
-    larger, so that low frequencies are interpolated and the highest stays. Keys in a cache stay as they were turned.
+    larger, so that low frequencies are interpolated and the highest stays. Keys in a KV cache keep their rotation.
 
     Args:
         factor: How fast it grows beyond the original context.
@@ -83,7 +81,6 @@ class DynamicNTK(Scaling):
         self.original_context = _context(original_context)
 
     def scale(self, plain: Tensor, base: float, length: int) -> Tensor:
-        """(R / 2,) -> (R / 2,)."""
         stretch = self.factor * self.stage(length) / self.original_context - (self.factor - 1)
         pairs = plain.shape[0]
         # base times stretch^(R / (R - 2)) divides the last frequency by stretch and leaves the first.
@@ -101,8 +98,8 @@ class Llama3Scaling(Scaling):
 
     Args:
         factor: What low frequencies are divided by.
-        low_freq_factor: Frequencies that turn fewer times than this in the original context are low; Llama has 1.
-        high_freq_factor: Those that turn more often than this are high; Llama has 4.
+        low_freq_factor: Frequencies with fewer rotations than this in the original context are low; Llama has 1.
+        high_freq_factor: Those with more rotations than this are high; Llama has 4.
         original_context: Tokens that the net was trained with.
     """
 
@@ -117,7 +114,6 @@ class Llama3Scaling(Scaling):
         self.original_context = _context(original_context)
 
     def scale(self, plain: Tensor, base: float, length: int) -> Tensor:
-        """(R / 2,) -> (R / 2,)."""
         turns = self.original_context * plain / (2 * math.pi)
         high = ((turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)).clamp(0, 1)
         return plain * (high + (1 - high) / self.factor)
@@ -129,8 +125,8 @@ class YaRN(Scaling):
     Args:
         factor: How many times longer the context becomes.
         original_context: Tokens that the net was trained with.
-        beta_fast: Dimensions that turn more often than this in the original context stay.
-        beta_slow: Those that turn fewer times than this are divided by the factor; between the two is a ramp.
+        beta_fast: Frequencies with more rotations than this in the original context stay.
+        beta_slow: Those with fewer rotations than this are divided by the factor; between the two is a ramp.
         attention_factor: Factor on cos and sin. None: 0.1 ln(factor) + 1, or what the two mscales say.
         mscale: With mscale_all_dim (DeepSeek): the factor on cos and sin is (0.1 mscale ln(factor) + 1) over the same
             of mscale_all_dim.
@@ -163,7 +159,6 @@ class YaRN(Scaling):
         self.attention_factor, self.mscale, self.mscale_all_dim = _gain(attention_factor), mscale, mscale_all_dim
 
     def scale(self, plain: Tensor, base: float, length: int) -> Tensor:
-        """(R / 2,) -> (R / 2,)."""
         pairs = plain.shape[0]
         low, high = self._pair(self.beta_fast, pairs, base), self._pair(self.beta_slow, pairs, base)
         if self.truncate:
@@ -174,7 +169,6 @@ class YaRN(Scaling):
         return plain * (1 - slow + slow / self.factor)
 
     def gain(self, context: int) -> float:
-        """See the arguments."""
         if self.attention_factor is not None:
             return self.attention_factor
         if self.mscale is not None and self.mscale_all_dim is not None:
@@ -182,7 +176,7 @@ class YaRN(Scaling):
         return self._temperature(1.0)
 
     def _pair(self, turns: float, pairs: int, base: float) -> float:
-        """The (fractional) index of the pair that turns so many times in the original context."""
+        """The (fractional) index of the pair that has so many rotations in the original context."""
         return pairs * math.log(self.original_context / (turns * 2 * math.pi)) / math.log(base)
 
     def _temperature(self, mscale: float) -> float:
@@ -191,9 +185,8 @@ class YaRN(Scaling):
 
 
 class LongRoPE(Scaling):
-    """LongRoPE (Ding et al. 2024, arXiv 2402.13753): each frequency is divided by a factor of its own that a search
-    found, one list for texts within the original context, one for longer texts. Where a text that is being generated
-    grows past it, its cache is filled anew.
+    """LongRoPE (Ding et al. 2024, arXiv 2402.13753): each frequency is divided by its own factor, from one list for
+    texts within the original context and another for longer texts. Generation past it recomputes the KV cache.
 
     Args:
         short_factor: R / 2 factors up to the original context.
@@ -220,11 +213,10 @@ class LongRoPE(Scaling):
         self.attention_factor = _gain(attention_factor)
 
     def scale(self, plain: Tensor, base: float, length: int) -> Tensor:
-        """(R / 2,) -> (R / 2,)."""
         for name, factors in (("short_factor", self.short_factor), ("long_factor", self.long_factor)):
             if len(factors) != plain.shape[0]:
                 raise UserError(
-                    f"{name} has {len(factors)} numbers; RoPE turns {plain.shape[0]} pairs, give one for each"
+                    f"{name} has {len(factors)} numbers; RoPE rotates {plain.shape[0]} pairs, give one for each"
                 )
         factors = self.long_factor if self.stage(length) else self.short_factor
         return plain / torch.tensor(factors, dtype=plain.dtype, device=plain.device)
@@ -234,7 +226,6 @@ class LongRoPE(Scaling):
         return 1 if length > self.original_context else 0
 
     def gain(self, context: int) -> float:
-        """See the arguments; the same for short and long texts."""
         if self.attention_factor is not None:
             return self.attention_factor
         longer = max(context / self.original_context, 1.0)
@@ -242,13 +233,13 @@ class LongRoPE(Scaling):
 
 
 class RoPE(Position):
-    """Rotary positions: pairs of a head's dimensions turn by an angle that grows with the position
+    """Rotary position embedding: pairs of a head's dimensions are rotated by an angle that grows with the position
     (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Llama and GPT-NeoX.
 
     Args:
         sizes: Filled in by the net.
         base: The longest wavelength is 2 pi times this.
-        partial_rotary_factor: Share of a head's dimensions that turn, the first ones (GPT-NeoX, Phi).
+        partial_rotary_factor: Share of a head's dimensions that are rotated, the first ones (GPT-NeoX, Phi).
         scaling: How frequencies are scaled for texts longer than those trained with: LinearScaling, DynamicNTK,
             Llama3Scaling, YaRN, LongRoPE or a class of yours. None: they are not.
     """
@@ -276,12 +267,12 @@ class RoPE(Position):
             if partial_rotary_factor < 1:
                 share = f", {partial_rotary_factor} of which is {self.rotary_dim}; change partial_rotary_factor"
             raise UserError(
-                f"RoPE turns pairs of dimensions and needs an even head size, got {sizes.head_size}{share} "
+                f"RoPE rotates pairs of dimensions and needs an even head size, got {sizes.head_size}{share} "
                 f"width ({sizes.width}) or heads ({sizes.heads}), or give attention an even head_size"
             )
         self.context = sizes.context
         self.scaling = scaling() if scaling else Scaling()
-        self._turn = _turn if self.rotary_dim == self.head_size else _turn_first
+        self._rotate = _rotate if self.rotary_dim == self.head_size else _rotate_first
         self._add_tables()
 
     def build_tables(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
@@ -290,7 +281,7 @@ class RoPE(Position):
         return {"cos": cos, "sin": sin}
 
     def gather(self, at: Tensor, length: int) -> tuple[Tensor, ...]:
-        """cos and the signed sin over what turns of a head: (T, R), or (B, 1, T, R) for positions (B, T)."""
+        """cos and the signed sin over the rotary dimensions: (T, R), or (B, 1, T, R) for positions (B, T)."""
         if self.scaling.stage(length) == self.scaling.stage(self.context):
             cos, sin = self.cos[at], self.sin[at]
         else:  # a table would have to be kept for each length
@@ -299,20 +290,17 @@ class RoPE(Position):
         return (cos, sin) if at.ndim == 1 else (cos[:, None], sin[:, None])
 
     def rotate(self, q: Tensor, k: Tensor, ctx: ForwardContext) -> tuple[Tensor, Tensor]:
-        """(B, H, T, D) -> the same shapes and dtypes."""
         cos, sin = ctx.tables
-        return self._turn(q, cos, sin), self._turn(k, cos, sin)
+        return self._rotate(q, cos, sin), self._rotate(k, cos, sin)
 
     def outdated(self, cached: int, length: int) -> bool:
-        """Whether the scaling's stage has changed since the keys were turned."""
+        """Whether the scaling's stage has changed since the keys were rotated."""
         return self.scaling.renews and self.scaling.stage(cached) != self.scaling.stage(length)
 
     def shared_key(self) -> Any:
-        """One table for equal settings."""
         return self.settings()
 
     def extra_repr(self) -> str:
-        """Shown by print(net)."""
         scaling = f", {self.scaling}" if type(self.scaling) is not Scaling else ""
         return f"base={self.base}, rotary_dim={self.rotary_dim}{scaling}"
 
@@ -325,16 +313,16 @@ class RoPE(Position):
         return (gain * angles.cos()).to(dtype).to(at.device), (gain * angles.sin()).to(dtype).to(at.device)
 
 
-def _turn(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """x * cos + rotate_half(x) * sin, the minus sign of rotate_half kept in the table."""
     half = x.shape[-1] // 2
     return torch.addcmul(x * cos, x.roll(half, -1), signed_sin).to(x.dtype)
 
 
-def _turn_first(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """The first dimensions turned, the others as they are."""
+def _rotate_first(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Rotates the first dimensions only."""
     size = cos.shape[-1]
-    return torch.cat((_turn(x[..., :size], cos, signed_sin), x[..., size:]), -1)
+    return torch.cat((_rotate(x[..., :size], cos, signed_sin), x[..., size:]), -1)
 
 
 def _at_least_one(name: str, value: float) -> float:
@@ -345,9 +333,7 @@ def _at_least_one(name: str, value: float) -> float:
 
 def _context(original_context: int) -> int:
     if original_context < 2:
-        raise UserError(
-            f"original_context must be at least 2, got {original_context}; give what the net was trained with"
-        )
+        raise UserError(f"original_context must be at least 2, got {original_context}; give that of the training")
     return original_context
 
 

@@ -198,7 +198,10 @@ def test_tables_are_shared_where_all_settings_are_equal() -> None:
         (partial(RoPE, scaling=partial(YaRN, **YARN, beta_fast=1.0, beta_slow=2.0)), "beta_slow must be"),
         (partial(RoPE, scaling=partial(YaRN, **YARN, mscale=1.0)), "mscale and mscale_all_dim belong together"),
         (partial(RoPE, scaling=partial(YaRN, **YARN, attention_factor=0.0)), "attention_factor must be above 0"),
-        (partial(RoPE, scaling=partial(LongRoPE, [1.0], [1.0], 64)), "short_factor has 1 numbers; RoPE turns 8 pairs"),
+        (
+            partial(RoPE, scaling=partial(LongRoPE, [1.0], [1.0], 64)),
+            "short_factor has 1 numbers; RoPE rotates 8 pairs",
+        ),
         (partial(RoPE, scaling=partial(LongRoPE, [1.0] * 8, [], 64)), "long_factor must be a list of numbers above 0"),
     ],
 )
