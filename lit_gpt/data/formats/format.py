@@ -1,7 +1,4 @@
-"""Formats: how a document becomes segments of text and special tokens with a loss mask; prompts that ask for an answer.
-
-Knows: texts, records, their fields. Does not know: ids, splits, windows.
-"""
+"""Base class of formats, which turn a document into segments of text and special tokens with a loss mask."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,90 +12,90 @@ if TYPE_CHECKING:
 
 
 class Format:
-    """The base of all formats. A subclass writes `segments`, and names in `special_tokens` those that it puts in.
+    """The base of all formats. A subclass implements `segments`, and lists in `special_tokens` those that it inserts.
 
-    A format lays out each document by itself, from its content and its number alone, so that any number of processes
-    makes the same ids.
+    The segments of a document depend on its content and its number only, so that any number of processes produces the
+    same ids.
     """
 
-    #: A text may be cut where it is too long to be held, and at the border of two splits.
+    #: Whether a text may be split where it is too long for memory, and at the border of two splits.
     divisible = False
 
     @property
     def framed(self) -> bool:
-        """Whether bos and eos are put around a document; else its segments say by themselves where they stand."""
+        """Whether preparation adds bos and eos around a document; else the segments contain them."""
         return True
 
     @property
     def whole_text(self) -> bool:
-        """Whether the ids are those of the whole text encoded at once, not of each segment by itself."""
+        """Whether the whole text is encoded at once, rather than each segment separately."""
         return False
 
     @property
     def notes(self) -> list[str]:
-        """Lines to print before documents are laid out."""
+        """Lines to print before preparation."""
         return []
 
     def __call__(self) -> "Format":
-        """Itself, so that a made format may stand where a class to be made is expected."""
+        """Returns self, so that an instance works as a factory."""
         return self
 
     @property
     def special_tokens(self) -> list[str]:
-        """Names of the special tokens that the tokenizer has to have."""
+        """Special tokens that the tokenizer must have."""
         return []
 
     @property
     def example(self) -> dict[str, Any] | None:
-        """The fields that `question` needs of a record, with dots for their texts; None where nothing can be asked."""
+        """The fields of a record that `question` needs, with dots for their texts; None if there is no question."""
         return None
 
     @property
     def stops(self) -> list[str]:
-        """Names of the special tokens that end an answer, besides those that end every text."""
+        """Special tokens that end an answer, besides those that end every text."""
         return []
 
     @property
     def stop_texts(self) -> list[str]:
-        """Texts that end an answer, where no special token does."""
+        """Texts that end an answer, if no special token does."""
         return []
 
     def for_tokenizer(self, tokenizer: "Tokenizer") -> "Format":
-        """The format with what it takes from the tokenizer, such as a template of conversations; itself by default."""
+        """The format with what it takes from the tokenizer, such as a chat template."""
         return self
 
     def segments(self, content: Content, number: int) -> list[Segment]:
-        """The document laid out; without bos and eos, which are put around it.
+        """The segments of a document, without the bos and eos of `framed`.
 
         Args:
             content: The document's text or record.
-            number: Which document of the text it is, for what is drawn at random.
+            number: Index of the document, for random draws.
 
         Raises:
-            UserError: a field is missing or of another type; without the place, which is put ahead of it.
+            UserError: A field is missing or of another type; the caller adds the file and line.
         """
         raise not_implemented(self, "segments")
 
     def question(self, content: Content) -> list[Segment]:
-        """What stands ahead of a record's answer, for whoever lets a model write it; the answer itself may be missing.
+        """The prompt of a record, for generation; the record may lack the answer.
 
         Raises:
-            UserError: a field is missing or of another type, or nothing can be asked in this format.
+            UserError: A field is missing or of another type, or the format has no question.
         """
-        raise UserError(f"{type(self).__name__} asks for no answer; give a text to go on from")
+        raise UserError(f"{type(self).__name__} has no question and answer; give a text as prompt")
 
     def identity(self) -> dict[str, Any]:
-        """What has to be equal for the ids of documents to be equal."""
+        """What determines the ids of documents, for fingerprints."""
         return {**self.configuration(), **({"encoded": "whole"} if self.whole_text else {})}
 
     def configuration(self) -> dict[str, Any]:
-        """Class and arguments: what decides the segments."""
+        """Class path and arguments."""
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         return {"class_path": class_path(type(self)), "init_args": arguments}
 
 
 class PlainText(Format):
-    """A text as it is, all of it learned."""
+    """A text as it is; all of it is trained on."""
 
     divisible = True
 
@@ -112,13 +109,13 @@ class PlainText(Format):
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """Neighbors that are alike as one, so that no token ends where nothing does; empty texts are left out."""
-    made: list[Segment] = []
+    """Merges neighboring texts with the same loss mask, so that tokens may span them; drops empty ones."""
+    merged: list[Segment] = []
     for segment in segments:
         if not segment.text:
             continue
-        if made and not (segment.special or made[-1].special) and made[-1].trained == segment.trained:
-            made[-1] = segment._replace(text=made[-1].text + segment.text)
+        if merged and not (segment.special or merged[-1].special) and merged[-1].trained == segment.trained:
+            merged[-1] = segment._replace(text=merged[-1].text + segment.text)
         else:
-            made.append(segment)
-    return made
+            merged.append(segment)
+    return merged

@@ -62,7 +62,7 @@ def checked(messages: list[Any], field: str = "messages", training: bool = False
     ]
 
 
-def around(record: dict[str, Any]) -> dict[str, Any]:
+def other_fields(record: dict[str, Any]) -> dict[str, Any]:
     """Fields of a record besides the messages that a template may print: tools, documents.
 
     Raises:
@@ -100,7 +100,7 @@ def check_fields(
 
     Args:
         messages: The conversation.
-        others: Fields of the record, as of `around`.
+        others: Fields of the record, as of `other_fields`.
         has_place: Whether the template reads a field of this name.
         text: Messages as the template renders them.
         who: The template's name, for the error.
@@ -154,7 +154,7 @@ def _message(message: Any, name: str, training: bool, parts: bool) -> Message:
     if text is not None and not isinstance(text, str) or text is None and not (calls or thinks):
         raise UserError(f'{name} ({role}) has no text; give it a "content" that is one')
     if training and role == "assistant" and not (text or "").strip() and not (calls or thinks):
-        raise UserError(f"{name} ({role}) is empty; there is no answer to learn")
+        raise UserError(f"{name} ({role}) is empty; there is no answer to train on")
     if training:
         _check_weight(message.get("weight"), role, name)
     # A null field is one that is not there, as transformers has it: tables fill fields that a message lacks with null.
@@ -183,6 +183,8 @@ def _text_of_parts(parts: list[Any], name: str) -> str:
     texts = []
     for part in parts:
         if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
-            raise UserError(f"{name} holds something other than text, which a text model cannot learn; leave it out")
+            raise UserError(
+                f"{name} holds something other than text, which a text model cannot read; leave the record out"
+            )
         texts.append(part["text"])
     return "".join(texts)

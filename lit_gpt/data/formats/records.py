@@ -1,9 +1,6 @@
-"""Records with a question and an answer as rows: instructions, labeled texts, pairs of source and target.
+"""Formats for records with a prompt and an answer: Instruction, Labeled, Seq2Seq; the loss mask covers the prompt.
 
-Knows: fields of a record, wordings with gaps, what is learned. Does not know: conversations, ids, files.
-
-Every segment is encoded by itself, so the border of what is trained on is a border of tokens too,
-as it is when a model is given a question and writes the answer.
+Every segment is encoded separately, so a token never spans prompt and answer, in training as in generation.
 """
 
 import copy
@@ -17,9 +14,9 @@ from lit_gpt.errors import UserError, not_implemented
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-#: What ends an answer where the tokenizer has no eos: without an end a model would write on for ever.
+#: Ends an answer where the tokenizer has no eos; without one, generation would not stop.
 END = "<|endoftext|>"
-_GAP = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 _WITH_CONTEXT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -43,7 +40,6 @@ class Answered(Format):
 
     @property
     def special_tokens(self) -> list[str]:
-        """What ends an answer, where the tokenizer itself has nothing for it."""
         return self.stops
 
     @property
@@ -51,31 +47,29 @@ class Answered(Format):
         return [self._end] if self._end else []
 
     def for_tokenizer(self, tokenizer: "Tokenizer") -> Format:
-        """With an end of answers where the tokenizer has none."""
-        made = copy.copy(self)
-        made._end = None if "eos" in tokenizer.roles else END
-        return made
+        bound = copy.copy(self)
+        bound._end = None if "eos" in tokenizer.roles else END
+        return bound
 
     def reply(self, record: dict[str, Any]) -> str:
-        """What is learned of a record."""
+        """The answer of a record, which is trained on."""
         raise not_implemented(self, "reply")
 
     def segments(self, content: Content, number: int) -> list[Segment]:
-        """What asks for the answer, read; then the answer, learned with its end."""
         answer = Segment(self.reply(record_of(content, self)))
         end = [Segment(self._end, special=True)] if self._end else []
         return [*self.question(content), answer, *end]
 
 
 class Instruction(Answered):
-    """A task, perhaps with a text that it is about, and its answer, as in Alpaca's records; only the answer is learned.
+    """A task, an optional text that it is about, and its answer, as in Alpaca; only the answer is trained on.
 
     Args:
         prompt: Field of the task.
         context: Field of the text that the task is about; a record may lack it.
         answer: Field of the answer.
-        wording: What goes ahead of the answer, with gaps in braces for the record's fields; by default Alpaca's
-            wording, in which {prompt} and {context} are the two fields named above.
+        wording: The prompt, with the record's fields as placeholders in braces; by default Alpaca's prompt, in which
+            {prompt} and {context} are the two fields named above.
         wording_alone: The same for records without a context.
     """
 
@@ -89,12 +83,12 @@ class Instruction(Answered):
     ) -> None:
         self.prompt, self.context, self.answer = prompt, context, answer
         self.wording = _WITH_CONTEXT if wording is None else wording
-        own = _WITHOUT_CONTEXT if wording is None else None
-        self.wording_alone = own if wording_alone is None else wording_alone
+        alone = _WITHOUT_CONTEXT if wording is None else None
+        self.wording_alone = alone if wording_alone is None else wording_alone
         if self.wording_alone is None and re.search(rf"\{{(context|{re.escape(context)})\}}", self.wording):
             raise UserError(
-                f"data.format.wording has a gap for the context, so give data.format.wording_alone for records without"
-                f" a {context!r}"
+                f"data.format.wording has a placeholder for the context; give data.format.wording_alone for records"
+                f" without {context!r}"
             )
 
     @property
@@ -102,26 +96,25 @@ class Instruction(Answered):
         return {self.prompt: "...", self.context: "..."}
 
     def question(self, content: Content) -> list[Segment]:
-        """The task and its context in their wording."""
         record = record_of(content, self)
         context = text_field(record, self.context) if record.get(self.context) is not None else ""
-        own = {"prompt": text_field(record, self.prompt, empty="a task"), "context": context}
+        fields = {"prompt": text_field(record, self.prompt, noun="task"), "context": context}
         wording = self.wording if context.strip() or self.wording_alone is None else self.wording_alone
-        return [Segment(filled(wording, {**record, **own}, "wording"), trained=False)]
+        return [Segment(filled(wording, {**record, **fields}, "wording"), trained=False)]
 
     def reply(self, record: dict[str, Any]) -> str:
-        return text_field(record, self.answer, empty="an answer to learn")
+        return text_field(record, self.answer, noun="answer to train on")
 
 
 class Labeled(Answered):
-    """A text and its label, spelled as text after it; only the label is learned.
+    """A text and its label, spelled as text after it; only the label is trained on.
 
     Args:
         text: Field of the text.
-        label: Field of the label: a text, or a whole number (in a CSV, spelled in digits).
-        names: What the numbers 0, 1, ... are called; by default they stay numbers.
-        wording: What goes ahead of the label, with gaps in braces for the record's fields; by default the text and
-            "Label:" on a line of its own. The label follows after a space.
+        label: Field of the label: a text, or a whole number (in a CSV, its digits).
+        names: Names of the labels 0, 1, ...; by default the numbers themselves.
+        wording: The prompt, with the record's fields as placeholders in braces; by default the text and a line
+            "Label:". The label follows after a space.
     """
 
     def __init__(
@@ -141,15 +134,14 @@ class Labeled(Answered):
         return {self.text: "..."}
 
     def question(self, content: Content) -> list[Segment]:
-        """The text in its wording."""
         record = record_of(content, self)
-        text = text_field(record, self.text, empty="a text")
+        text = text_field(record, self.text, noun="text")
         return [Segment(filled(self.wording, {**record, "text": text}, "wording"), trained=False)]
 
     def reply(self, record: dict[str, Any]) -> str:
-        return f" {self._spelled(record)}"
+        return f" {self._label_text(record)}"
 
-    def _spelled(self, record: dict[str, Any]) -> str:
+    def _label_text(self, record: dict[str, Any]) -> str:
         label = field_of(record, self.label)
         if isinstance(label, bool):
             label = int(label)
@@ -164,22 +156,22 @@ class Labeled(Answered):
         if not isinstance(label, str):
             raise UserError(f"field {self.label!r} is {_kind(label)}; a label is a text or a whole number")
         if not label.strip():
-            raise UserError(f"field {self.label!r} is empty; there is no label to learn")
+            raise UserError(f"field {self.label!r} is empty; there is no label to train on")
         if self.names is not None and label not in self.names:
             if label.isdecimal() and str(int(label)) == label and int(label) < len(self.names):
-                return self.names[int(label)]  # of a CSV, in which all values are texts
+                return self.names[int(label)]  # all values of a CSV are texts
             raise UserError(f"field {self.label!r} is {label!r}, which is not among data.format.names")
         return label
 
 
 class Seq2Seq(Answered):
-    """A source and its target, such as a sentence and its translation; only the target is learned.
+    """A source and its target, such as a sentence and its translation; only the target is trained on.
 
     Args:
         source: Field of the source.
         target: Field of the target.
-        separator: Text between the two; by default a line's end.
-        separator_token: A special token between the two, instead of a text: <sep>.
+        separator: Text between the two; by default a newline.
+        separator_token: A special token between the two, such as <sep>, instead of a text.
     """
 
     def __init__(
@@ -190,15 +182,16 @@ class Seq2Seq(Answered):
         separator_token: str | None = None,
     ) -> None:
         if separator is not None and separator_token is not None:
-            raise UserError("data.format has both a separator and a separator_token; leave one out")
+            raise UserError("data.format: `separator` and `separator_token` are mutually exclusive; remove one")
         if separator == "" or separator_token == "":
-            raise UserError("data.format has an empty separator; source and target would run into each other")
+            raise UserError(
+                "data.format has an empty separator, which would not separate source and target; give a text"
+            )
         self.source, self.target, self.separator_token = source, target, separator_token
         self.separator = None if separator_token else separator or "\n"
 
     @property
     def special_tokens(self) -> list[str]:
-        """The separator, where it is a token, and what ends an answer."""
         return [*([self.separator_token] if self.separator_token else []), *super().special_tokens]
 
     @property
@@ -206,21 +199,20 @@ class Seq2Seq(Answered):
         return {self.source: "..."}
 
     def question(self, content: Content) -> list[Segment]:
-        """The source and the separator."""
-        source = text_field(record_of(content, self), self.source, empty="a source")
+        source = text_field(record_of(content, self), self.source, noun="source")
         if self.separator_token is None:
             return [Segment(f"{source}{self.separator}", trained=False)]
         return [Segment(source, trained=False), Segment(self.separator_token, special=True, trained=False)]
 
     def reply(self, record: dict[str, Any]) -> str:
-        return text_field(record, self.target, empty="a target to learn")
+        return text_field(record, self.target, noun="target to train on")
 
 
 def record_of(content: Content, format: Format) -> dict[str, Any]:
     """The content as a record.
 
     Raises:
-        UserError: it is a text.
+        UserError: It is a text.
     """
     if isinstance(content, dict):
         return content
@@ -234,57 +226,56 @@ def field_of(record: dict[str, Any], name: str) -> Any:
     """A field of a record.
 
     Raises:
-        UserError: the record has none of that name, or null.
+        UserError: It is missing or null.
     """
     if name not in record:
-        there = ", ".join(map(repr, record)) or "none"
-        raise UserError(f"there is no field {name!r}; there are {there}; which are read is said by data.format")
+        names = ", ".join(map(repr, record)) or "none"
+        raise UserError(f"there is no field {name!r}; there are {names}; data.format names the fields to read")
     if record[name] is None:
         raise UserError(f"field {name!r} is null; give a value, or leave the record out")
     return record[name]
 
 
-def text_field(record: dict[str, Any], name: str, empty: str | None = None) -> str:
+def text_field(record: dict[str, Any], name: str, noun: str | None = None) -> str:
     """A field that is a text.
 
     Args:
         record: The record.
         name: Of the field.
-        empty: What is missing where it is empty or white space; None where it may be so.
+        noun: What is missing if the field is empty or whitespace; None if it may be.
 
     Raises:
-        UserError: missing, of another type, or empty.
+        UserError: It is missing, of another type, or empty.
     """
     value = field_of(record, name)
     if not isinstance(value, str):
         raise UserError(f"field {name!r} is {_kind(value)}, not a text")
-    if empty is not None and not value.strip():
-        raise UserError(f"field {name!r} is empty; there is no {empty.split(' ', 1)[1]}")
+    if noun is not None and not value.strip():
+        raise UserError(f"field {name!r} is empty; there is no {noun}")
     return value
 
 
 def filled(wording: str, values: dict[str, Any], argument: str) -> str:
-    """A wording with its gaps filled; {{ and }} stand for braces themselves.
+    """A wording with its placeholders filled; {{ and }} are literal braces.
 
     Raises:
-        UserError: a gap for which there is no value.
+        UserError: A placeholder has no value.
     """
 
-    def value(gap: re.Match[str]) -> str:
-        name = gap[1]
+    def filling(placeholder: re.Match[str]) -> str:
+        name = placeholder[1]
         if name is None:
-            return gap[0][0]
+            return placeholder[0][0]
         if name not in values:
-            raise UserError(f"data.format.{argument} has a gap {{{name}}}; there are {', '.join(values)}")
-        found = values[name]
-        if found is None or isinstance(found, dict | list):
-            raise UserError(f"field {name!r} is {_kind(found)}, which does not fit into data.format.{argument}")
-        return str(found)
+            raise UserError(f"data.format.{argument} has a placeholder {{{name}}}; there are {', '.join(values)}")
+        value = values[name]
+        if value is None or isinstance(value, dict | list):
+            raise UserError(f"field {name!r} is {_kind(value)}, which does not fit into data.format.{argument}")
+        return str(value)
 
-    return _GAP.sub(value, wording)
+    return _PLACEHOLDER.sub(filling, wording)
 
 
 def _kind(value: Any) -> str:
-    """What a value of JSON is called."""
     names = {dict: "a record", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), f"the number {value!r}")

@@ -93,7 +93,7 @@ def test_an_answer_ends_where_the_marker_after_it_begins() -> None:
         (Chat(template=one).stops, Chat(template=one).stop_texts) == (Chat(template=one).stops[:1], [])
         for one in BUILT_IN
     )
-    with pytest.raises(UserError, match="an answer alone"):
+    with pytest.raises(UserError, match="has only an answer"):
         plain.question({"messages": TURNS[1:2]})
 
 
