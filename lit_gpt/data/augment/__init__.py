@@ -1,1 +1,1 @@
-"""What is changed at random in training batches."""
+"""Data augmentation of training batches."""

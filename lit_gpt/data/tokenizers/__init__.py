@@ -1,1 +1,1 @@
-"""Text to ids and back: what is learned here, what others made, and the formats in which they are kept."""
+"""Tokenizers: trained, published and byte- or character-level, and the files that they are written to."""

@@ -23,13 +23,13 @@ def encode_in_batches(
         split_points: Where they can be split; None for nowhere.
         continuation: The tokenizer of all parts of a text but the first; by default the same.
     """
-    found: list[list[np.ndarray]] = [[] for _ in texts]
+    arrays: list[list[np.ndarray]] = [[] for _ in texts]
     for turn in _turns(texts, split_points):
         first = [one for one in turn if one.first or continuation is None]
-        _encode(inner, first, found)
+        _encode(inner, first, arrays)
         if len(first) < len(turn):
-            _encode(continuation, [one for one in turn if not one.first], found)
-    return [np.concatenate(arrays).astype(np.int64) for arrays in found]
+            _encode(continuation, [one for one in turn if not one.first], arrays)
+    return [np.concatenate(text_arrays).astype(np.int64) for text_arrays in arrays]
 
 
 class _Part(NamedTuple):
@@ -38,11 +38,11 @@ class _Part(NamedTuple):
     text: str
 
 
-def _encode(inner: Any, parts: list[_Part], found: list[list[np.ndarray]]) -> None:
+def _encode(inner: Any, parts: list[_Part], arrays: list[list[np.ndarray]]) -> None:
     encoded = inner.encode_batch_fast([part.text for part in parts], add_special_tokens=False)
     for part, one in zip(parts, encoded, strict=True):
-        # by way of `array`, which reads a list of numbers three times as fast as numpy does
-        found[part.number].append(np.frombuffer(array("I", one.ids), dtype=np.uint32))
+        # `array` reads a list of numbers three times as fast as numpy does
+        arrays[part.number].append(np.frombuffer(array("I", one.ids), dtype=np.uint32))
 
 
 def _turns(texts: list[str], split_points: re.Pattern[str] | None) -> Iterator[list[_Part]]:

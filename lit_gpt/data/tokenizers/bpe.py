@@ -6,12 +6,12 @@ from typing import Any
 from lit_gpt.data.tokenizers.added_tokens import add_tokens_in_text, refuse_ordinary_words, vocabulary_bytes
 from lit_gpt.data.tokenizers.library_tokenizer import LibraryTokenizer
 from lit_gpt.data.tokenizers.patterns import PATTERNS, PatternName
-from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
+from lit_gpt.data.tokenizers.safe_splits import split_for_training
 from lit_gpt.errors import UserError
 
 
 class BPE(LibraryTokenizer):
-    """Byte-level byte-pair encoding, learned from the training text; any text can be encoded and comes back unchanged.
+    """Byte-level byte-pair encoding, trained on the training text; it encodes any text without loss.
 
     Sennrich et al. 2016 (arXiv:1508.07909) over bytes, by the tokenizers library. The vocabulary may be of any size:
     32,000 to 50,000 ids are common for large texts in one language.
@@ -26,11 +26,10 @@ class BPE(LibraryTokenizer):
         special: Further special tokens, as a format or a mixture of sources needs them; none by default.
         train_chars: Most characters that the vocabulary is learned from, taken evenly through the training text; null
             for all of it.
-        pattern: How text is split into words, across which no bytes are joined. gpt2: letters, digits and marks apart,
-            each with the space ahead of it, runs of other white space for themselves. llama3: of at most three digits,
-            a mark or tab may stand ahead of letters, line ends stay with the marks before them. qwen2: the same, each
-            digit by itself. o200k: the same as llama3, and capitals begin a word. llama.cpp has them all; what it has
-            to be told is in `lit_gpt.data.tokenizers.patterns`.
+        pattern: How text is split into words, across which no bytes are merged. gpt2: letters, digits and marks apart,
+            each with the space before it. llama3: also numbers of at most three digits, a mark or tab before letters,
+            line ends with the marks before them. qwen2: as llama3, with each digit by itself. o200k: as llama3, and
+            capitals begin a word. For llama.cpp see `lit_gpt.data.tokenizers.patterns`.
     """
 
     _min_ids = 256
@@ -67,7 +66,7 @@ class BPE(LibraryTokenizer):
             words = pre_tokenizers.Split(Regex(self._words.regex), "isolated")
             on_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
             inner.pre_tokenizer = pre_tokenizers.Sequence([words, on_bytes])
-        else:  # the library has GPT-2's, and other programs know it by that
+        else:  # built into the library, and known to other programs by that
             inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
@@ -76,13 +75,7 @@ class BPE(LibraryTokenizer):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        parts = (
-            part
-            for text in texts
-            for words in split_text(text, self._words.split_points)
-            for part in split_long_words(words)
-        )
-        inner.train_from_iterator(parts, trainer)
+        inner.train_from_iterator(split_for_training(texts, self._words.split_points), trainer)
         refuse_ordinary_words(inner, self._special_texts())
         self._restore({**self._vocab_state, "json": inner.to_str()})
 

@@ -4,18 +4,18 @@ import codecs
 
 
 class TokenStream:
-    """Turns ids into text one at a time; a character whose bytes are spread over several ids comes whole."""
+    """Decodes ids one at a time; a character of several ids comes whole, with the last of them."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, token_bytes: list[bytes]) -> None:
+        self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def step(self, id: int) -> str:
-        """The text that is complete with this id; often one token, sometimes empty."""
-        return self._decoder.decode(self._pieces[id])
+        """The text that this id completes, which can be empty."""
+        return self._decoder.decode(self._token_bytes[id])
 
     def flush(self) -> str:
-        """What is left at the end: empty, or U+FFFD for a character that was never finished."""
+        """The rest: empty, or U+FFFD for an incomplete character."""
         return self._decoder.decode(b"", final=True)
 
 

@@ -1,7 +1,4 @@
-"""What a tokenizer makes of a text, in numbers: tokens for its bytes, characters and words, and how often each occurs.
-
-Knows: sources, tokenizers. Does not know: how it is shown.
-"""
+"""Compression and fertility of a tokenizer: tokens for the bytes, characters and words of a text, and frequencies."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,15 +12,15 @@ from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
 _PIECE = 1 << 20  # characters that are counted at once
-_TAIL = 1 << 16  # characters at their end in which a place to cut is looked for
-# Chinese and Japanese are written without spaces: each character counts as a word, as fertility is usually told.
+_TAIL = 1 << 16  # characters at their end among which a split point is searched
+# Chinese and Japanese are written without spaces: each character counts as a word, as is usual for fertility.
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 
 
 @dataclass
 class Counts:
-    """Of one text: UTF-8 bytes, characters, words, and how often each id occurs (vocab_size,)."""
+    """UTF-8 bytes, characters and words of a text, and the frequency of each id (vocab_size,)."""
 
     bytes: int
     characters: int
@@ -32,38 +29,32 @@ class Counts:
 
     @property
     def tokens(self) -> int:
-        """All ids together."""
         return int(self.frequencies.sum())
 
 
 def count(tokenizer: Tokenizer, source: Source, advance: Callable[[int], None] = lambda amount: None) -> Counts:
-    """Counts of a source of plain text, read as a stream.
-
-    Args:
-        tokenizer: Trained.
-        source: Of texts.
-        advance: Told how many characters more are done.
+    """Counts of a source of plain text, read as a stream; `advance` is called with characters that are done.
 
     Raises:
         UserError: a document is a record, or the tokenizer cannot encode a character.
     """
-    found = Counts(0, 0, 0, np.zeros(tokenizer.vocab_size, dtype=np.int64))
+    counts = Counts(0, 0, 0, np.zeros(tokenizer.vocab_size, dtype=np.int64))
     for piece, where in _pieces(tokenizer, source):
         try:
             (ids,) = tokenizer.encode_arrays([piece])
-        except UserError as fault:
-            raise UserError(f"{where}: {fault}") from None
-        found.frequencies += np.bincount(ids, minlength=tokenizer.vocab_size)
-        found.bytes += len(piece.encode())
-        found.characters += len(piece)
-        found.words += sum(1 for _ in _WORD.finditer(piece))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        counts.frequencies += np.bincount(ids, minlength=tokenizer.vocab_size)
+        counts.bytes += len(piece.encode())
+        counts.characters += len(piece)
+        counts.words += sum(1 for _ in _WORD.finditer(piece))
         advance(len(piece))
-    return found
+    return counts
 
 
 def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[tuple[str, str]]:
-    """Documents and where they are from; of a long one parts that are encoded as in the whole, where there are such."""
-    # Where a tokenizer may be cut anywhere, words may not.
+    """Documents and their origin; long ones in parts that are encoded as in the whole, where they can be split."""
+    # Bytes and characters can be split anywhere, words cannot.
     split_points = BEFORE_A_SPACE_LINE_OR_MARK if tokenizer.split_points is ANYWHERE else tokenizer.split_points
     held = ""
     for chunk in source.chunks():
@@ -74,7 +65,7 @@ def _pieces(tokenizer: Tokenizer, source: Source) -> Iterator[tuple[str, str]]:
             yield held, chunk.where
             held = ""
         elif split_points is not None and len(held) > _PIECE:
-            *_, last = [0, *(found.start() for found in split_points.finditer(held, len(held) - _TAIL))]
+            *_, last = [0, *(match.start() for match in split_points.finditer(held, len(held) - _TAIL))]
             if last:
                 yield held[:last], chunk.where
                 held = held[last:]

@@ -6,7 +6,7 @@ character; parts are encoded in parallel and cost little. Where nothing is prove
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lit_gpt.data.tokenizers.added_tokens import steps_of
@@ -42,18 +42,20 @@ def split_text(text: str, split_points: re.Pattern[str]) -> Iterator[str]:
     yield text[start:]
 
 
-def split_long_words(text: str) -> Iterator[str]:
-    """Parts of a text to train on, in which no word has thousands of characters.
+def split_for_training(texts: Iterable[str], split_points: re.Pattern[str]) -> Iterator[str]:
+    """Parts of texts to train on, in which no word has thousands of characters.
 
     The library joins pairs in a time that grows with the square of a word's length: a word of 80,000 letters took 9 s,
     one of 4 million would take hours.
     """
-    start = 0
-    for at in range(_LONG, len(text), _LONG):
-        if _RUN.match(text, at):
-            yield text[start:at]
-            start = at
-    yield text[start:]
+    for text in texts:
+        for part in split_text(text, split_points):
+            start = 0
+            for at in range(_LONG, len(part), _LONG):
+                if _RUN.match(part, at):
+                    yield part[start:at]
+                    start = at
+            yield part[start:]
 
 
 def find_splits(inner: Any) -> tuple[Any, re.Pattern[str] | None]:

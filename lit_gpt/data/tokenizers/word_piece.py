@@ -9,22 +9,22 @@ from lit_gpt.data.progress import say
 from lit_gpt.data.tokenizers.added_tokens import refuse_ordinary_words
 from lit_gpt.data.tokenizers.library_tokenizer import LibraryTokenizer
 from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_LINE_OR_MARK
-from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
+from lit_gpt.data.tokenizers.safe_splits import split_for_training
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 _CONTINUED = "##"
 
 
 class WordPiece(LibraryTokenizer):
-    """Words in the longest pieces of characters that the vocabulary has, learned from the training text.
+    """Words in the longest subwords of the vocabulary, which is learned from the training text.
 
     Schuster and Nakajima 2012; Devlin et al. 2018 (arXiv:1810.04805), by the tokenizers library. It is not lossless:
     white space becomes one space, and a word that cannot be spelled, or is longer than 100 characters, becomes `unk`.
-    For text that has to come back as it was, take BPE or SentencePiece.
+    For lossless encoding take BPE or SentencePiece.
 
     Args:
-        vocab_size: Ids to learn, special tokens included; a short text gives fewer. Where the characters of the text
-            alone are more, the rarest of them are left out and become `unk`, which is said.
+        vocab_size: Ids to learn, special tokens included; a short text gives fewer. Where the text has more characters
+            than that, the rarest become `unk`, which is reported.
         separator: Special token between documents, after each and before the first; it is the `bos` and the `eos`
             unless these are given. null for none.
         bos: Special token before every document; the separator by default.
@@ -55,15 +55,8 @@ class WordPiece(LibraryTokenizer):
         normalize: bool = False,
     ) -> None:
         super().__init__(special, bos=bos or separator, eos=eos or separator, pad=pad, unk=unk or "[UNK]")
-        self._arguments = {
-            "vocab_size": vocab_size,
-            "separator": separator,
-            "bos": bos,
-            "eos": eos,
-            "pad": pad,
-            "unk": unk,
-            "normalize": normalize,
-        }
+        self._arguments = {"vocab_size": vocab_size, "separator": separator, "bos": bos, "eos": eos, "pad": pad}
+        self._arguments |= {"unk": unk, "normalize": normalize}
         self.vocab_size = vocab_size
         self._set_train_chars(train_chars)
         self._check_vocab_size()
@@ -73,7 +66,7 @@ class WordPiece(LibraryTokenizer):
         from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
         inner = Inner(models.WordPiece(unk_token=self._special_tokens["unk"], continuing_subword_prefix=_CONTINUED))
-        # Not asked of `inner` while that is trained, which would wait for the end of it.
+        # A normalizer of its own, as asking `inner` would wait for the end of its training.
         normalizer = normalizers.BertNormalizer() if self._arguments["normalize"] else None
         if normalizer is not None:
             inner.normalizer = normalizer
@@ -88,23 +81,21 @@ class WordPiece(LibraryTokenizer):
         counts = Counter[str]()
 
         def parts() -> Iterator[str]:
-            for text in texts:
-                for words in split_text(text, self.split_points):
-                    for part in split_long_words(words):
-                        counts.update(part if normalizer is None else normalizer.normalize_str(part))
-                        yield part
+            for part in split_for_training(texts, self.split_points):
+                counts.update(part if normalizer is None else normalizer.normalize_str(part))
+                yield part
 
         inner.train_from_iterator(parts(), trainer)
         self._restore({"json": self._within_size(inner.to_str(), counts)})
 
     def _within_size(self, learned: str, counts: Counter[str]) -> str:
-        """What was learned, without the rarest characters where the library took more than `vocab_size` ids."""
+        """The tokenizer without the rarest characters, where the library took more than `vocab_size` ids."""
         content = json.loads(learned)
         vocabulary: dict[str, int] = content["model"]["vocab"]
         size, special = self._arguments["vocab_size"], set(self._special_texts())
         if len(vocabulary) <= size:
             return learned
-        # Beside special tokens there are but characters, as they begin a word and as they go on with one.
+        # All but special tokens are characters, at the beginning of a word and after it.
         pieces = {piece: piece.removeprefix(_CONTINUED) or piece for piece in vocabulary if piece not in special}
         kept = sorted(pieces, key=lambda piece: (-counts[pieces[piece]], pieces[piece], len(piece)))[
             : size - len(special)
@@ -122,7 +113,7 @@ class WordPiece(LibraryTokenizer):
         return json.dumps(content, ensure_ascii=False)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Words joined by single spaces, marks by none, as the library joins them; special tokens are left out."""
+        """Words joined by single spaces, marks by none, as the library joins them; special tokens are skipped."""
         return super().decode(ids).removeprefix(" ")
 
     def _restore(self, vocab_state: dict[str, Any]) -> None:
@@ -134,7 +125,7 @@ class WordPiece(LibraryTokenizer):
         refuse_ordinary_words(inner, (text for text in self._special_texts() if text != self._special_tokens["unk"]))
         self._inner, self._vocab_state = inner, vocab_state
         special = {text: inner.token_to_id(text) for text in self._special_texts()}
-        # After a word: a space stands ahead of what begins one.
+        # Decoded after a word, so that a token that begins one has its space.
         token_bytes = [
             inner.decoder.decode(["x", inner.id_to_token(id)])[1:].encode() for id in range(inner.get_vocab_size())
         ]

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_gpt.data import BPE, Byte, Char, Pretrained, Saved, SentencePiece, Tiktoken, Tokenizer, WordPiece
-from lit_gpt.data.tokenizers.patterns import PATTERNS
-from lit_gpt.data.tokenizers.safe_splits import split_long_words, split_text
+from lit_gpt.data.tokenizers.patterns import BEFORE_A_SPACE_LINE_OR_MARK, PATTERNS
+from lit_gpt.data.tokenizers.safe_splits import split_for_training, split_text
 from lit_gpt.errors import UserError
 
 EVERY = all_kinds(Path(tempfile.mkdtemp()))
@@ -134,13 +134,13 @@ def test_texts_without_spaces_can_be_cut() -> None:
         assert len(parts) == 4 and {part[0] for part in parts[1:]} <= set("，；、。")
 
 
-def test_what_is_learned_from_has_no_word_of_thousands_of_characters() -> None:
+def test_training_text_has_no_words_of_thousands_of_characters() -> None:
     text = " ".join(TEXTS) + "=" * 30_000 + "0123456789abcdef" * 4000 + "\n" * 20_000 + "and so on. " * 1000
-    parts = list(split_long_words(text))
+    parts = list(split_for_training([text], BEFORE_A_SPACE_LINE_OR_MARK))
     assert "".join(parts) == text
     assert max(len(word) for part in parts for word in re.findall(r"\w+|\s+|[^\w\s]+", part)) < 5000
-    assert list(split_long_words("Words, as they are.\n" * 5000)) == ["Words, as they are.\n" * 5000]
-    assert list(split_long_words("")) == [""]
+    short = "Words, as they are.\n" * 500
+    assert list(split_for_training([short, ""], BEFORE_A_SPACE_LINE_OR_MARK)) == [short, ""]
     for tokenizer in (BPE(vocab_size=300), WordPiece(vocab_size=300)):
         tokenizer.train(["acgt" * 1_000_000])  # would take hours
         assert tokenizer.trained
