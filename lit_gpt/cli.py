@@ -45,7 +45,7 @@ from lit_gpt.train.module import LitGPT
 from lit_gpt.train.neftune import NEFTune as NEFTune  # found by its short name
 from lit_gpt.train.progress_bar import TrainingProgressBar
 from lit_gpt.train.ranks import PROCESSES, is_first, settle_rank
-from lit_gpt.train.run_folder import Place
+from lit_gpt.train.run_folder import RunDirectory
 from lit_gpt.train.run_record import RunRecord
 from lit_gpt.train.samples import SampleText
 from lit_gpt.train.step_metrics import StepMetrics
@@ -118,7 +118,7 @@ class CLI(LightningCLI):
     Args:
         command: fit, validate or test.
         command_line: What the user typed.
-        place: Where a resumed run goes on; None for a new one.
+        run_dir: Where a resumed run goes on; None for a new one.
         base_checkpoint: The checkpoint that is resumed or measured; that of `init_from` is found here.
     """
 
@@ -129,12 +129,12 @@ class CLI(LightningCLI):
         self,
         command: str,
         command_line: CommandLine,
-        place: Place | None = None,
+        run_dir: RunDirectory | None = None,
         base_checkpoint: BaseCheckpoint | None = None,
     ) -> None:
         self.command, self.command_line, self.base_checkpoint = command, command_line, base_checkpoint
-        self.place = place or Place()
-        self.resuming = self.place.checkpoint is not None
+        self.run_dir = run_dir or RunDirectory()
+        self.resuming = self.run_dir.checkpoint is not None
         self.trust = set(command_line.trust)
         self.vocab: Vocabulary | None = None  # that of the base_checkpoint's net, with new tokens
         init_from = command_line.get("model.init_from")
@@ -209,11 +209,11 @@ class CLI(LightningCLI):
         self._settle_numbers()
         if self.resuming and self.base_checkpoint is not None:  # keeps its net and tokenizer; all else is as typed
             asked = self.command_line.values("model.net", "data.tokenizer")
-            self.place.notes += self.base_checkpoint.notes_on_resume(asked, self._plain(parser))
+            self.run_dir.notes += self.base_checkpoint.notes_on_resume(asked, self._plain(parser))
         elif self.base_checkpoint is not None:
             start = dump_yaml(self.base_checkpoint.start())  # read again, for all defaults and one name for each class
             plain, inherited = self._plain(parser), self._plain(parser, parse_words(parser, ["--config", start]))
-            self.place.notes += self.base_checkpoint.refuse_conflicts(plain["model"]["net"], plain["data"], inherited)
+            self.run_dir.notes += self.base_checkpoint.refuse_conflicts(plain["model"]["net"], plain["data"], inherited)
             if self.command != "fit":
                 self.base_checkpoint.refuse_another_split(plain["data"])
         limits.check(self._plain(parser), _SECTIONS, self.command_line.where)
@@ -310,7 +310,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if self.vocab is not None and self.vocab.new and self.base_checkpoint is not None:
             start_rows(self.model.net, list(self.vocab.new.values()), self.vocab.known)
-            self.place.notes.append(describe_growth(self.vocab.new, self.base_checkpoint.vocab_size, self.vocab.size))
+            self.run_dir.notes.append(describe_growth(self.vocab.new, self.base_checkpoint.vocab_size, self.vocab.size))
         plain = self._plain(self.parser)
         plain["data"]["allow_changed_text"] = False  # one start's consent, not the next one's
         self.model.config = copy.deepcopy(plain)
@@ -328,30 +328,30 @@ class CLI(LightningCLI):
         try:
             trainer = Trainer(**self._fit_options(options, plain))
         except BaseException:
-            if self.place.claimed and self.place.folder is not None:
-                run_folder.discard(self.place.folder)
-                self.place.release()
+            if self.run_dir.claimed and self.run_dir.folder is not None:
+                run_folder.discard(self.run_dir.folder)
+                self.run_dir.release()
             raise
         return trainer
 
     def _claim(self) -> None:
-        if self.place.folder is not None:
+        if self.run_dir.folder is not None:
             return
         root, name = Path(self.config.trainer.default_root_dir), run_name(self.command_line)
         if not is_first():  # writes nothing; rank 0 has claimed the directory
-            self.place.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
+            self.run_dir.folder = Path(os.environ.get(_FOLDER_FOR_RANKS, root / name))
             return
         run_folder.sweep(root)
-        place = run_folder.claim(root, name)
-        assert place.folder is not None
-        if place.folder.name != name:
-            self.place.notes.append(f"{root / name} is taken; this run writes to {place.folder}")
-        os.environ[_FOLDER_FOR_RANKS] = str(place.folder)
-        place.notes = self.place.notes
-        self.place = place
+        run_dir = run_folder.claim(root, name)
+        assert run_dir.folder is not None
+        if run_dir.folder.name != name:
+            self.run_dir.notes.append(f"{root / name} is taken; this run writes to {run_dir.folder}")
+        os.environ[_FOLDER_FOR_RANKS] = str(run_dir.folder)
+        run_dir.notes = self.run_dir.notes
+        self.run_dir = run_dir
 
     def _fit_options(self, options: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-        folder = self.place.folder
+        folder = self.run_dir.folder
         assert folder is not None
         own: list[Callback] = [ExactResume(), ValidateAtEnd(), StepMetrics(), StopOnSignal(), RunSummary()]
         own += [LossWatch(folder), self.config_init["sample"]]
@@ -361,10 +361,10 @@ class CLI(LightningCLI):
             checkpoints = folder / run_folder.CHECKPOINTS
             own.append(BestCheckpoint(dirpath=checkpoints, **self.config_init["best"]))
             own.append(LastCheckpoint(dirpath=checkpoints, **self.config_init["last"]))
-        own.append(RunRecord(self.place, plain, self.command_line.argv))
+        own.append(RunRecord(self.run_dir, plain, self.command_line.argv))
         loggers: list[Logger] = []
         if options["logger"] is not False:
-            if not (self.resuming or self.place.claimed) and is_first():
+            if not (self.resuming or self.run_dir.claimed) and is_first():
                 run_folder.start_over(folder)
             # A resumed run logs what came after its checkpoint again: readers drop it (StepMetrics sees to the rows).
             purge = self.base_checkpoint.step + 1 if self.base_checkpoint is not None and self.resuming else None

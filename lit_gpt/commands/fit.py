@@ -18,7 +18,7 @@ from lit_gpt.config.command_line import CommandLine
 from lit_gpt.config.yaml_files import flat, load_yaml, read, short
 from lit_gpt.errors import UserError
 from lit_gpt.train import run_folder
-from lit_gpt.train.run_folder import Place
+from lit_gpt.train.run_folder import RunDirectory
 
 
 def main(argv: list[str]) -> int:
@@ -26,28 +26,28 @@ def main(argv: list[str]) -> int:
     command_line = CommandLine(argv)
     if str(command_line.get("trainer.max_steps")) == "0":
         raise UserError("trainer.max_steps is 0, so nothing would be trained; `lit-gpt validate RUN` measures a run")
-    place, base_checkpoint = resumed(command_line)
+    run_dir, base_checkpoint = resumed(command_line)
     try:
         front = import_cli()
         front.quiet()
-        cli = front.CLI("fit", command_line, place, base_checkpoint)
+        cli = front.CLI("fit", command_line, run_dir, base_checkpoint)
         if cli.config.get("show_batch"):
             print(cli.datamodule.describe_batch())
-        elif place.checkpoint is None or base_checkpoint is None or not is_finished(cli, place, base_checkpoint):
+        elif run_dir.checkpoint is None or base_checkpoint is None or not is_finished(cli, run_dir, base_checkpoint):
             train(cli)
     finally:
-        place.release()  # also where a mistake ended it before there was a run
+        run_dir.release()  # also where a mistake ended it before there was a run
     return 0
 
 
-def resumed(command_line: CommandLine) -> tuple[Place, BaseCheckpoint | None]:
+def resumed(command_line: CommandLine) -> tuple[RunDirectory, BaseCheckpoint | None]:
     """What `--resume` goes on with: the newest run of the name with a valid checkpoint, locked; nothing without it.
 
     A directory is locked before its checkpoint is chosen: whoever held it may save one more at any instant.
     """
     resume = command_line.get("resume")
     if resume in (None, False, "false", "False"):
-        return Place(), None
+        return RunDirectory(), None
     if resume not in (True, "auto", "true", "True"):
         raise UserError(f"--resume takes nothing or `auto`, got {resume!r}; name the run with --name")
     front = import_cli()
@@ -73,29 +73,29 @@ def resumed(command_line: CommandLine) -> tuple[Place, BaseCheckpoint | None]:
         ):
             skipped.append(f"{folder} is being written by another run, which has saved nothing yet")
             continue
-        place = Place(folder, lock=run_folder.lock(folder) if front.is_first() else None, name=name)
-        place.checkpoint, why = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
+        run_dir = RunDirectory(folder, lock=run_folder.lock(folder) if front.is_first() else None, name=name)
+        run_dir.checkpoint, why = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
         skipped += why
-        if place.checkpoint is not None:
-            place.notes += [*skipped, f"resume goes on with {place.checkpoint}"]
+        if run_dir.checkpoint is not None:
+            run_dir.notes += [*skipped, f"resume goes on with {run_dir.checkpoint}"]
             if not command_line.files:
                 check = functools.partial(check_run_folder, folder=folder, trust=command_line.trust)
                 try:
                     command_line.add_file(folder / run_folder.CONFIG, check)
                 except UserError:
-                    place.release()
+                    run_dir.release()
                     raise
             try:
-                return place, BaseCheckpoint.read(place.checkpoint, command_line.trust)
+                return run_dir, BaseCheckpoint.read(run_dir.checkpoint, command_line.trust)
             except UserError:
-                place.release()
+                run_dir.release()
                 raise
         if resume == "auto" and run_folder.never_saved(folder):
-            place.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
-            return place, None
-        place.release()
+            run_dir.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
+            return run_dir, None
+        run_dir.release()
     if resume == "auto":
-        return Place(notes=skipped), None
+        return RunDirectory(notes=skipped), None
     there = "; ".join(skipped) or f"{folders[0] if folders else root / name} has no checkpoint"
     raise UserError(
         f"nothing to resume: {there}; `--resume auto` starts afresh, `lit-gpt runs {root}` lists what there is"
@@ -118,13 +118,13 @@ def _settle_rank(command_line: CommandLine, folders: list[Path]) -> None:
     front.settle_rank(values)
 
 
-def is_finished(cli: Any, place: Place, base_checkpoint: BaseCheckpoint) -> bool:
+def is_finished(cli: Any, run_dir: RunDirectory, base_checkpoint: BaseCheckpoint) -> bool:
     """Says so if the run that is resumed has done all its steps."""
     steps = cli.config.trainer.max_steps
     if not (0 < steps <= base_checkpoint.step):
         return False
-    place.release()
-    print(f"{place.folder} is finished: step {base_checkpoint.step} of {steps}; a larger --trainer.max_steps goes on")
+    run_dir.release()
+    print(f"{run_dir.folder} is finished: step {base_checkpoint.step} of {steps}; a larger --trainer.max_steps goes on")
     return True
 
 
@@ -133,28 +133,30 @@ def train(cli: Any) -> None:
     from lit_gpt.train.samples import SampleText
     from lit_gpt.train.stopping import StopOnSignal, StoppedBySignal
 
-    trainer, place = cli.trainer, cli.place
-    assert place.folder is not None
-    go_on = f"`{resume_command(place.folder)}` goes on from {place.checkpoint}" if place.checkpoint else signals.AGAIN
+    trainer, run_dir = cli.trainer, cli.run_dir
+    assert run_dir.folder is not None
+    go_on = (
+        f"`{resume_command(run_dir.folder)}` goes on from {run_dir.checkpoint}" if run_dir.checkpoint else signals.AGAIN
+    )
     parts = {type(callback): callback for callback in trainer.callbacks}
     try:
         check_monitor(cli.config.best.monitor, cli.datamodule.val_names)
         check_sample(parts[SampleText], cli.model.net, cli.datamodule.tokenizer)
-        if place.checkpoint is None and cli.config.model.init_from is not None:
+        if run_dir.checkpoint is None and cli.config.model.init_from is not None:
             with signals.doing("validating what is to be trained further", f"nothing was trained; {signals.AGAIN}"):
                 measure_start(trainer, cli.model, cli.datamodule)
         with signals.doing("the training was about to begin", go_on):
-            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=place.checkpoint, weights_only=True)
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=run_dir.checkpoint, weights_only=True)
     except StoppedBySignal as stop:
-        stop.go_on, stop.measure = f"`{resume_command(place.folder)}`", f"`lit-gpt validate {place.folder}`"
+        stop.go_on, stop.measure = f"`{resume_command(run_dir.folder)}`", f"`lit-gpt validate {run_dir.folder}`"
         raise
     except (ValueError, OSError, signals.Stopped) as error:
-        if place.claimed and trainer.global_step == 0:
-            run_folder.discard(place.folder)
-        raise told_with_what_is_left(error, place.folder) from error.__cause__
+        if run_dir.claimed and trainer.global_step == 0:
+            run_folder.discard(run_dir.folder)
+        raise told_with_what_is_left(error, run_dir.folder) from error.__cause__
     if not trainer.is_global_zero:
         return parts[StopOnSignal].end()
-    with signals.doing("telling of the run", f"the training is done, {place.folder} holds what it reached"):
+    with signals.doing("telling of the run", f"the training is done, {run_dir.folder} holds what it reached"):
         parts[StopOnSignal].end()
         signals.check()  # one that came too late for the training
         tell(cli)
@@ -180,7 +182,7 @@ def tell(cli: Any) -> None:
     from lit_gpt.train.samples import SampleText
     from lit_gpt.train.summary import RunSummary
 
-    trainer, place = cli.trainer, cli.place
+    trainer, run_dir = cli.trainer, cli.run_dir
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].generate(trainer, cli.model)}\n")
     if any((place.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):

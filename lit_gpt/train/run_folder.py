@@ -30,7 +30,7 @@ _PACKAGES = ("lit-gpt", "torch", "lightning", "torchmetrics", "tokenizers", "jso
 
 
 @dataclass
-class Place:
+class RunDirectory:
     """Where a run writes, and what it goes on from."""
 
     folder: Path | None = None  # None: nothing is written, as when validating
@@ -47,7 +47,7 @@ class Place:
             self.lock = None
 
 
-def claim(root: str | Path, name: str) -> Place:
+def claim(root: str | Path, name: str) -> RunDirectory:
     """Makes a run directory that no other run has: `<root>/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken.
 
     It is locked, and says which name was asked for, from the first instant at which another start takes it for a run.
@@ -67,15 +67,15 @@ def claim(root: str | Path, name: str) -> Place:
         except OSError as error:
             raise UserError(_no_folder(folder, error)) from None
         else:
-            place = Place(folder, lock=lock(folder), name=name, claimed=True)
+            run_dir = RunDirectory(folder, lock=lock(folder), name=name, claimed=True)
             write_facts(folder, {"name": name, "started": now(), "state": "running"})
-            return place
+            return run_dir
 
 
 def _no_folder(folder: Path, error: OSError) -> str:
     return (
         f"cannot make the run directory {folder}: {error.strerror}; "
-        "choose another place with --trainer.default_root_dir or another --name"
+        "choose another folder with --trainer.default_root_dir or another --name"
     )
 
 
@@ -180,7 +180,7 @@ def sweep(root: str | Path) -> list[Path]:
                 removed.append(folder)
         elif os.access(folder / FACTS, os.F_OK):
             places = (folder, folder / CHECKPOINTS)
-            staged = [file for place in places for file in place.glob(".*") if _is_left(file) and not file.is_dir()]
+            staged = [file for place in places for file in run_dir.glob(".*") if _is_left(file) and not file.is_dir()]
             if staged and not running(folder):
                 for file in staged:
                     with suppress(OSError):  # another user's, or swept by another start at this instant

@@ -70,17 +70,17 @@ def called(folder: str, name: str, started: str = "2026-01-01T00:00:00+0000", li
 
 
 def chosen(*words: str) -> Path | None:
-    place, _ = resumed(CommandLine(["--resume", *words]))
-    if place.lock is not None:
-        place.lock.close()
-    return place.checkpoint
+    run_dir, _ = resumed(CommandLine(["--resume", *words]))
+    if run_dir.lock is not None:
+        run_dir.lock.close()
+    return run_dir.checkpoint
 
 
 def test_run_json_keeps_the_name_that_was_asked_for(root: Path) -> None:
     assert run_folder.read_facts(Path("runs/gpt"))["name"] == "gpt"
-    place = run_folder.claim("runs", "gpt")
-    assert place.folder == Path("runs/gpt-2") and run_folder.read_facts(place.folder)["name"] == "gpt"
-    assert run_folder.running(place.folder) and run_folder.state(place.folder) == "running"
+    run_dir = run_folder.claim("runs", "gpt")
+    assert run_dir.folder == Path("runs/gpt-2") and run_folder.read_facts(run_dir.folder)["name"] == "gpt"
+    assert run_folder.running(run_dir.folder) and run_folder.state(run_dir.folder) == "running"
 
 
 def test_resume_takes_the_newest_run_that_asked_for_the_name(root: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_directory_is_resumed_by_its_own_name_too(root: Path) -> None:
     assert str(chosen("--name=gpt-3")).startswith("runs/gpt-3/")
     assert resume_command(folder) == "lit-gpt fit --name gpt-3 --resume"
     # Not by `auto`, which a script types that means a run of its own.
-    place, base_checkpoint = resumed(CommandLine(["--resume=auto", "--name=gpt-3"]))
-    assert place.folder is None and base_checkpoint is None
+    run_dir, base_checkpoint = resumed(CommandLine(["--resume=auto", "--name=gpt-3"]))
+    assert run_dir.folder is None and base_checkpoint is None
     # Once a run asks for that very name it is the one that is meant.
     called("gpt-3-2", "gpt-3", "2026-01-05T00:00:00+0000")
     assert str(chosen("--name=gpt-3")).startswith("runs/gpt-3-2/")
@@ -143,15 +143,15 @@ def test_a_resume_hashes_its_checkpoint_once(root: Path, monkeypatch: pytest.Mon
 
 
 def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys: Any) -> None:
-    place = run_folder.claim("runs", "new")
-    assert place.folder is not None and place.lock is not None
-    (place.folder / "metrics.csv").write_text("step,train_loss\n7,9.5\n")
-    (place.folder / "events.out.tfevents.1.host").write_text("figures")
-    (place.folder / "notes.txt").write_text("the user's own")
+    run_dir = run_folder.claim("runs", "new")
+    assert run_dir.folder is not None and run_dir.lock is not None
+    (run_dir.folder / "metrics.csv").write_text("step,train_loss\n7,9.5\n")
+    (run_dir.folder / "events.out.tfevents.1.host").write_text("figures")
+    (run_dir.folder / "notes.txt").write_text("the user's own")
     words = ["fit", *TINY, "--data.source.paths=text.txt", "--trainer.max_steps=1", "--name=new", "--resume=auto"]
     assert main(words) == 2  # it is alive
     assert "runs/new is being written by another run" in capsys.readouterr().err
-    place.lock.close()
+    run_dir.lock.close()
     assert main(words) == 0
     assert "runs/new holds no checkpoint: this run begins anew in it" in capsys.readouterr().out
     assert not Path("runs/new-2").exists() and Path("runs/new/notes.txt").exists()
@@ -162,12 +162,12 @@ def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys:
 
 
 def test_auto_keeps_a_run_that_was_never_meant_to_save(root: Path) -> None:
-    place = run_folder.claim("runs", "dry")
-    assert place.folder is not None and place.lock is not None
-    place.lock.close()
-    run_folder.write_facts(place.folder, run_folder.read_facts(place.folder) | {"state": "done"})
-    place, _ = resumed(CommandLine(["--resume=auto", "--name=dry"]))
-    assert place.folder is None
+    run_dir = run_folder.claim("runs", "dry")
+    assert run_dir.folder is not None and run_dir.lock is not None
+    run_dir.lock.close()
+    run_folder.write_facts(run_dir.folder, run_folder.read_facts(run_dir.folder) | {"state": "done"})
+    run_dir, _ = resumed(CommandLine(["--resume=auto", "--name=dry"]))
+    assert run_dir.folder is None
 
 
 def dead_pid() -> int:

@@ -74,7 +74,7 @@ def test_clipping_by_value() -> None:
     assert (moved > 0.999e-3).sum() > 100  # by norm one value at most could be as large
 
 
-def test_validation_figures_equal_hand_computation_over_the_whole_split() -> None:
+def test_validation_metrics_equal_a_computation_by_hand() -> None:
     model, data = tiny(), TinyData(masked=True)
     (logged,) = trainer().validate(model, datamodule=data, verbose=False)
     batch = collate([Rows(16, 16, 2, masked=True)[k] for k in range(16)])
@@ -129,7 +129,7 @@ def test_impossible_label_smoothing_is_named(label_smoothing: float) -> None:
         NextToken(tiny().net.sizes, label_smoothing)
 
 
-def test_a_batch_in_which_nothing_is_scored_teaches_nothing_and_breaks_nothing() -> None:
+def test_a_batch_without_a_scored_target_changes_nothing() -> None:
     class Nothing(TinyData):
         def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
             return batch._replace(targets=torch.full_like(batch.targets, -100)) if self.trainer.training else batch
