@@ -179,8 +179,8 @@ def sweep(root: str | Path) -> list[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
         elif os.access(folder / FACTS, os.F_OK):
-            places = (folder, folder / CHECKPOINTS)
-            staged = [file for place in places for file in run_dir.glob(".*") if _is_left(file) and not file.is_dir()]
+            hidden = [*folder.glob(".*"), *(folder / CHECKPOINTS).glob(".*")]
+            staged = [file for file in hidden if _is_left(file) and not file.is_dir()]
             if staged and not running(folder):
                 for file in staged:
                     with suppress(OSError):  # another user's, or swept by another start at this instant
