@@ -185,8 +185,8 @@ def tell(cli: Any) -> None:
     trainer, run_dir = cli.trainer, cli.run_dir
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].generate(trainer, cli.model)}\n")
-    if any((place.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):
-        print(f"next:\n{next_commands(place.folder, cli.model.config, asked(cli.datamodule.format))}\n")
+    if any((run_dir.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):
+        print(f"next:\n{next_commands(run_dir.folder, cli.model.config, asked(cli.datamodule.format))}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
 
