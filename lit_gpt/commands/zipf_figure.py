@@ -1,4 +1,4 @@
-"""The figure of how often tokens occur, by rank. Knows how it is drawn; counts nothing."""
+"""The Zipf figure of `lit-gpt tokenizer stats`: token frequencies by rank."""
 
 from pathlib import Path
 
@@ -34,5 +34,5 @@ def draw(frequencies: dict[str, np.ndarray], file: Path) -> None:
     axes.legend()
     try:
         figure.savefig(file, dpi=120)
-    except OSError as fault:
-        raise UserError(f"--plot {file} cannot be written ({fault.strerror}); give another file") from None
+    except OSError as error:
+        raise UserError(f"--plot {file} cannot be written ({error.strerror}); give another file") from None

@@ -154,9 +154,7 @@ def test_mistakes_end_with_2_and_one_line(
     assert sorted(trained.parent.glob("*")) == before
 
 
-def test_stats_say_where_a_text_cannot_be_encoded_and_what_is_no_plain_text(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stats_say_which_text_cannot_be_encoded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "lines.jsonl").write_text('{"text": "a"}\n')
     assert run("train --data.source.paths en.txt --data.tokenizer Char --out char.json") == 0
     assert run("stats char.json --text a=zh.txt") == 2

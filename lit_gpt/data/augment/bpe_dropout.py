@@ -1,4 +1,4 @@
-"""BPEDropout: subword regularization that leaves merges out; seeded, unlike the dropout of the tokenizers library."""
+"""BPEDropout: subword regularization with dropped merges; seeded, unlike the dropout of the tokenizers library."""
 
 import math
 import random
@@ -20,7 +20,7 @@ _KNOWN = 50_000  # words
 
 
 class BPEDropout(Augment):
-    """Subword regularization: each merge of the tokenizer is left out with a probability, so that words come in pieces.
+    """Subword regularization: each merge of the tokenizer is dropped with a probability, so that words come in pieces.
 
     Provilkov et al. 2020, "BPE-dropout" (arXiv:1910.13267). Decoded, a sequence is the same text; it gets longer, and
     tokens that no longer fit are dropped in this epoch, which is measured on some sequences at the start. Words do not
@@ -30,7 +30,7 @@ class BPEDropout(Augment):
     data.num_workers.
 
     Args:
-        rate: Probability of leaving a merge out, each time that it could be made.
+        rate: Probability of dropping a merge, each time that it could be made.
     """
 
     rewrites_targets = True
@@ -105,7 +105,7 @@ class BPEDropout(Augment):
         done = 1  # the first token is no target, so its word does not change
         spelled, spelled_mask = old[:1], mask[:1]
         for first, last, merges in zip(*self._merges.words(ids, 1), strict=True):
-            # Merges that are made before the first one is left out.
+            # Merges that are made before the first one is dropped.
             before = int(math.log(1.0 - draws.random()) / math.log(1.0 - self.rate))
             if before >= merges or merges > _LONG or len(set(mask[first:last])) > 1:
                 continue
@@ -161,11 +161,11 @@ class Merges(NamedTuple):
     def words(self, ids: np.ndarray, start: int) -> tuple[list[int], list[int], list[int]]:
         """Whole words among ids from `start` on: first index, index past the last, and number of merges.
 
-        Words without merges are left out, and those that do not begin and end at a token.
+        Without words that have no merges, or do not begin and end at a token.
         """
         sizes = self.sizes[ids]
         ordinary = np.flatnonzero(sizes[start:]) + start
-        found: list[np.ndarray] = [np.empty((3, 0), np.int64)]
+        words: list[np.ndarray] = [np.empty((3, 0), np.int64)]
         for run in np.split(ordinary, np.flatnonzero(np.diff(ordinary) > 1) + 1) if len(ordinary) else []:
             text, skipped = self._text(ids[run].tolist())
             lengths = [len(word) for word, _ in self.into_words.pre_tokenize_str(text)] if text else []
@@ -177,8 +177,8 @@ class Merges(NamedTuple):
             fits = tokens[np.minimum(places, len(tokens) - 1)] == borders
             first, last = run[0] + places[:-1], run[0] + places[1:]
             merges = np.diff(borders) - (last - first)  # each makes one token of two
-            found.append(np.stack((first, last, merges))[:, fits[:-1] & fits[1:] & (merges > 0)])
-        first, last, merges = np.concatenate(found, 1).tolist()
+            words.append(np.stack((first, last, merges))[:, fits[:-1] & fits[1:] & (merges > 0)])
+        first, last, merges = np.concatenate(words, 1).tolist()
         return first, last, merges
 
     def _text(self, ids: list[int]) -> tuple[str, int]:
@@ -193,12 +193,12 @@ class Merges(NamedTuple):
             return (data[skipped : skipped + error.start].decode() if cut_off else ""), skipped
 
     def split(self, word: tuple[int, ...], before: int, rate: float, draws: random.Random) -> list[int] | None:
-        """A word with merges left out at random; None unless these merges spell it.
+        """A word with merges dropped at random; None unless these merges spell it.
 
         Args:
             word: Its ids.
-            before: Merges that are made before the first one is left out.
-            rate: Probability that one is left out from then on.
+            before: Merges that are made before the first one is dropped.
+            rate: Probability of dropping one from then on.
             draws: The random generator.
         """
         if word not in self.known:
@@ -211,22 +211,22 @@ class Merges(NamedTuple):
         if states is None:
             return None
         ids = list(states[before])
-        found = self._possible(ids)
-        found.remove(min(found))
+        possible = self._possible(ids)
+        possible.remove(min(possible))
         while True:
-            while found and draws.random() < rate:
-                found.remove(min(found))
-            if not found:
+            while possible and draws.random() < rate:
+                possible.remove(min(possible))
+            if not possible:
                 return ids
-            self._merge(ids, min(found))
-            found = self._possible(ids)
+            self._merge(ids, min(possible))
+            possible = self._possible(ids)
 
     def usual(self, ids: list[int]) -> list[list[int]]:
-        """The ids of a word after each merge, from its bytes on, where none is left out."""
+        """The ids of a word after each merge, from its bytes on, where none is dropped."""
         states = [ids]
-        while found := self._possible(states[-1]):
+        while possible := self._possible(states[-1]):
             states.append(list(states[-1]))
-            self._merge(states[-1], min(found))
+            self._merge(states[-1], min(possible))
         return states
 
     def _possible(self, ids: list[int]) -> list[tuple[tuple[int, int], int]]:
@@ -234,8 +234,8 @@ class Merges(NamedTuple):
         return [(self.rank[pair], at) for at, pair in enumerate(pairwise(ids)) if pair in self.rank]
 
     def _merge(self, ids: list[int], chosen: tuple[tuple[int, int], int]) -> None:
-        (_, made), at = chosen
-        ids[at : at + 2] = [made]
+        (_, merged), at = chosen
+        ids[at : at + 2] = [merged]
 
 
 def _runs(segments: np.ndarray | None, end: int) -> list[tuple[int, int]]:

@@ -32,8 +32,8 @@ class SentencePiece(Tokenizer):
         vocab_size: Ids to learn, special tokens and 256 bytes included; a short text gives fewer.
         model: unigram: the likeliest pieces under a model of single pieces (Kudo 2018, arXiv:1804.10959). bpe: pieces
             joined in the order learned.
-        separator: Special token between documents: it ends each and stands ahead of the first, and so serves as `bos`
-            and as `eos` unless these are given, or a loaded model has its own. null for none.
+        separator: Special token between documents, after each and before the first; it is the `bos` and the `eos`
+            unless these are given, or a loaded model has its own. null for none.
         bos: Special token before every document; the separator by default.
         eos: Special token after every document; the separator by default.
         pad: Special token for padding; none by default.

@@ -9,7 +9,7 @@ from typing import Any
 from lit_gpt.data.tokenizers.patterns import QWEN_WORDS
 from lit_gpt.data.tokenizers.tokenizer_json import GENERIC
 
-_BUILT_ANEW = (
+_REBUILDING = (
     "GPT2Tokenizer",
     "GPTNeoXTokenizer",
     "Qwen2Tokenizer",
@@ -17,8 +17,8 @@ _BUILT_ANEW = (
     "GemmaTokenizer",
     "CohereTokenizer",
 )
-_TAKE_THE_FILE = ("TokenizersBackend", "PythonBackend", GENERIC.removesuffix("Fast"), "MistralCommonBackend")
-# The class that a model of this type has, where it is one of those above; the folder's settings mostly go before.
+_FOLLOW_THE_FILE = ("TokenizersBackend", "PythonBackend", GENERIC.removesuffix("Fast"), "MistralCommonBackend")
+# The class that a model of this type has, where it is one of those above; the folder's settings mostly take precedence.
 _OF_TYPE = {
     **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt", "phi", "starcoder2", "dbrx", "codegen"), "GPT2Tokenizer"),
     **dict.fromkeys(("gpt_neox", "mpt", "olmo", "olmoe", "falcon_mamba"), "GPTNeoXTokenizer"),
@@ -31,11 +31,11 @@ _OF_TYPE = {
         "TokenizersBackend",
     ),
 }
-_TYPE_GOES_FIRST = ("qwen2", "phi3", "phimoe", "nemotron", "jamba")  # whatever class the folder names
+_TYPE_TAKES_PRECEDENCE = ("qwen2", "phi3", "phimoe", "nemotron", "jamba")  # whatever class the folder names
 
 
 def effective_class(named: str | None, model_type: str | None, byte_level: bool) -> str | None:
-    """The class that builds the tokenizer anew, or None where tokenizer.json is taken as it is.
+    """The class that rebuilds the tokenizer, or None where tokenizer.json is followed.
 
     Args:
         named: `tokenizer_class` of tokenizer_config.json, else of config.json.
@@ -50,20 +50,20 @@ def effective_class(named: str | None, model_type: str | None, byte_level: bool)
         named == "LlamaTokenizer"
         and byte_level
         and registered != "MistralCommonBackend"
-        and model_type not in _TYPE_GOES_FIRST
+        and model_type not in _TYPE_TAKES_PRECEDENCE
     ):
         chosen = None
     elif registered is None or registered == named:
         chosen = named
-    elif registered in _TAKE_THE_FILE:
+    elif registered in _FOLLOW_THE_FILE:
         chosen = None
     else:
-        chosen = registered if model_type in _TYPE_GOES_FIRST else named
-    return chosen if chosen in _BUILT_ANEW else None
+        chosen = registered if model_type in _TYPE_TAKES_PRECEDENCE else named
+    return chosen if chosen in _REBUILDING else None
 
 
 def rebuilt(name: str, content: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer.json as the class builds it; its added tokens are left out, as the class adds them by itself.
+    """tokenizer.json as the class builds it, without added tokens, which the class adds itself.
 
     Args:
         name: The class.
@@ -111,7 +111,7 @@ def rebuilt(name: str, content: dict[str, Any], settings: dict[str, Any]) -> dic
 
 
 def text_of(token: Any) -> str | None:
-    """The text of a special token, which these files give as it is or with its properties."""
+    """The text of a special token, which is a string or an object with its properties."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) and text else None
 

@@ -65,7 +65,9 @@ def test_nothing_changes_at_rate_zero(cut: Any, corpus: Corpus, tokenizer: BPE) 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("cut", [Windows, Packed])
-def test_rows_say_what_they_said_as_far_as_they_reach(cut: Any, rate: float, corpus: Corpus, tokenizer: BPE) -> None:
+def test_sequences_decode_to_the_same_text_as_far_as_they_reach(
+    cut: Any, rate: float, corpus: Corpus, tokenizer: BPE
+) -> None:
     rows = cut(corpus, 64)
     before, after = (rows.batch(np.arange(len(rows))) for _ in range(2))
     augment = opened(tokenizer, rate)
@@ -122,7 +124,7 @@ def test_a_row_depends_on_its_key_alone(corpus: Corpus, tokenizer: BPE) -> None:
     assert not torch.equal(whole.inputs, other.inputs)
 
 
-def test_pieces_are_as_frequent_as_where_each_merge_is_drawn_for_at_each_step(tokenizer: BPE) -> None:
+def test_pieces_are_as_frequent_as_with_a_draw_for_each_merge(tokenizer: BPE) -> None:
     # As the paper has it: each step draws for every merge that could be made, and makes the best of those that stay.
     # (The tokenizers library draws again for what it left out whenever it meets a merge that is no longer there.)
     own, augment = merges(tokenizer), opened(tokenizer, 0.3)

@@ -29,9 +29,7 @@ from lit_gpt.errors import UserError
 
 
 @pytest.mark.parametrize(("kind", "class_name"), CASES)
-def test_ids_are_those_of_transformers_and_so_are_those_of_what_is_written(
-    kind: str, class_name: str | None, tmp_path: Path
-) -> None:
+def test_ids_equal_transformers_for_folders_read_and_written(kind: str, class_name: str | None, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", kind, class_name)
     ours, texts = Pretrained.from_folder(folder), random_texts(1000)
     assert_equal_to(theirs(folder), ours, texts)
@@ -77,7 +75,7 @@ def test_a_character_that_is_not_known_is_refused_there_too(tmp_path: Path) -> N
         theirs(written(tmp_path / "char", char))("abd")
 
 
-def test_special_tokens_come_behind_the_others_and_are_read_by_transformers(tmp_path: Path) -> None:
+def test_special_tokens_follow_and_are_read_by_transformers(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", *CASES[0])
     ours, plain = Pretrained.from_folder(folder), Pretrained.from_folder(folder)
     first, text = plain.vocab_size, "the <|user|><|bot|> cat"

@@ -221,7 +221,7 @@ def test_saved_restored_and_loaded_from_a_checkpoint(tokenizer: Tokenizer, tmp_p
 
 
 @pytest.mark.parametrize("make", [Byte, Char, BPE, WordPiece, SentencePiece], ids=lambda cls: cls.__name__)
-def test_special_tokens_of_the_users_are_asked_for_by_name_and_never_found_in_text(make: type[Tokenizer]) -> None:
+def test_user_special_tokens_have_ids_and_are_not_found_in_text(make: type[Tokenizer]) -> None:
     text = "the <|user|> sat <|late|> on <|later|>\n"
     before = make(special=["<|user|>"])  # type: ignore[call-arg]
     assert before.with_special(["<|user|>", "<|late|>"]) is before
@@ -259,7 +259,7 @@ def test_added_tokens_and_special_ones_keep_their_ids_in_any_order() -> None:
     assert Tokenizer.restore(again.state()).encode("<b>") == [301]
 
 
-def test_what_was_saved_before_there_were_special_tokens_of_the_users_loads_and_hashes_as_then() -> None:
+def test_states_without_special_tokens_keep_their_fingerprint() -> None:
     state = BPE_300.state()
     assert set(state["init_args"]) == {"vocab_size", "separator", "bos", "eos", "pad"}
     assert set(state["learned"]) == {"json"}
@@ -334,7 +334,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_batches_equal_single_texts_and_pickling_is_not_needed_for_specials() -> None:
+def test_batches_equal_single_texts() -> None:
     assert BPE_300.encode_batch(TEXTS) == [BPE_300.encode(text) for text in TEXTS]
     assert [ids.tolist() for ids in BPE_300.encode_arrays(TEXTS)] == BPE_300.encode_batch(TEXTS)
     assert pickle.loads(pickle.dumps(Byte(eos="e"))).encode("a") == [97]
