@@ -1,7 +1,4 @@
-"""Show what a prepared text is made of: tokens and how often they occur, lengths, overlap with the training text.
-
-Knows what is shown and how; every number comes from `lit_gpt.data.corpus.statistics`, figures from `stats_figures`.
-"""
+"""Show what a prepared text is made of: tokens and how often they occur, lengths, overlap with the training text."""
 
 import argparse
 import functools

@@ -1,7 +1,4 @@
-"""Whether a resumed run reads the text that it was trained on: fingerprints of its ids and its tokenizer compared.
-
-Knows the corpora of a data module by the names of their splits. Does not know: how fingerprints are made.
-"""
+"""Whether a resumed run reads the text that it was trained on: fingerprints of its ids and its tokenizer compared."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,4 @@
-"""How far a long reading of text has come, on stderr.
-
-Knows: terminals, time. Does not know: what is read. Whatever is done within two seconds stays silent.
-"""
+"""How far a long reading of text has come, on stderr."""
 
 import sys
 import time

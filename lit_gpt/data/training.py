@@ -1,7 +1,4 @@
-"""What the data asks the trainer: which ranks there are, how far training has come, how it is limited.
-
-Knows: the names of a Lightning trainer's parts. Does not know: text, rows, orders; it does not import lightning.
-"""
+"""What the data asks the trainer: which ranks there are, how far training has come, how it is limited."""
 
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One text as token ids on disk, and its way back as memory maps.
 
-Knows: files, dtypes, document offsets, manifests. Does not know: where text comes from, splits, batches.
-
 A corpus is a folder of columns (see `columns`): `ids` (uint16 or uint32, by the size of the vocabulary), `offsets`
 (int64, one more than there are documents: document d is ids[offsets[d]:offsets[d + 1]], special tokens included),
 `bytes` (int64, UTF-8 bytes of what is learned of each document), where something of the text is only read

@@ -1,7 +1,5 @@
 """One file of numbers as a memory map that is checked before it is believed.
 
-Knows: files, blocks, checksums. Does not know: tokens, documents, what the numbers mean.
-
 A column `name` is two files: `name.bin` holds the numbers, `name.sums` the XXH3 checksum (64 bits) of each block of
 16 KiB. A block is checked when something in it is asked for the first time, and again after the file was written in
 place. One flipped bit in a file of token ids would train on without a word, and a checksum of the whole would cost a

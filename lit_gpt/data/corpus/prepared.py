@@ -1,7 +1,4 @@
-"""A prepared folder as it is opened: its corpora, its tokenizer, and what was left out or repeated when it was made.
-
-Knows: the folder's manifest. Does not know: how a folder is made.
-"""
+"""A prepared folder as it is opened: its corpora, its tokenizer, and what was left out or repeated when it was made."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,8 +1,6 @@
 """What a prepared text is made of: how often each token occurs, how long documents are, what of the validation text
 stands in the training text too.
 
-Knows: corpora, counts, hashes. Does not know: what tokens mean, how anything is shown.
-
 Everything is read once, a block at a time. Memory is held for one count a token of the vocabulary, and for the n-grams
 and documents of the texts that are held out; the training text may be of any size.
 """

@@ -1,7 +1,4 @@
-"""The folder in which corpora are made before they take their place: who may work there, what of it is kept.
-
-Knows: locks, links, names beside the target, the recipe that a begun work belongs to. Does not know: what is made.
-"""
+"""The folder in which corpora are made before they take their place: who may work there, what of it is kept."""
 
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Documents that were there before, as they are or nearly so; the first of each stays.
 
-Knows: hashes, shingles, a library of MinHash. Does not know: tokens, splits.
-
 Both keep what they have seen in memory; the docstrings say how much that is.
 """
 

@@ -1,7 +1,4 @@
-"""Which documents are left out of a text, and why.
-
-Knows: texts, one after the other. Does not know: tokens, splits, files of ids.
-"""
+"""Which documents are left out of a text, and why."""
 
 from typing import Any
 

@@ -1,7 +1,4 @@
-"""Which language a text is in, as a reason to leave it out.
-
-Knows: a library that tells languages by their letters, its codes. Does not know: tokens, splits.
-"""
+"""Which language a text is in, as a reason to leave it out."""
 
 import re
 from typing import Any

@@ -1,7 +1,4 @@
-"""Members of zip and tar archives, brought out once into a folder.
-
-Knows: zip, tar (also compressed), names that would lead out of the folder. Does not know: what the members hold.
-"""
+"""Members of zip and tar archives, brought out once into a folder."""
 
 import lzma
 import tarfile

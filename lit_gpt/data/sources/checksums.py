@@ -1,7 +1,4 @@
-"""Checksums of files: computed, and recorded in a lock file where no publisher states one.
-
-Knows: sha256, md5, the sha1 by which git names a file's content; JSON. Does not know: networks, what the files are for.
-"""
+"""Checksums of files: computed, and recorded in a lock file where no publisher states one."""
 
 import hashlib
 import json

@@ -1,7 +1,4 @@
-"""Documents from files of comma-separated values.
-
-Knows: CSV with a header line. Does not know: how files are found or decompressed.
-"""
+"""Documents from files of comma-separated values."""
 
 import csv
 from collections.abc import Iterator

@@ -1,8 +1,4 @@
-"""Download: a text of a publisher's by its addresses, with its own splits; or a local copy of it.
-
-Knows: which files are which split, archives, local copies. Does not know: how a file is fetched and checked
-(`remote_file`), how it is read (another source does).
-"""
+"""Download: a text of a publisher's by its addresses, with its own splits; or a local copy of it."""
 
 import copy
 import glob

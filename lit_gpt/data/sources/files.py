@@ -1,7 +1,4 @@
-"""Which files are meant by paths, folders and globs, in which order; and whether they have changed.
-
-Knows: names and states of files, what tells text from binary. Does not know: documents, records.
-"""
+"""Which files are meant by paths, folders and globs, in which order; and whether they have changed."""
 
 import codecs
 import glob

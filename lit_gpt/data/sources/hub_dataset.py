@@ -1,7 +1,5 @@
 """Documents from the datasets library: a dataset of the hub by its name, or a folder on this disk.
 
-Knows: the datasets library, commits of the hub. Does not know: files of other kinds.
-
 The library runs no code of a dataset: since its fourth version it refuses those that bring some.
 """
 

@@ -1,7 +1,4 @@
-"""Documents from files with a JSON record on each line.
-
-Knows: JSON, lines. Does not know: how files are found or decompressed.
-"""
+"""Documents from files with a JSON record on each line."""
 
 import json
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Several sources as one text, each with its share.
-
-Knows: sources, documents, characters. Does not know: files, tokens.
-"""
+"""Several sources as one text, each with its share."""
 
 import hashlib
 from collections.abc import Callable, Iterator

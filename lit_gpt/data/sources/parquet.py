@@ -1,7 +1,4 @@
-"""Documents from Parquet files.
-
-Knows: pyarrow. Does not know: how files are found.
-"""
+"""Documents from Parquet files."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,59 +1,35 @@
-"""What sources of records have in common: the field that holds the text, files with one record after the other.
+"""RecordFiles: the base of sources that read files of records; the field of a record that holds the text."""
 
-Knows: records, their fields, where they stand. Does not know: how a kind of file is parsed.
-"""
-
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lit_gpt.data.chunks import Chunk, text_of
-from lit_gpt.data.sources.files import Found, not_read_lines, search, stat_signature
-from lit_gpt.data.sources.source import Source
+from lit_gpt.data.sources.source import FileSource
 from lit_gpt.errors import UserError
 
 
-class RecordFiles(Source, ABC):
-    """The base of sources that read files of records.
+class RecordFiles(FileSource):
+    """The base of sources that read files of records. A subclass writes `records`.
 
     Args:
         paths: A file, a folder or a glob, or a list of them, read in the order given.
         field: The field that holds the text, meta.body for one inside another; null gives a data.format whole records.
     """
 
-    #: What the names of files in a folder end in.
-    endings: tuple[str, ...] = ()
-    _found: Found | None = None  # as the files were looked for last
-
     def __init__(self, paths: str | list[str], field: str | None = "text") -> None:
-        self.paths, self.field = paths, field
+        super().__init__(paths)
+        self.field = field
         check_field(field)
 
     @abstractmethod
     def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         """The records of a file, each with its place."""
 
-    def chunks(self) -> Iterator[Chunk]:
-        for path in self.files():
-            for where, record in self.records(path):
-                yield Chunk(record if self.field is None else text_in(record, self.field, where), where=where)
-
-    def signature(self) -> str | None:
-        arguments = {key: value for key, value in vars(self).items() if key != "paths" and key[0] != "_"}
-        return stat_signature(self.files(), f"{type(self).__qualname__} {sorted(arguments.items())}")
-
-    def files(self) -> list[Path]:
-        """The files that will be read, in order, each once."""
-        self._found = search(self.paths, type(self).__name__, self.endings)
-        return self._found.files
-
-    def read_files(self) -> list[Path]:
-        return self.files() if self._found is None else self._found.files
-
-    def not_read(self) -> list[str]:
-        found = self._found or search(self.paths, type(self).__name__, self.endings)
-        return not_read_lines(found.not_read)
+    def read(self, path: Path) -> Iterator[Chunk]:
+        for where, record in self.records(path):
+            yield Chunk(record if self.field is None else text_in(record, self.field, where), where=where)
 
 
 def check_field(field: str | None) -> None:

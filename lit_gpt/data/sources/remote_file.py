@@ -1,7 +1,5 @@
 """One file of a publisher's, in the cache: fetched once, checked, and what it was checked against is said.
 
-Knows: addresses, the cache, the Hugging Face hub as a store of files. Does not know: archives, splits, text.
-
 Files on the hub go through `huggingface_hub`, into its own cache: it resumes, keeps logins and knows the hub's storage.
 """
 

@@ -1,7 +1,4 @@
-"""StandardLibrary: the source text of the running Python.
-
-Knows: where Python keeps it, and what of it is code. Does not know: other files.
-"""
+"""StandardLibrary: the source text of the running Python."""
 
 import os
 import platform

@@ -1,7 +1,5 @@
 """Files as streams: decompressed by their suffix, decoded strictly, a block at a time.
 
-Knows: .gz, .bz2, .xz and .zst, UTF-8, lines. Does not know: documents, records, folders.
-
 What is held is a block (or a line), whatever the file's size. Places in errors are bytes of the text, decompressed.
 """
 

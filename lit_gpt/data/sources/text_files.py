@@ -1,21 +1,18 @@
-"""TextFiles: documents out of plain text, read as a stream, however long one is.
-
-Knows: files of text, separators, which files hold records. Does not know: what is in these, tokenizers.
-"""
+"""TextFiles: documents out of plain text, read as a stream, however long one is."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from lit_gpt.data.chunks import Chunk
 from lit_gpt.data.sources.csv_files import Csv
-from lit_gpt.data.sources.files import Found, ends_in, names, not_read_lines, search, stat_signature
+from lit_gpt.data.sources.files import ends_in, names
 from lit_gpt.data.sources.json_lines import JsonLines
-from lit_gpt.data.sources.source import Source
+from lit_gpt.data.sources.source import FileSource
 from lit_gpt.data.sources.streams import text_blocks
 from lit_gpt.errors import UserError
 
 
-class TextFiles(Source):
+class TextFiles(FileSource):
     """UTF-8 text from files, folders and globs; a file is one document unless a separator cuts it.
 
     A folder is searched through all its subfolders, in the order of names; hidden, empty and binary files in it,
@@ -28,35 +25,12 @@ class TextFiles(Source):
     """
 
     def __init__(self, paths: str | list[str], separator: str | None = None) -> None:
-        self.paths = paths
+        super().__init__(paths)
         # A command line has no other way of typing a line break.
         self.separator = separator and separator.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
         if separator == "":
             raise UserError("separator of TextFiles is empty; leave it out to take each file as one document")
-        self._found: Found | None = None  # as the files were looked for last
         self._uncut: dict[Path, bool] = {}  # files in which no separator was met, and whether lines end in \r\n there
-
-    def chunks(self) -> Iterator[Chunk]:
-        for path in self.files():
-            yield from self._documents(path)
-
-    def signature(self) -> str | None:
-        return stat_signature(self.files(), f"{type(self).__qualname__} {self.separator!r}")
-
-    def files(self) -> list[Path]:
-        """The files that will be read, in order, each once.
-
-        Raises:
-            UserError: a path that does not exist, a glob that matches nothing, a folder with no text, an empty file.
-        """
-        self._found = search(self.paths, "TextFiles")
-        return self._found.files
-
-    def read_files(self) -> list[Path]:
-        return self.files() if self._found is None else self._found.files
-
-    def not_read(self) -> list[str]:
-        return not_read_lines((self._found or search(self.paths, "TextFiles")).not_read)
 
     def notes(self) -> list[str]:
         notes = []
@@ -71,7 +45,7 @@ class TextFiles(Source):
             notes.append(note + ("; lines end in \\r\\n there" if any(self._uncut.values()) else ""))
         return notes
 
-    def _documents(self, path: Path) -> Iterator[Chunk]:
+    def read(self, path: Path) -> Iterator[Chunk]:
         """The documents of a file; of one that ends in a later block, what there is so far."""
         where, begins, held = str(path), True, ""
         uncut, returns = self.separator is not None, False

@@ -1,7 +1,5 @@
 """One file over HTTP: resumed where it broke off, tried again after passing faults, whole or not at all.
 
-Knows: addresses, ranges, a file that is only begun. Does not know: checksums, archives, what is in the file.
-
 The libraries at hand do a part each: `huggingface_hub` resumes, but only files of its hub (those are left to it, see
 `remote_file`); `pooch` verifies, but begins again; `fsspec` does neither. So this one uses `urllib`, which is always
 there and minds proxies.
