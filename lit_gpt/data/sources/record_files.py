@@ -1,6 +1,5 @@
 """RecordFiles: the base of sources that read files of records; the field of a record that holds the text."""
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ class RecordFiles(FileSource):
         self.field = field
         check_field(field)
 
-    @abstractmethod
     def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         """The records of a file, each with its place."""
+        raise NotImplementedError
 
     def read(self, path: Path) -> Iterator[Chunk]:
         for where, record in self.records(path):
