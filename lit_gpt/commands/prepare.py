@@ -4,6 +4,7 @@ Takes the same --data.* and --config as fit. Of a config's other sections only w
 net's context and `init_from`, whose tokenizer is taken. Knows the keys of the data; does not know training.
 """
 
+import argparse
 import inspect
 import shlex
 import sys
@@ -57,7 +58,7 @@ def report(data: Any) -> Iterator[str]:
     yield f"  {'tokenizer':10} {type(tokenizer).__name__}: {size}"
     for split, corpus in prepared.corpora.items():
         yield f"  {split.removeprefix('extra/'):10} {_counts(corpus)}"
-    yield from (f"  {'left out':10} {line}" for line in prepared.left_out())
+    yield from (f"  {'dropped':10} {line}" for line in prepared.dropped())
     yield from (f"  {'read':10} {line}" for line in prepared.notes())
     batches = data.batches_per_epoch()
     rows = data.sequences("train")
@@ -69,7 +70,7 @@ def report(data: Any) -> Iterator[str]:
 
 
 def _counts(corpus: Any) -> str:
-    ratio = f" ({corpus.bytes / max(len(corpus), 1):.2f} a token)" if corpus.loss_mask is None else " of it learned"
+    ratio = f" ({corpus.bytes / max(len(corpus), 1):.2f} a token)" if corpus.loss_mask is None else " of it trained on"
     documents = f"{corpus.documents:,} document{'' if corpus.documents == 1 else 's'}"
     longest = f"the longest {corpus.manifest['longest']:,}"
     return f"{len(corpus):,} tokens, {documents} ({longest}), {corpus.bytes:,} bytes{ratio}"
@@ -97,27 +98,21 @@ def _engine(name: str, workers: int | None) -> Any:
 
 
 def _own_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words for the data, and what is this command's own."""
-    own: dict[str, Any] = {"verify": False, "workers": None, "engine": "processes"}
-    words, rest = [], list(argv)
-    while rest:
-        word = rest.pop(0)
-        option, equals, value = word.partition("=")
-        if option not in ("--verify", "--workers", "--engine"):
-            words.append(word)
-        elif option == "--verify":
-            bare = not equals and (not rest or rest[0].startswith("--"))
-            own["verify"] = True if bare else value if equals else rest.pop(0)
-        else:
-            own[option[2:]] = value if equals else rest.pop(0) if rest else ""
+    """The words for the data, and the options of this command."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=None)
+    parser.add_argument("--verify", nargs="?", const=True, default=False)
+    parser.add_argument("--workers", nargs="?", const="")
+    parser.add_argument("--engine", nargs="?", const="", default="processes")
+    options, words = parser.parse_known_args(argv)
+    own = vars(options)
     if own["workers"] is not None:
-        if not str(own["workers"]).isdecimal() or int(own["workers"]) < 1:
+        if not own["workers"].isdecimal() or int(own["workers"]) < 1:
             raise UserError(f"--workers: expected a number of processes of at least 1, got {own['workers']!r}")
         own["workers"] = int(own["workers"])
     if isinstance(own["verify"], str) and len(argv) > 2 - any(word.startswith("--verify=") for word in argv):
         raise UserError(
-            f"--verify {own['verify']} reads what lies there and takes nothing else; give it alone, or --verify without"
-            " a folder to check what is prepared"
+            f"--verify {own['verify']} reads a prepared folder and takes nothing else; give it alone, or --verify"
+            " without a folder to check what is prepared"
         )
     if own["engine"] not in ENGINES:
         raise UserError(f"--engine: expected {' or '.join(ENGINES)}, got {own['engine']!r}")

@@ -1,4 +1,4 @@
-"""Whether a resumed run reads the text that it was trained on: fingerprints of its ids and its tokenizer compared."""
+"""Fingerprints of text and tokenizer, compared when a run resumes."""
 
 from collections.abc import Mapping
 from typing import Any

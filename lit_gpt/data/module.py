@@ -347,8 +347,8 @@ class TokenData(LightningDataModule):
         if stage in (None, "fit"):
             self._opened()
         if stage == "fit" and (self.trainer is None or self.trainer.is_global_zero):
-            left_out = [f"left out: {line}" for line in self.prepared.left_out()]
-            for note in [*left_out, *(f"text: {line}" for line in self.prepared.notes()), *self.notes()]:
+            dropped = [f"dropped: {line}" for line in self.prepared.dropped()]
+            for note in [*dropped, *(f"text: {line}" for line in self.prepared.notes()), *self.notes()]:
                 say(note)
 
     def _splits(self) -> list[str]:

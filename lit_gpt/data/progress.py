@@ -1,4 +1,4 @@
-"""How far a long reading of text has come, on stderr."""
+"""Progress bar and progress lines on stderr; silent for the first two seconds."""
 
 import sys
 import time

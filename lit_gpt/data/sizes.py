@@ -1,4 +1,4 @@
-"""Refuses sizes of the data that are none, in one line that names them."""
+"""Checks of sizes and numbers of processes."""
 
 from lit_gpt.errors import UserError
 

@@ -1,4 +1,4 @@
-"""What the data asks the trainer: which ranks there are, how far training has come, how it is limited."""
+"""What the data reads of a Lightning trainer: ranks, trained batches, limits. Does not import lightning."""
 
 from typing import Any
 

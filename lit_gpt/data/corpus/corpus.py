@@ -1,8 +1,8 @@
-"""One text as token ids on disk, and its way back as memory maps.
+"""Corpus: the token ids of one split on disk, read as memory maps.
 
-A corpus is a folder of columns (see `columns`): `ids` (uint16 or uint32, by the size of the vocabulary), `offsets`
+A corpus is a folder of columns (see `memmap`): `ids` (uint16 or uint32, by the size of the vocabulary), `offsets`
 (int64, one more than there are documents: document d is ids[offsets[d]:offsets[d + 1]], special tokens included),
-`bytes` (int64, UTF-8 bytes of what is learned of each document), where something of the text is only read
+`bytes` (int64, UTF-8 bytes of each document that are trained on), where some text is only read
 `loss_mask` (uint8 per token), and `manifest.json`, written last.
 """
 
@@ -39,12 +39,12 @@ def dtype_for(vocab_size: int) -> np.dtype[Any]:
 
 
 class CorpusWriter:
-    """Writes a corpus from encoded text; memory holds one stretch of it at a time.
+    """Writes a corpus from encoded chunks.
 
     Args:
         folder: A new folder that only this writer uses.
         tokenizer: The tokenizer that encoded it.
-        masked: Some of the text may be only read: keep which.
+        masked: Write a loss mask.
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, masked: bool = False) -> None:
@@ -90,7 +90,7 @@ class CorpusWriter:
         self.longest = max(self.longest, int(tokens.max(initial=0)))
 
     def close(self) -> dict[str, Any]:
-        """Finishes the files, then writes the manifest, and returns it."""
+        """Finishes the files, writes the manifest and returns it."""
         if self.documents:
             self._close_documents(self._open[:1], self._open[1:])
         files: dict[str, Any] = {}
@@ -189,7 +189,7 @@ class Corpus:
 
     @property
     def bytes(self) -> int:
-        """UTF-8 bytes of the text that is learned, special tokens left out."""
+        """UTF-8 bytes of the text that is trained on, without special tokens."""
         return self.manifest["bytes"]
 
     @property

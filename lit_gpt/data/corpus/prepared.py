@@ -1,4 +1,4 @@
-"""A prepared folder as it is opened: its corpora, its tokenizer, and what was left out or repeated when it was made."""
+"""Prepared: an opened folder of corpora and their tokenizer, with counts of what was dropped, cut or repeated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,10 +18,7 @@ _SAID = ("identity", "tokenizer", "sources", "splits", "dropped", "dropped_chara
 
 @dataclass
 class Prepared:
-    """A finished folder, opened.
-
-    warnings: what is to be said of the sources as they are now, a line each.
-    """
+    """A prepared folder, opened; `warnings` are lines on the sources as they are now."""
 
     folder: Path
     tokenizer: Tokenizer
@@ -31,22 +28,18 @@ class Prepared:
     warnings: list[str] = field(default_factory=list)
 
     def verify(self) -> None:
-        """Reads every byte of the corpora and compares it with what was written.
-
-        Raises:
-            UserError: a file was changed.
-        """
+        """Compares the checksum of every file; raises UserError for one that was changed."""
         size = sum(facts["bytes"] for one in self.corpora.values() for facts in one.manifest["files"].values())
         with Progress("verifying", size, "bytes") as progress:
             for corpus in self.corpora.values():
                 corpus.verify(progress)
 
     def notes(self) -> list[str]:
-        """What of the sources is not read, or read twice, and what their readers say; a line each."""
+        """Lines on what of the sources is not read or read twice, and on what their readers report."""
         return [*self.warnings, *self.manifest["notes"]]
 
-    def left_out(self) -> Iterator[str]:
-        """What of the text is not in the corpora, or not as it was written, and why; counted."""
+    def dropped(self) -> Iterator[str]:
+        """Lines on what of the text was dropped or cut, counted by reason."""
         for split, reasons in self.manifest["dropped"].items():
             of = f" of {split}" if split else ""
             for reason, count in sorted(reasons.items(), key=lambda one: -one[1]):
@@ -58,10 +51,10 @@ class Prepared:
 
 
 def open_prepared(folder: str | Path) -> Prepared:
-    """A prepared folder as it lies there, whatever it was made of.
+    """Opens a prepared folder, whatever its recipe.
 
     Raises:
-        UserError: it is none, is of another version, or is damaged.
+        UserError: It is not a prepared folder, is of another version, or is damaged.
     """
     target = Path(folder).expanduser()
     manifest = prepared_manifest(target)
@@ -72,12 +65,12 @@ def open_prepared(folder: str | Path) -> Prepared:
 
 
 def prepared_manifest(target: Path) -> dict[str, Any]:
-    """What the manifest of a prepared folder says."""
+    """The manifest of a prepared folder."""
     return read_manifest(target / "manifest.json", FORMAT, VERSION, _SAID)
 
 
 def open_if_current(target: Path, identity: dict[str, Any]) -> Prepared | None:
-    """The folder's content if it is that of the recipe, None if it has to be made."""
+    """Opens a prepared folder if it is that of the recipe; None if it has to be prepared."""
     if not target.exists():
         return None
     if not target.is_dir():

@@ -1,5 +1,4 @@
-"""What a prepared text is made of: how often each token occurs, how long documents are, what of the validation text
-stands in the training text too.
+"""Statistics of a prepared text: token counts, document lengths, overlap of held-out text with the training text.
 
 Everything is read once, a block at a time. Memory is held for one count a token of the vocabulary, and for the n-grams
 and documents of the texts that are held out; the training text may be of any size.
@@ -26,11 +25,11 @@ Advance = Callable[[int], None]
 
 @dataclass
 class Overlap:
-    """What of a held-out text stands in the training text too; documents without their bos and eos.
+    """What of a held-out text is in the training text too; documents without their bos and eos.
 
     ngram: tokens in an n-gram, none of which crosses the border of a document. ngrams: how many there are, equal ones
     each. shared: how many of these occur in the training text. documents, shared_documents: the same of whole
-    documents. repeated: documents that stand in the held-out text itself before.
+    documents. repeated: documents that are in the held-out text before.
     """
 
     ngram: int
@@ -43,7 +42,7 @@ class Overlap:
 
 @dataclass
 class Statistics:
-    """What one split is made of.
+    """Statistics of one split.
 
     counts: (V,) int64, how often each id occurs. lengths: (L,) int64, lengths in tokens of documents that occur, in
     order. times: (L,) int64, how many documents have each. trained_on: tokens in the loss. overlap: with the training
@@ -95,7 +94,7 @@ def statistics(
     framing: tuple[int | None, int | None] = (None, None),
     advance: Advance = lambda tokens: None,
 ) -> dict[str, Statistics]:
-    """What each split is made of; of all but the training text, what of it stands in that too.
+    """Statistics of each split; for all but the training text, their overlap with it.
 
     Args:
         corpora: By split.

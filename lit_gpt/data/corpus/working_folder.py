@@ -1,4 +1,4 @@
-"""The folder in which corpora are made before they take their place: who may work there, what of it is kept."""
+"""The working folder beside a prepared folder: its lock, and what a stopped run left in it for the next one."""
 
 import os
 import shutil
@@ -15,17 +15,17 @@ from lit_gpt.errors import UserError
 
 
 class Stopped(UserError):
-    """The work ends here, and what is done already is kept for the next time."""
+    """The work ends here; the next run continues it."""
 
 
 def place_of(folder: str | Path) -> Path:
-    """The folder that is meant: what a link leads to, since the link itself would be replaced."""
+    """The folder that a path means: for a link its target, since the link itself would be replaced."""
     place = Path(folder).expanduser()
     return Path(os.path.realpath(place)) if place.is_symlink() or place.name in ("", "..") else place
 
 
 def check_replaceable(target: Path) -> None:
-    """Refuses what no rename can put a new folder in place of, before work is put into it."""
+    """Refuses a folder that no rename can replace, before work is put into it."""
     if os.path.ismount(target):
         raise UserError(
             f"data.folder {target} is where a disk is mounted, so it cannot be made anew; give a folder in it, such as"
@@ -45,10 +45,9 @@ def locked(target: Path) -> Iterator[None]:
 
 @contextmanager
 def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
-    """The folder beside the target in which it is made.
+    """The working folder of a target, with what a stopped run of the same recipe left in it.
 
-    What was written for the same recipe is still there; all is removed at the end, unless the work is stopped or the
-    disk is full.
+    It is removed at the end, unless the work is stopped or the disk is full.
     """
     working = _beside(target)
     if _recipe_in(working) == identity:
@@ -67,17 +66,12 @@ def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
     shutil.rmtree(working, ignore_errors=True)
 
 
-def put_in_place(working: Path, target: Path) -> None:
-    """Renames what was made, `new`, to the target; the old one goes into the working folder."""
-    atomic_io.swap_folder(working / "new", target, old=working / "old")
-
-
 def clear_left_over(target: Path, identities: list[dict[str, Any]]) -> None:
-    """Removes the working folder of a target that is finished, where a process was killed before it did so.
+    """Removes the working folder of a finished target, where a process was killed before it did so.
 
     Args:
-        target: Of one of the identities.
-        identities: A working folder of another recipe stays: that work may go on.
+        target: The prepared folder.
+        identities: Of the recipes that are finished; the working folder of another recipe is kept.
     """
     working = _beside(target.absolute())
     if not working.exists():

@@ -1,1 +1,1 @@
-"""What leaves documents out of a text."""
+"""Filters of documents: by length, language and duplicates."""

@@ -1,7 +1,4 @@
-"""Documents that were there before, as they are or nearly so; the first of each stays.
-
-Both keep what they have seen in memory; the docstrings say how much that is.
-"""
+"""Exact duplicates and near duplicates (MinHash, LSH); the first of each is kept. Memory grows with the documents."""
 
 import hashlib
 import re
@@ -25,7 +22,7 @@ _SURE = 0.9  # the least share of pairs right at the threshold that are to be co
 
 
 class ExactDuplicates(Filter):
-    """Documents that were there before, to the last character, are left out; the first stays.
+    """Drops exact duplicates of earlier documents.
 
     Two records are equal where all their fields are: the same text with another label stays. Documents are told apart
     by 128 bits of BLAKE2b: among a billion, that two different ones are taken for equal has a chance of 1 in 10^21.
@@ -37,7 +34,7 @@ class ExactDuplicates(Filter):
 
     @property
     def reason(self) -> str:
-        """What it is."""
+        """For the report."""
         return "exact duplicates"
 
     def start(self) -> None:
@@ -57,7 +54,7 @@ class ExactDuplicates(Filter):
 
 
 class NearDuplicates(Filter):
-    """Documents that share most of their short stretches with one that was there before are left out; the first stays.
+    """Drops near duplicates: documents that share most of their short stretches with an earlier one.
 
     Two documents are as similar as the stretches of `shingle` words that they share are many among all that either has
     (Jaccard's index); of a record its strings count, no numbers. Words are taken without case and punctuation, and in
@@ -91,7 +88,7 @@ class NearDuplicates(Filter):
 
     @property
     def reason(self) -> str:
-        """How alike."""
+        """For the report, with the threshold."""
         return f"near duplicates ({self.threshold:g} of {self.shingle}-word stretches in common)"
 
     def start(self) -> None:

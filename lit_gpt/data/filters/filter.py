@@ -1,4 +1,4 @@
-"""Which documents are left out of a text, and why."""
+"""Filters: which documents of a text are dropped, and why."""
 
 from typing import Any
 
@@ -11,23 +11,23 @@ class Filter:
     """The base of all filters. A subclass writes `keeps`; it is asked about each document once, in the text's order."""
 
     def __call__(self) -> "Filter":
-        """Itself, so that a made filter may stand where a class to be made is expected."""
+        """Returns self, so that an instance works as a factory."""
         return self
 
     @property
     def reason(self) -> str:
-        """Why a document is left out, in few words for the report: "shorter than 20 characters"."""
+        """Why a document is dropped, in few words for the report: "shorter than 20 characters"."""
         raise not_implemented(self, "reason")
 
     def start(self) -> None:
-        """Forgets what was seen: a text begins."""
+        """Forgets what was seen, at the start of a text."""
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Whether the document is kept."""
         raise not_implemented(self, "keeps")
 
     def keeps_document(self, content: Content, text: str) -> bool:
-        """Whether the document stays, for filters that look at more of a record than its text.
+        """Whether the document is kept, for filters that look at more of a record than its text.
 
         Args:
             content: The document.
@@ -36,7 +36,7 @@ class Filter:
         return self.keeps(text)
 
     def configuration(self) -> dict[str, Any]:
-        """Class and arguments: what decides which documents stay."""
+        """Class and arguments."""
         arguments = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         return {"class_path": class_path(type(self)), "init_args": arguments}
 
