@@ -31,7 +31,7 @@ def test_it_prepares_then_finds_and_names_the_next_command(text: Path, capsys: p
     assert "(up to date)" in found and "moved.txt" in found and "/text.txt" not in found
 
 
-def test_bytes_of_records_are_those_that_are_learned(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_of_records_are_those_trained_on(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = text.with_name("pairs.jsonl")
     file.write_text("".join(f'{{"source": "number {n}", "target": "{n:03}"}}\n' for n in range(40)))
     words = ["--data.source", "JsonLines", "--data.source.paths", str(file), "--data.source.field", "null"]
@@ -47,7 +47,7 @@ def test_bytes_of_records_are_those_that_are_learned(text: Path, capsys: pytest.
     ]
     assert main(["prepare", *words, "--data.batch_size", "64"]) == 0
     shown = capsys.readouterr().out
-    assert "108 bytes of it learned" in shown  # three of each of 36 documents
+    assert "108 bytes of it trained on" in shown  # three of each of 36 documents
     assert "36 rows of 32, 1 batch of 64" in shown
 
 
