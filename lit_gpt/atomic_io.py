@@ -57,13 +57,16 @@ def disk_errors(path: str | Path, needed: int | None = None, hint: str = "") -> 
 
 def free_bytes(path: Path) -> int:
     """Bytes that this user can still write on the disk of a path, which need not exist yet."""
-    existing = path.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
     try:
-        return shutil.disk_usage(existing).free
+        return shutil.disk_usage(existing_parent(path)).free
     except OSError:
         return 0
+
+
+def existing_parent(path: Path) -> Path:
+    """The path itself or, where it does not exist, the nearest folder above it that does."""
+    path = path.absolute()
+    return next((parent for parent in (path, *path.parents) if parent.exists()), path)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

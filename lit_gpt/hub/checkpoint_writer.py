@@ -1,7 +1,7 @@
-"""A checkpoint written one tensor at a time, so that a model needs no memory but for its largest part.
+"""Writes a checkpoint one tensor at a time, so that an import needs memory for its largest tensor alone.
 
-The file is laid out first, with the tensors' bytes left out (`torch.serialization.skip_data`), then each tensor is
-written where it belongs. Knows files and tensors; knows no family.
+The file is laid out first without the tensors' bytes (`torch.serialization.skip_data`), then each tensor is written at
+its offset.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCK = 1 << 24  # bytes written at a time
 
 
 class CheckpointWriter:
-    """A checkpoint that is being written; `commit` makes it whole, without it nothing is left.
+    """A checkpoint that is being written; without `commit` nothing of it is left.
 
     Args:
         file: Where it will stand.

@@ -1,4 +1,4 @@
-"""Optimizer-step boundaries: training validates, stops and is saved there, whatever batch a trigger falls on.
+"""Optimizer-step boundaries with gradient accumulation: training validates, stops and saves only there.
 
 Between two optimizer steps the gradients of an accumulation window exist in memory only. So a validation that is due
 inside a window waits for the window's end, and a checkpoint that is asked for inside one holds the state of the last
@@ -59,7 +59,7 @@ class StepLoop(_TrainingEpochLoop):
     @property
     def done(self) -> bool:
         if self.trainer.should_stop and self._should_accumulate():
-            return False  # the window is completed first; whoever stops early stops at its end
+            return False  # the accumulation window is completed first
         return super().done
 
     def advance(self, data_fetcher: Any) -> None:

@@ -1,7 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, named by step, the best ones and the last one.
-
-Knows Lightning's checkpoint dict and files; what stands in the manifest beside a file is `lit_gpt.manifest`'s subject.
-"""
+"""Saves checkpoints: atomic and verified file I/O, and the callbacks that keep the best ones and the last ones."""
 
 import hashlib
 import math
@@ -29,7 +26,7 @@ _NAME = re.compile(r"(best|last)-[\w.=-]+\.ckpt")
 
 
 class VerifiedIO(CheckpointIO):
-    """Writes beside the target, syncs, renames, commits with a manifest; reads only what its manifest vouches for."""
+    """Writes a checkpoint atomically and then its manifest; reads only a file that matches its manifest."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
@@ -57,7 +54,7 @@ class VerifiedIO(CheckpointIO):
 
 
 def facts(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says of a checkpoint besides its bytes: enough to say later whether a resume is exact."""
+    """The entries of the manifest besides size and sha256, from which a resume can tell whether it is exact."""
     saved = Checkpoint.of(checkpoint)
     return {
         "step": saved.step,
@@ -73,10 +70,10 @@ def facts(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
-    """Write a file whose bytes the disk has.
+    """Writes a file and waits until it is on disk.
 
     Raises:
-        OSError: as the system raised it; torch's archive writer makes a RuntimeError without a number of it.
+        OSError: As the system raised it; torch's archive writer turns it into a RuntimeError without its number.
     """
     hashing = None
     try:
@@ -90,19 +87,19 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> "_Hashing":
             weights_only.check_loadable(path, checkpoint)
             atomic_io.fsync_file(file)
     except Exception as error:
-        if hashing is not None and hashing.fault is not None and error is not hashing.fault:
-            raise hashing.fault from error
+        if hashing is not None and hashing.error is not None and error is not hashing.error:
+            raise hashing.error from error
         raise
     return hashing
 
 
 def _expected_bytes(checkpoint: dict[str, Any], folder: Path) -> int:
-    """Bytes that a checkpoint takes: those of its tensors, or of the largest one beside it, which has names too."""
+    """Estimated bytes of a checkpoint: of its tensors, or of the largest file in the folder if that is more."""
     return max([_tensor_bytes(checkpoint), *(one.stat().st_size for one in folder.glob("*.ckpt") if one.exists())])
 
 
 def _tensor_bytes(value: Any) -> int:
-    """Bytes of all tensors of a checkpoint; one that stands there twice counts once."""
+    """Bytes of all tensors of a checkpoint; shared storage counts once."""
     found: dict[int, int] = {}
     waiting = [value]
     while waiting:
@@ -118,17 +115,17 @@ def _tensor_bytes(value: Any) -> int:
 
 
 class _Hashing:
-    """A file for writing whose bytes are counted and hashed on their way; it remembers what the disk refused."""
+    """A writable file that counts and hashes its bytes, and keeps the first OSError of a write."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._sha, self.size = file, hashlib.sha256(), 0
-        self.fault: OSError | None = None
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         try:
             written = self._file.write(data)
-        except OSError as fault:
-            self.fault = self.fault or fault
+        except OSError as error:
+            self.error = self.error or error
             raise
         self._sha.update(data)
         self.size += len(data)
@@ -142,7 +139,7 @@ class _Hashing:
 
 
 class _Checkpoints(LeanCallback, ModelCheckpoint):
-    """What both kinds share. Lightning's own triggers are replaced: one class cannot serve both kinds well."""
+    """Shared by both kinds. Lightning's triggers are replaced by those of the subclasses."""
 
     link: str
     saves_at_boundaries = True  # of optimizer steps, by its own hooks; see `boundaries.install`
@@ -185,7 +182,7 @@ class _Checkpoints(LeanCallback, ModelCheckpoint):
         return str(self.folder / f"{prefix}-{step:06d}.ckpt")
 
     def _write(self, trainer: Trainer, path: str) -> None:
-        """Save on all ranks; refuses to commit weights while a step since the last look was not finite."""
+        """Saves, on all ranks; refuses if a step since the last check was not finite."""
         accumulators = getattr(trainer.lightning_module, "accumulators", None)
         if accumulators is not None and accumulators.unhealthy:
             raise NonFiniteStop(f"loss or gradient is not finite at step {trainer.global_step}: nothing was saved")
@@ -206,19 +203,18 @@ class _Checkpoints(LeanCallback, ModelCheckpoint):
             or self._saved_at == trainer.global_step
         )
 
-    def _there(self, names: Iterable[Any]) -> list[str]:
-        """Those of the names in a checkpoint's state that are checkpoints of this folder.
+    def _existing_names(self, names: Iterable[Any]) -> list[str]:
+        """The names in a checkpoint's state that are checkpoints in this folder.
 
-        The state may be a stranger's, and what it names is removed in time: so a name is never a path.
+        The state may come from anywhere and its files are removed later, so a name is never a path.
         """
         plain = [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
         return [name for name in plain if (self.folder / name).is_file() and not (self.folder / name).is_symlink()]
 
     def _forget(self, trainer: Trainer, names: list[str], ended: bool = False) -> list[str]:
-        """Removes checkpoints of these names; returns those that stay for now.
+        """Removes checkpoints; returns the names that stay for now.
 
-        What the run was resumed from may be the user's only way back until this run has ended well: until then, or
-        until the next resume, it is kept besides the others.
+        The checkpoint that the run was resumed from is kept besides the others until this run ends or is resumed again.
         """
         resumed = None if ended or trainer.ckpt_path is None else Path(trainer.ckpt_path).resolve()
         kept = [name for name in names if (self.folder / name).resolve() == resumed]
@@ -233,8 +229,8 @@ class BestCheckpoint(_Checkpoints):
 
     Args:
         dirpath: Folder of the checkpoints.
-        monitor: Metric to go by.
-        mode: Whether less of it is better (min) or more (max).
+        monitor: Metric to compare by.
+        mode: Whether less is better (min) or more (max).
         save_top_k: How many to keep.
     """
 
@@ -268,7 +264,7 @@ class BestCheckpoint(_Checkpoints):
             return
         self._ranking = ranking  # before saving, as it is part of what is saved
         self._surplus += [name for _, name in gone]
-        self._show()
+        self._set_lightning_attributes()
         best = self.best_model_path
         self._write(trainer, path)
         if trainer.is_global_zero:
@@ -278,8 +274,8 @@ class BestCheckpoint(_Checkpoints):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._surplus = self._forget(trainer, self._surplus, ended=True)
 
-    def _show(self) -> None:
-        """Fill the attributes that Lightning and its loggers know."""
+    def _set_lightning_attributes(self) -> None:
+        """Sets the attributes that Lightning and its loggers read."""
         if self._ranking:
             self.best_model_path = str(self.folder / self._ranking[0][1])
             self.best_model_score = torch.tensor(self._ranking[0][0])
@@ -291,14 +287,14 @@ class BestCheckpoint(_Checkpoints):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("monitor") == self.monitor:
-            names = self._there(name for _, name in state_dict["ranking"])
+            names = self._existing_names(name for _, name in state_dict["ranking"])
             self._ranking = [(float(score), name) for score, name in state_dict["ranking"] if name in names]
-            self._surplus = self._there(state_dict.get("surplus", []))
-            self._show()
+            self._surplus = self._existing_names(state_dict.get("surplus", []))
+            self._set_lightning_attributes()
 
 
 class LastCheckpoint(_Checkpoints, SavesAtStop):
-    """Keeps the state to go on from; `last.ckpt` links to the newest.
+    """Saves the state to resume from; `last.ckpt` links to the newest.
 
     Args:
         dirpath: Folder of the checkpoints.
@@ -316,7 +312,7 @@ class LastCheckpoint(_Checkpoints, SavesAtStop):
         if save_last_k < 1:
             raise UserError(f"LastCheckpoint: save_last_k is {save_last_k}; give 1 or more")
         self.every_n_train_steps, self.save_last_k = every_n_train_steps, save_last_k
-        self._names: list[str] = []  # all that there are, oldest first; those before the last `save_last_k` are to go
+        self._names: list[str] = []  # of all existing ones, oldest first
         self._due = False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
@@ -325,7 +321,7 @@ class LastCheckpoint(_Checkpoints, SavesAtStop):
         if not between_steps(trainer):
             return
         if validation_due(trainer):
-            self._due = True  # saved after the validation, so that a resumed run does not leave it out
+            self._due = True  # saved after the validation, so that a resumed run does not skip it
         else:
             self.save(trainer)
 
@@ -344,7 +340,7 @@ class LastCheckpoint(_Checkpoints, SavesAtStop):
         self._remove_surplus(trainer, ended=True)
 
     def save(self, trainer: Trainer) -> str | None:
-        """Save now, at the end of an optimizer step; returns the path. Called by whoever ends a run early."""
+        """Saves at the end of an optimizer step and returns the path; also called when a run is stopped early."""
         path = self._path("last", trainer.global_step)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return None
@@ -365,4 +361,4 @@ class LastCheckpoint(_Checkpoints, SavesAtStop):
         return {"names": list(self._names)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._names = self._there(state_dict["names"])
+        self._names = self._existing_names(state_dict["names"])

@@ -1,7 +1,4 @@
-"""What a net starts from when it does not start anew: the weights of a checkpoint, and rows for tokens that it lacks.
-
-Knows which tensors have a row for each id. Does not know: settings, data, optimizers.
-"""
+"""`init_from`: loads the weights of a checkpoint into a net, and initializes embedding rows for new tokens."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""metrics.csv: one row for each log call, kept over resumes.
-
-Knows a file and numbers. Lightning's own CSV logger deletes the file when a run is resumed.
-"""
+"""A logger for metrics.csv: one row for each log call, kept across resumes (Lightning's CSVLogger deletes them)."""
 
 import csv
 import io
@@ -68,7 +65,7 @@ class CSVLog(Logger):
 
     @rank_zero_only
     def rewind(self, step: int, count: int | None = None) -> None:
-        """Drop rows after `step`, and all but the first `count`: a run that goes on from there writes them again."""
+        """Drops rows after `step`, and all but the first `count`: a resumed run writes them again."""
         self.save()
         rows = [row for row in self._read() if float(row["step"] or 0) <= step][:count]
         if self._columns is not None:
@@ -76,7 +73,7 @@ class CSVLog(Logger):
         self._count = len(rows)
 
     def commit(self) -> int:
-        """Write what is waiting, durably; returns the number of rows so far. Called with each checkpoint."""
+        """Writes buffered rows and waits for the disk; returns the number of rows. Called with each checkpoint."""
         self.save()
         if self._count is None:
             self._count = len(self._read())
@@ -86,7 +83,7 @@ class CSVLog(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what is waiting."""
+        """Writes buffered rows."""
         self._flushed = time.monotonic()
         rows, self._rows = self._rows, []
         if rows:
@@ -109,8 +106,8 @@ class CSVLog(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is waiting."""
-        with suppress(atomic_io.CannotWrite) if status == "failed" else nullcontext():  # why it failed is told already
+        """Writes buffered rows."""
+        with suppress(atomic_io.CannotWrite) if status == "failed" else nullcontext():  # its error is reported already
             self.save()
 
     def _read(self) -> list[dict[str, str]]:

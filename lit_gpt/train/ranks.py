@@ -1,7 +1,7 @@
-"""Which rank this process has: one notion of it for the whole program, that of the strategy that will train.
+"""The rank of this process, as the strategy that will train has it.
 
-Lightning's `rank_zero_only` guesses at import, from the environment alone: a RANK or SLURM_PROCID that is left there
-makes a process rank 1 that trains alone, and nobody writes its files.
+Lightning's `rank_zero_only` takes it from the environment at import: a stale RANK or SLURM_PROCID would make a single
+process rank 1, and no process would write its files.
 """
 
 from collections.abc import Mapping

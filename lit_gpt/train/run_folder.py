@@ -1,7 +1,4 @@
-"""Run directories: claimed atomically, locked while a run writes, described by run.json, listed.
-
-Knows files only: no torch, no training.
-"""
+"""Run directories: create, lock, list and clean them up; read and write run.json."""
 
 import csv
 import json
@@ -31,29 +28,29 @@ _PACKAGES = ("lit-gpt", "torch", "lightning", "torchmetrics", "tokenizers", "jso
 
 @dataclass
 class RunDirectory:
-    """Where a run writes, and what it goes on from."""
+    """The directory that a run writes to, its lock, and the checkpoint that it resumes from."""
 
     folder: Path | None = None  # None: nothing is written, as when validating
-    checkpoint: Path | None = None  # what --resume goes on from
+    checkpoint: Path | None = None  # that --resume continues from
     lock: IO[str] | None = None
-    name: str | None = None  # that was asked for; the folder's may have a number more
-    claimed: bool = False  # this process made the folder, and may remove it where nothing came of it
-    notes: list[str] = field(default_factory=list)  # said before the first step
+    name: str | None = None  # as requested; the folder's may end in a number
+    claimed: bool = False  # created by this process, which removes it if the run never starts
+    notes: list[str] = field(default_factory=list)  # printed before the first step
 
     def release(self) -> None:
-        """Lets others write to the directory."""
+        """Releases the lock."""
         if self.lock is not None:
             self.lock.close()
             self.lock = None
 
 
 def claim(root: str | Path, name: str) -> RunDirectory:
-    """Makes a run directory that no other run has: `<root>/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken.
+    """Creates and locks a new run directory: `<root>/<name>`, or `<name>-2`, `<name>-3`, ... if that exists.
 
-    It is locked, and says which name was asked for, from the first instant at which another start takes it for a run.
+    Other processes take it for a run once its run.json exists; it is locked before that.
 
     Raises:
-        UserError: no permission, or a file stands where a folder should.
+        UserError: No permission, or a file is where a folder should be.
     """
     root = Path(root)
     writable(root)
@@ -81,42 +78,36 @@ def _no_folder(folder: Path, error: OSError) -> str:
 
 def writable(root: Path) -> None:
     """Refuses early, before text is prepared, a root in which no run directory could be made."""
-    at = root.absolute()
-    while not at.exists() and at != at.parent:
-        at = at.parent
-    if not at.is_dir():
-        raise UserError(_no_folder(root, NotADirectoryError(20, f"{at} is not a folder")))
-    if not os.access(at, os.W_OK | os.X_OK):
-        raise UserError(_no_folder(root, PermissionError(13, f"no write permission in {at}")))
+    parent = atomic_io.existing_parent(root)
+    if not parent.is_dir():
+        raise UserError(_no_folder(root, NotADirectoryError(20, f"{parent} is not a folder")))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(_no_folder(root, PermissionError(13, f"no write permission in {parent}")))
 
 
 def of_name(root: str | Path, name: str) -> list[Path]:
-    """The directories of the runs that asked for exactly this name, newest first.
+    """The directories of the runs that requested exactly this name, newest first.
 
-    What a run asked for stands in its run.json: `gpt-2` is the second run called `gpt`, or one that was called `gpt-2`.
-    Newest by when the run was started, as it says itself, then by number; never by the files' times, which copying
-    changes.
+    The requested name is in run.json: `gpt-2` is the second run named `gpt`, or one that was named `gpt-2`. Sorted by
+    the start in run.json, then by number; never by the files' times, which copying changes.
     """
     pattern = re.compile(re.escape(name) + r"(?:-(\d+))?")
-    found = []
+    matches = []
     for folder in Path(root).iterdir() if Path(root).is_dir() else ():
         match = pattern.fullmatch(folder.name)
         if match and folder.is_dir():
             facts = read_facts(folder)
             if facts.get("name", folder.name) == name:
-                found.append((_seconds(facts.get("started")), int(match[1] or 1), folder))
-    return [folder for _, _, folder in sorted(found, reverse=True)]
+                matches.append((_seconds(facts.get("started")), int(match[1] or 1), folder))
+    return [folder for _, _, folder in sorted(matches, reverse=True)]
 
 
 def to_resume(root: str | Path, name: str) -> list[Path]:
-    """The directories that `--resume` looks through, newest first.
-
-    Those of `of_name`; where no run asked for the name, the directory that is called so.
-    """
-    found = of_name(root, name)
-    if not found and (Path(root) / name / FACTS).is_file():
-        found = [Path(root) / name]
-    return found
+    """The directories that `--resume` searches: those of `of_name`, else the directory of that name."""
+    folders = of_name(root, name)
+    if not folders and (Path(root) / name / FACTS).is_file():
+        folders = [Path(root) / name]
+    return folders
 
 
 def _seconds(when: Any) -> float:
@@ -126,18 +117,18 @@ def _seconds(when: Any) -> float:
         return 0.0
 
 
-def lock(folder: Path, patience: float = 0.5) -> IO[str]:
-    """Keeps others from writing to a run directory until the returned file is closed or the process ends.
+def lock(folder: Path, timeout: float = 0.5) -> IO[str]:
+    """Locks a run directory until the returned file is closed or the process ends.
 
     Args:
         folder: The run directory.
-        patience: Seconds for which it is tried: who only looks whether a run is alive holds it for an instant.
+        timeout: Seconds to wait: `running` holds the lock for an instant.
 
     Raises:
-        UserError: another process holds it, or the folder cannot be written.
+        UserError: Another process holds it, or the folder cannot be written.
     """
     try:
-        return atomic_io.lock_file(folder / _LOCK, patience)
+        return atomic_io.lock_file(folder / _LOCK, timeout)
     except TimeoutError:
         raise UserError(
             f"{folder} is being written by another run; wait for it, or start one with another --name"
@@ -147,30 +138,29 @@ def lock(folder: Path, patience: float = 0.5) -> IO[str]:
 
 
 def never_saved(folder: Path) -> bool:
-    """Whether a run was begun in a directory and ended before its first checkpoint, so that nothing of it can be used.
+    """Whether the run of a directory ended before its first checkpoint, so that nothing of it can be used.
 
-    One that ended as planned without checkpoints (`--trainer.enable_checkpointing false`) has its metrics to show.
+    A run that finished with `--trainer.enable_checkpointing false` has its metrics.
     """
     facts = read_facts(folder)
     return "name" in facts and facts.get("state") != "done" and not any((folder / CHECKPOINTS).glob("*.ckpt"))
 
 
 def start_over(folder: Path) -> None:
-    """Removes the figures that a run left which never saved: the run that takes its directory writes its own."""
+    """Removes the metrics of a run that never saved, for the run that reuses its directory."""
     for file in (folder / METRICS, *folder.glob("events.out.tfevents.*")):
         file.unlink(missing_ok=True)
 
 
 def sweep(root: str | Path) -> list[Path]:
-    """Removes what processes left in the run directories of a root that were killed while saving or importing.
+    """Removes the temporary files that killed processes left in the run directories of a root.
 
-    Files called `.NAME.PID`, where NAME is one that a run writes, and folders called `.NAME.PID.importing` whose import
-    holds them no longer. Those of a process that is alive stay, and so does all in a directory that a run holds. To be
-    called before this process writes: what has its own number is of an earlier one, as in containers, where each start
-    may get the same.
+    These are files `.NAME.PID`, where NAME is one that a run writes, and unlocked folders `.NAME.PID.importing`. Files
+    of a live process and everything in a locked directory stay. Call it before this process writes: a file with its own
+    PID is of an earlier process, as in containers, where each start may get the same PID.
 
     Returns:
-        What was removed.
+        The removed paths.
     """
     removed: list[Path] = []
     for folder in Path(root).iterdir() if Path(root).is_dir() else ():
@@ -180,7 +170,7 @@ def sweep(root: str | Path) -> list[Path]:
                 removed.append(folder)
         elif os.access(folder / FACTS, os.F_OK):
             hidden = [*folder.glob(".*"), *(folder / CHECKPOINTS).glob(".*")]
-            staged = [file for file in hidden if _is_left(file) and not file.is_dir()]
+            staged = [file for file in hidden if _is_stale(file) and not file.is_dir()]
             if staged and not running(folder):
                 for file in staged:
                     with suppress(OSError):  # another user's, or swept by another start at this instant
@@ -193,8 +183,8 @@ _IMPORT = re.compile(r"\..+\.\d+\.importing")
 _STAGED = re.compile(r"\..+\.(?:ckpt|json|csv|yaml)\.(\d+)")
 
 
-def _is_left(path: Path) -> bool:
-    """Whether a file is a staged one whose writer is dead."""
+def _is_stale(path: Path) -> bool:
+    """Whether a file is a temporary one whose writer is dead."""
     match = _STAGED.fullmatch(path.name)
     return match is not None and (int(match[1]) == os.getpid() or not _alive(int(match[1])))
 
@@ -210,7 +200,7 @@ def _alive(pid: int) -> bool:
 
 
 def discard(folder: Path) -> None:
-    """Takes back a claimed directory of a run that never began; keeps it where a checkpoint was written."""
+    """Removes the directory of a run that never started; keeps it if it holds a checkpoint."""
     if not any(folder.glob(f"{CHECKPOINTS}/*.ckpt")):
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # the root, if no other run lies in it
@@ -223,7 +213,7 @@ def running(folder: Path) -> bool:
 
 
 def facts(argv: list[str], threads: int) -> dict[str, Any]:
-    """What run.json says of a start: command, commit, versions, machine, threads."""
+    """The entries of run.json for a start: command, commit, versions, machine, threads."""
     return {
         "command": shlex.join(["lit-gpt", *argv]),
         "started": now(),
@@ -247,7 +237,7 @@ def now() -> str:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, where the system has it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -258,17 +248,15 @@ def processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def git_commit() -> str | None:
-    """The commit of the clone that this code lies in, `+changes` where files differ from it; None outside a clone."""
+    """The git commit of this code, with `+changes` if files differ from it; None outside a clone."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -284,12 +272,12 @@ def git_commit() -> str | None:
 
 
 def write_facts(folder: Path, values: dict[str, Any]) -> None:
-    """Replaces run.json in one step, so that a reader never sees half of it."""
+    """Replaces run.json."""
     atomic_io.write_bytes(folder / FACTS, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """run.json, or nothing where it is missing or broken."""
+    """The entries of run.json; none if it is missing or damaged."""
     try:
         values = parse_json((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -310,14 +298,14 @@ def last_metrics(folder: Path) -> dict[str, str]:
 
 
 def state(folder: Path) -> str:
-    """`running`, what the run said at its end (`done`, `stopped`, `failed`), or `broken off` where it could not say."""
+    """`running`, the state at its end (`done`, `stopped`, `failed`), or `broken off` if the process was killed."""
     if running(folder):
         return "running"
-    said = read_facts(folder).get("state", "broken off")
-    return "broken off" if said == "running" else str(said)
+    recorded = read_facts(folder).get("state", "broken off")
+    return "broken off" if recorded == "running" else str(recorded)
 
 
 def runs(root: str | Path) -> list[Path]:
-    """All run directories under a folder, one level deep, oldest first; those that this user may not read left out."""
-    found = [folder for folder in Path(root).iterdir() if os.access(folder / FACTS, os.R_OK)]
-    return sorted(found, key=lambda folder: (str(read_facts(folder).get("started", "")), folder.name))
+    """All run directories directly in a folder that this user can read, oldest first."""
+    folders = [folder for folder in Path(root).iterdir() if os.access(folder / FACTS, os.R_OK)]
+    return sorted(folders, key=lambda folder: (str(read_facts(folder).get("started", "")), folder.name))

@@ -1,7 +1,4 @@
-"""The record that a run keeps of itself: config.yaml and run.json, true at any time.
-
-Knows the run directory and what Lightning tells; does not know what is trained.
-"""
+"""A callback that writes config.yaml and run.json of a run directory and holds its lock while the run writes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,11 +17,11 @@ from lit_gpt.train.run_folder import RunDirectory
 
 
 class RunRecord(LeanCallback):
-    """Keeps config.yaml and run.json of a run directory true, and its lock while the run writes.
+    """Writes config.yaml at the start of a run, and run.json at its start and its end.
 
     Args:
         run_dir: The run directory.
-        settings: The resolved settings as plain data.
+        settings: The resolved configuration as plain data.
         argv: The command line after `fit`.
     """
 
@@ -64,7 +61,7 @@ class RunRecord(LeanCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt) or hasattr(exception, "exit_code")
-        with suppress(atomic_io.CannotWrite):  # where the disk is full that has been told, and must not be told over
+        with suppress(atomic_io.CannotWrite):  # the error that ended the run is reported
             self._end("stopped" if stopped else "failed", trainer)
 
     @rank_zero_only

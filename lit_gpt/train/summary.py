@@ -1,15 +1,14 @@
 """Run summary: a table of parameters, memory, tokens and time before training, and the last line after it."""
 
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
 from lit_gpt import cost
+from lit_gpt.atomic_io import free_bytes
 from lit_gpt.cost import size
 from lit_gpt.data.module import TokenData
 from lit_gpt.data.training import batches_done
@@ -90,7 +89,7 @@ def rows(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, st
     kept = sum(c.save_top_k if isinstance(c, BestCheckpoint) else c.save_last_k for c in savers)
     if kept:
         each = cost.checkpoint_bytes(net)  # type: ignore[arg-type]
-        free = shutil.disk_usage(_existing(savers[0].folder)).free
+        free = free_bytes(savers[0].folder)
         # While one is written, the one that it replaces still exists.
         yield "disk", f"{size(each * (kept + 1))} for checkpoints of {size(each)}, {size(free)} free"
     yield "device", f"{pl_module.device} x {trainer.world_size}, {trainer.precision}"
@@ -102,9 +101,3 @@ def _tokens(trainer: Trainer, pl_module: LightningModule, more: int, left: int, 
         return f"{more:,} in {left:,} steps of {a_step:,}: {more / parameters:.3g} per parameter"
     done = accumulators.total_tokens()
     return f"{done:,} so far, {more:,} in {left:,} steps of {a_step:,}: {(done + more) / parameters:.3g} per parameter"
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
