@@ -124,7 +124,7 @@ def test_from_a_models_folder_to_answers_and_back(capfd: Any) -> None:
         ("{% if false %}{% generation %}{% endgeneration %}{% endif %}{{ messages[0].content }}", [],
          "chats.jsonl:1: the chat template's {% generation %} marks no text of this conversation"),
         ("{% for m in messages %}{{ m.content + m.content }}{% endfor %}", [],
-         "chats.jsonl:1: the chat template lays out message 1 in a way that its answer cannot be told"),
+         "chats.jsonl:1: the answer of message 1 cannot be told"),
         (THINKS, ["--data.format.template_variables={enable_thinkin: 1}"], "did you mean enable_thinking?"),
     ],
 )  # fmt: skip

@@ -113,7 +113,7 @@ class Chat(Format):
         def text(messages: list[Message]) -> str:
             return "".join(segment.text for segment in template.segments(messages, others, ask=True))
 
-        check_fields(messages, others, template.has_place, text, template.name)
+        check_fields(messages, others, template.reads, text, template.name)
         return self._stripped(joined(template.segments(messages, others)))
 
     def question(self, content: Content) -> list[Segment]:

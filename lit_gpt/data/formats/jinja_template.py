@@ -1,9 +1,9 @@
-"""Chat templates of the Hugging Face world: a program in Jinja that lays a conversation out as one text.
+"""Jinja chat templates of Hugging Face models: loading, selection by name, variables, roles.
 
-Knows where a template is found, what it is given, which of several is taken. How it is rendered and where the answers
-stand in its text is said in `rendering`.
+`rendering` renders a conversation and makes its loss mask.
 """
 
+import copy
 import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,36 +19,36 @@ from lit_gpt.errors import UserError
 if TYPE_CHECKING:
     from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-#: A template may make a special token of a role: <|user|>. A record has no say in which.
+#: Roles that a template may turn into a special token such as <|user|>; a record may not choose others.
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
 _PLAIN = [*QUESTION, {"role": "assistant", "content": "b"}]
 
 
 class Jinja(Template):
-    """A chat template of the Hugging Face world, such as lies beside a model: chat_template.jinja.
+    """A Jinja chat template as of Hugging Face models, such as chat_template.jinja.
 
-    The ids are those of transformers' `apply_chat_template`: of the whole text, in which the template itself writes bos
-    and eos. Answers are what the template marks by {% generation %}; where it marks nothing, they are found by
-    rendering the conversation with and without each.
+    The ids equal those of transformers' `apply_chat_template`: the whole text is encoded at once, and the template
+    writes bos and eos. Answers are the {% generation %} blocks; without such blocks they are found by rendering the
+    conversation with and without each.
 
     Args:
-        template: A file, the folder of a model, or the template itself; the name of one of the tokenizer's templates;
-            several by name, of which "tool_use" is taken for conversations with tools and "default" for others. By
-            default the tokenizer's own.
-        special: Names of the special tokens in the layout; by default those that the tokenizer has.
+        template: A file, a model's folder, or the template's text; the name of one of the tokenizer's templates; or
+            several by name, of which "tool_use" renders conversations with tools and "default" others. By default the
+            tokenizer's.
+        special: Special tokens in the text; by default the tokenizer's.
     """
 
     framed: ClassVar[bool] = False
     whole_text: ClassVar[bool] = True
 
     def __init__(self, template: str | dict[str, str] | None = None, special: list[str] | None = None) -> None:
-        self._by_name: str | None = None  # which of the tokenizer's templates
+        self._name: str | None = None  # of one of the tokenizer's templates
         if isinstance(template, str) and "{" not in template and not Path(template).expanduser().exists():
-            self._by_name, template = template, None
+            self._name, template = template, None
         self.template = read_template(template) if isinstance(template, str) else template
         self.special = None if special is None else list(special)
-        self._variables: dict[str, str] = {}
-        self._given: dict[str, Any] = {}
+        self._token_variables: dict[str, str] = {}
+        self._user_variables: dict[str, Any] = {}
         self._now: datetime.datetime | None = None
         self._programs()
 
@@ -58,7 +58,7 @@ class Jinja(Template):
 
     @property
     def special_tokens(self) -> list[str]:
-        """Those that were named; those of the tokenizer are there already."""
+        """Those of the argument; the tokenizer has its own already."""
         return self.special or []
 
     @property
@@ -67,7 +67,7 @@ class Jinja(Template):
 
     @property
     def notes(self) -> list[str]:
-        if self._now is None or "strftime_now" in self._given:
+        if self._now is None or "strftime_now" in self._user_variables:
             return []
         day = f"{self._now:%Y-%m-%d}"
         return [
@@ -75,55 +75,52 @@ class Jinja(Template):
             f" '{{strftime_now: {day}}}' keeps it"
         ]
 
-    def has_place(self, field: str) -> bool:
+    def reads(self, field: str) -> bool:
         return any(field in program.fields for program in self._programs())
 
-    def with_variables(self, given: dict[str, Any]) -> Template:
-        made = self._copy(self.template, self.special)
-        # YAML makes dates of texts that look like one.
-        plain = {name: str(value) if isinstance(value, datetime.date) else value for name, value in given.items()}
-        made._given = {**self._given, **plain}
+    def with_variables(self, variables: dict[str, Any]) -> Template:
+        # YAML turns text that looks like a date into one.
+        plain = {name: str(value) if isinstance(value, datetime.date) else value for name, value in variables.items()}
         if self.template is not None:
-            check_variables(given, self._programs())
-        if "strftime_now" in given:
-            clock(given["strftime_now"])
-        return made
+            check_variables(variables, self._programs())
+        if "strftime_now" in variables:
+            clock(variables["strftime_now"])
+        return self._copy(_user_variables={**self._user_variables, **plain})
 
     @property
     def stops(self) -> list[str]:
-        """What ends the answer of the shortest conversation; nothing where the template refuses that."""
+        """What ends the answer of the shortest conversation; none if the template refuses it."""
         try:
             return self._run(_PLAIN, {}).end()
         except UserError:
             return []
 
     def for_tokenizer(self, tokenizer: "Tokenizer") -> Template:
-        """With the tokenizer's template and special tokens where none were given, and the names of its roles."""
-        template = self.template if self.template is not None else self._of(tokenizer)
+        """With the names of the tokenizer's bos, eos, ..., and its template and special tokens if none were given."""
+        template = self.template if self.template is not None else self._template_of(tokenizer)
         special = [*special_names(tokenizer), *tokenizer.roles.values()] if self.special is None else self.special
         special = list(dict.fromkeys(special))
         if not special and not tokenizer.trained:
             raise UserError(
-                "which texts of the chat template are special tokens is not known before the tokenizer is trained;"
-                " name them with data.format.template.special"
+                "the special tokens of the chat template are unknown before the tokenizer is trained; list them in"
+                " data.format.template.special"
             )
-        made = self._copy(template, special)
-        made._variables = {f"{role}_token": name for role, name in tokenizer.roles.items()}
-        check_variables(made._given, made._programs())
-        # One moment for all conversations, however long their preparation takes.
-        made._now = datetime.datetime.now() if made.has_place("strftime_now") else None
-        return made
+        tokens = {f"{role}_token": name for role, name in tokenizer.roles.items()}
+        copied = self._copy(template=template, special=special, _token_variables=tokens)
+        check_variables(copied._user_variables, copied._programs())
+        # The same time for all conversations, however long preparation takes.
+        copied._now = datetime.datetime.now() if copied.reads("strftime_now") else None
+        return copied
 
-    def _of(self, tokenizer: "Tokenizer") -> str | dict[str, str]:
-        """The templates that came with a tokenizer, or the one that was named."""
+    def _template_of(self, tokenizer: "Tokenizer") -> str | dict[str, str]:
         templates = tokenizer.chat_templates
-        if self._by_name is not None:
-            if self._by_name not in templates:
-                there = f"; the tokenizer has {', '.join(templates)}" if templates else ""
+        if self._name is not None:
+            if self._name not in templates:
+                names = f"; the tokenizer has {', '.join(templates)}" if templates else ""
                 raise UserError(
-                    f"there is no chat template {self._by_name!r}{there}; give a .jinja file, a folder, or such a name"
+                    f"there is no chat template {self._name!r}{names}; give a .jinja file, a folder, or such a name"
                 )
-            return templates[self._by_name]
+            return templates[self._name]
         if not templates:
             raise UserError(
                 f"the {type(tokenizer).__name__} tokenizer has no chat template; give one with"
@@ -131,11 +128,10 @@ class Jinja(Template):
             )
         return templates["default"] if [*templates] == ["default"] else templates
 
-    def _copy(self, template: str | dict[str, str] | None, special: list[str] | None) -> "Jinja":
-        made = Jinja(template, special)
-        made._by_name, made._now = self._by_name, self._now
-        made._variables, made._given = self._variables, self._given
-        return made
+    def _copy(self, **changes: Any) -> "Jinja":
+        copied = copy.copy(self)
+        vars(copied).update(changes)
+        return copied
 
     def _programs(self) -> list[Program]:
         if self.template is None:
@@ -144,7 +140,7 @@ class Jinja(Template):
         return [compiled(source) for source in sources]
 
     def program(self, bos: str | None) -> str | dict[str, str] | None:
-        defaults = {name: value for name, value in self._given.items() if name != "strftime_now"}
+        defaults = {name: value for name, value in self._user_variables.items() if name != "strftime_now"}
         if self.template is None or isinstance(self.template, str):
             return self.template and with_defaults(self.template, defaults)
         return {name: with_defaults(text, defaults) for name, text in self.template.items()}
@@ -153,7 +149,7 @@ class Jinja(Template):
         """The template for a conversation with these variables.
 
         Raises:
-            UserError: There is none of the name that is wanted.
+            UserError: There are several, and none is named "default".
         """
         if isinstance(self.template, str):
             return self.template
@@ -161,7 +157,7 @@ class Jinja(Template):
         name = "tool_use" if values.get("tools") is not None and "tool_use" in templates else "default"
         if name not in templates:
             raise UserError(
-                f"there are several chat templates and none is called default; name one of {', '.join(templates)}"
+                f"there are several chat templates and none is named default; choose one of {', '.join(templates)}"
                 " (data.format.template.template, or generate --chat_template)"
             )
         return templates[name]
@@ -176,24 +172,27 @@ class Jinja(Template):
             role = message["role"]
             if role not in _ROLES and any(role in name for name in self.special):
                 raise UserError(
-                    f"message {number} is of {role!r}; give one of {', '.join(_ROLES)}, or a role that no special token"
-                    " is called"
+                    f"message {number} has role {role!r}; give one of {', '.join(_ROLES)}, or a role that occurs in no"
+                    " special token"
                 )
-        values = {**self._variables, **self._given, **others}
+        values = {**self._token_variables, **self._user_variables, **others}
         if self._now is not None:
-            values["strftime_now"] = clock(self._given.get("strftime_now", self._now))
+            values["strftime_now"] = clock(self._user_variables.get("strftime_now", self._now))
         return Rendering(compiled(self.source(values)), self.special, values, messages)
 
 
-def read_template(given: str) -> str | dict[str, str]:
-    """The text of a template, from a file, a model's folder, or as it is given; of a folder, all of several by name.
+def read_template(template: str) -> str | dict[str, str]:
+    """The text of a template, or several by name.
+
+    Args:
+        template: A file, a model's folder, or the text itself.
 
     Raises:
-        UserError: no such file, or a folder without a template.
+        UserError: There is no such file, or the folder has no template.
     """
-    if "{" in given:
-        return given
-    path = Path(given).expanduser()
+    if "{" in template:
+        return template
+    path = Path(template).expanduser()
     try:
         if not path.is_dir():
             return path.read_text(encoding="utf-8")
@@ -201,9 +200,9 @@ def read_template(given: str) -> str | dict[str, str]:
         if (path / SETTINGS).exists():
             files[SETTINGS] = (path / SETTINGS).read_text(encoding="utf-8")
         templates = templates_of(files, path)
-    except (OSError, ValueError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else fault
-        raise UserError(f"chat template {given!r} cannot be read ({why}); give a .jinja file or a folder") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"chat template {template!r} cannot be read ({why}); give a .jinja file or a folder") from None
     if not templates:
-        raise UserError(f"{given} has no chat template; give a .jinja file")
+        raise UserError(f"{template} has no chat template; give a .jinja file")
     return templates["default"] if [*templates] == ["default"] else templates

@@ -1,8 +1,4 @@
-"""A compiled chat template: renders a conversation as the transformers library does, in a sandbox.
-
-The environment has that library's functions and filters. A template is somebody else's code, so `_environment` is the
-one place that decides what it can reach.
-"""
+"""Compiled Jinja chat templates: rendered as by transformers, with its functions and filters, in a sandbox."""
 
 import datetime
 import difflib
@@ -13,8 +9,8 @@ from typing import Any
 
 from lit_gpt.errors import UserError
 
-#: What `render` sets by itself, so that nobody else may.
-_OWN = ("messages", "add_generation_prompt", "continue_final_message")
+#: Variables that only `render` sets.
+_RESERVED = ("messages", "add_generation_prompt", "continue_final_message")
 _CLOCK = "strftime_now"
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
@@ -40,20 +36,20 @@ class Program:
             self._template = environment.from_string(source)
         except TemplateSyntaxError as error:
             where = f"line {error.lineno}: {error.message}"
-            raise UserError(f"the chat template is no Jinja that can be read: {where}") from None
+            raise UserError(f"the chat template is not valid Jinja: {where}") from None
         except RecursionError:
-            raise UserError("the chat template is nested too deeply to be read; give another") from None
+            raise UserError("the chat template is nested too deeply; give another") from None
         names = {node.name for node in tree.find_all(nodes.Name)}
-        #: Names that the template reads and does not set; those of functions are not among them, but for the clock.
+        #: Variables that the template reads and does not set, without functions other than the clock.
         self.variables = frozenset(jinja2.meta.find_undeclared_variables(tree) | (names & {_CLOCK}))
-        #: String constants, which a template compares with and writes.
+        #: String constants and literal text.
         self.strings = frozenset(
             node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)
         ) | frozenset(node.data for node in tree.find_all(nodes.TemplateData))
         attributes = {node.attr for node in tree.find_all(nodes.Getattr)}
-        #: Every name under which the template could look up a field.
+        #: Every name by which the template could read a field.
         self.fields = self.variables | self.strings | attributes
-        #: Whether the template marks the assistant's text by {% generation %}.
+        #: Whether the template encloses answers in {% generation %}.
         self.marks_answers = bool(_GENERATION.search(source))
 
     def render(self, messages: Any, values: dict[str, Any], marks: tuple[str, str] = ("", "")) -> str:
@@ -62,7 +58,7 @@ class Program:
         Args:
             messages: The conversation's messages.
             values: The template's other variables.
-            marks: What is put around the content of each {% generation %} block.
+            marks: Texts before and after the content of each {% generation %} block.
 
         Raises:
             UserError: The template raises an error.
@@ -78,45 +74,45 @@ class Program:
 
 @lru_cache(maxsize=32)
 def compiled(source: str) -> Program:
-    """The program of a template, compiled once."""
+    """The cached program of a template."""
     return Program(source)
 
 
-def check_variables(given: dict[str, Any], programs: list[Program]) -> None:
+def check_variables(variables: dict[str, Any], programs: list[Program]) -> None:
     """Refuses template variables that no template reads.
 
     Raises:
         UserError: One is unknown; the message names the nearest.
     """
     known = {name for program in programs for name in program.variables}
-    settable = sorted(known - set(_OWN))
-    for name in given:
+    settable = sorted(known - set(_RESERVED))
+    for name in variables:
         if name in settable:
             continue
-        if name in _OWN:
-            raise UserError(f"template_variables may not set {name}, which comes from the conversation; leave it out")
+        if name in _RESERVED:
+            raise UserError(f"template_variables may not set {name}, which comes from the conversation; remove it")
         near = difflib.get_close_matches(name, settable, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it reads {', '.join(settable) or 'none'}"
         raise UserError(f"template_variables has {name!r}, which the chat template does not read; {hint}")
 
 
 def with_defaults(source: str, values: dict[str, Any]) -> str:
-    """The template with values for variables that are not given to it, so that other programs render it as here.
+    """The template with default values for its variables, so that other programs render it as here.
 
     Args:
         source: The template's text.
-        values: Plain data by variable.
+        values: Defaults by variable.
     """
     settings = "".join(
         f"{{% if {name} is not defined or {name} is none %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}"
         for name, value in values.items()
         if name in compiled(source).variables
     )
-    return f"{settings}\n{source}" if settings else source  # the line's end belongs to the block ahead of it
+    return f"{settings}\n{source}" if settings else source  # trim_blocks removes the newline
 
 
 def _literal(value: Any) -> str:
-    """Plain data as Jinja writes it; text that looks like Jinja's own marks is escaped."""
+    """Plain data as a Jinja expression; Jinja's delimiters in text are escaped."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_literal(key)}: {_literal(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -127,13 +123,13 @@ def _literal(value: Any) -> str:
 
 
 def clock(value: Any) -> Any:
-    """The template function strftime_now for a fixed day.
+    """The template function strftime_now for a fixed date.
 
     Args:
-        value: A date, a date and time, or either in ISO format.
+        value: A date or datetime, or its ISO format.
 
     Raises:
-        UserError: It is neither.
+        UserError: It is none of these.
     """
     try:
         if isinstance(value, str):
@@ -152,14 +148,14 @@ def clock(value: Any) -> Any:
 
 
 def _environment() -> Any:
-    """A new sandbox with the functions that transformers gives to chat templates."""
+    """A new sandbox with the functions that transformers gives to chat templates. Templates are untrusted code."""
     import jinja2
     import jinja2.ext
 
     from lit_gpt.data.formats.sandbox import BoundedSandbox
 
     class Generation(jinja2.ext.Extension):
-        """{% generation %}: what is in it is an answer."""
+        """The block {% generation %}, which encloses an answer."""
 
         tags = {"generation"}
 
@@ -174,18 +170,18 @@ def _environment() -> Any:
             return f"{begin}{caller()}{end}"
 
     class Namespace(jinja2.utils.Namespace):
-        """Takes no name of Python's own, so that a template gets at nothing through it."""
+        """Refuses names with an underscore, through which a template could reach Python's internals."""
 
         def __init__(*args: Any, **kwargs: Any) -> None:
             for name in dict(*args[1:], **kwargs):
-                _refuse_own_name(name)
+                _refuse_private(name)
             jinja2.utils.Namespace.__init__(*args, **kwargs)
 
         def __setitem__(self, name: str, value: Any) -> None:
-            _refuse_own_name(name)
+            _refuse_private(name)
             super().__setitem__(name, value)
 
-    def _refuse_own_name(name: Any) -> None:
+    def _refuse_private(name: Any) -> None:
         if isinstance(name, str) and name.startswith("_"):
             raise jinja2.exceptions.SecurityError(f"a chat template may not set {name}")
 
@@ -198,7 +194,7 @@ def _environment() -> Any:
     def strftime_now(format: str) -> str:
         return datetime.datetime.now().strftime(format)
 
-    # An answer that holds an HTML character must stay as it is.
+    # Without autoescape: HTML characters in messages stay as they are.
     environment = BoundedSandbox(
         trim_blocks=True, lstrip_blocks=True, autoescape=False, extensions=[Generation, jinja2.ext.loopcontrols]
     )

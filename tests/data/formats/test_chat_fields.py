@@ -18,7 +18,7 @@ MORE = [{"role": "user", "content": "And?"}, {"role": "assistant", "content": "B
 def jinja(name: str, marked: bool = False, **more: Any) -> Chat:
     source, special = TEMPLATES[name]
     made = Jinja(source if marked else unmarked(source), [one.rstrip("~") for one in special])
-    made._variables = {"bos_token": "<s>", "eos_token": "</s>"}
+    made._token_variables = {"bos_token": "<s>", "eos_token": "</s>"}
     return Chat(template=made, **more)
 
 
@@ -46,11 +46,11 @@ def test_weight_0_within_a_turn_of_several_messages() -> None:
     [
         ({**ANSWER, "weight": 0.5}, "message 2 of 'messages' has weight 0.5; give 0 (not trained on) or 1"),
         ({**ANSWER, "weight": True}, "has weight True"),
-        ({**ANSWER, "reasoning_content": "hm"}, "message 2 has reasoning_content, for which ChatML has no place"),
-        ({**ANSWER, "thinking": "hm"}, "message 2 has reasoning_content, for which ChatML has no place"),
-        ({**ANSWER, "function_call": {"name": "f"}}, "message 2 has function_call, for which ChatML has no place"),
-        ({**ANSWER, "tool_calls": [{"name": "f"}]}, "message 2 has tool_calls, for which ChatML has no place"),
-        ({**ANSWER, "name": "Ann"}, "message 2 has name, for which ChatML has no place"),
+        ({**ANSWER, "reasoning_content": "hm"}, "message 2 has reasoning_content, which ChatML does not read"),
+        ({**ANSWER, "thinking": "hm"}, "message 2 has reasoning_content, which ChatML does not read"),
+        ({**ANSWER, "function_call": {"name": "f"}}, "message 2 has function_call, which ChatML does not read"),
+        ({**ANSWER, "tool_calls": [{"name": "f"}]}, "message 2 has tool_calls, which ChatML does not read"),
+        ({**ANSWER, "name": "Ann"}, "message 2 has name, which ChatML does not read"),
     ],
 )  # fmt: skip
 def test_a_field_without_a_place_is_refused(message: Any, says: str) -> None:
@@ -103,7 +103,7 @@ def test_calls_and_speakers_have_their_place() -> None:
     tools += [{"role": "tool", "content": "1", "name": "f"}, ANSWER]
     assert "Hello!" in scored_text(jinja("thinks").segments({"messages": tools}, 0))
     tools[2] = {**tools[2], "name": "g"}
-    assert "message 2 has name, for which" in refusal(jinja("dated"), {"messages": [*tools[:1], *tools[2:]]})
+    assert "message 2 has name, which" in refusal(jinja("dated"), {"messages": [*tools[:1], *tools[2:]]})
 
 
 def refusal(format: Chat, record: dict[str, Any]) -> str:
@@ -119,8 +119,8 @@ def test_the_system_prompt_of_a_record_goes_ahead() -> None:
     assert text(Chat().question(record)).startswith("<|im_start|>system\nBe brief.")
     same = {"system": "Be brief.", "messages": [{"role": "system", "content": "Be brief."}, USER, ANSWER]}
     assert Chat().segments(same, 0) == expected
-    assert "differ; leave one of them out" in refusal(Chat(), {**same, "system": "Be long."})
-    assert "field 'system' is no text" in refusal(Chat(), {**same, "system": ["a"]})
+    assert "differ; remove one of them" in refusal(Chat(), {**same, "system": "Be long."})
+    assert "field 'system' is not a text" in refusal(Chat(), {**same, "system": ["a"]})
     for nothing in (None, ""):
         assert Chat().segments({"system": nothing, "messages": [USER, ANSWER]}, 0) == Chat().segments(
             {"messages": [USER, ANSWER]}, 0
@@ -132,12 +132,12 @@ def test_tools_and_documents_are_printed_or_refused() -> None:
     assert "weather" in text(jinja("thinks").segments(record, 0))
     listed = '[{"name": "weather"}]'  # as ShareGPT's records have them
     assert '{"name": "weather"}\n' in text(jinja("thinks").segments({**record, "tools": listed}, 0))
-    assert "the chat template has no place for tools" in refusal(jinja("reads"), record)
-    assert "field 'tools' is a text that is no JSON" in refusal(jinja("thinks"), {**record, "tools": "weather"})
-    assert "field 'tools' is no list of records" in refusal(jinja("thinks"), {**record, "tools": "[1]"})
+    assert "has tools, which the chat template does not read" in refusal(jinja("reads"), record)
+    assert "field 'tools' is a text but not JSON" in refusal(jinja("thinks"), {**record, "tools": "weather"})
+    assert "field 'tools' is not a list of records" in refusal(jinja("thinks"), {**record, "tools": "[1]"})
     documents = {"messages": [USER, ANSWER], "documents": [{"title": "A", "text": "b"}]}
     assert text(jinja("reads").segments(documents, 0)).startswith("<results>\n1. A: b\n</results>\n### User:")
-    assert "ChatML has no place for documents" in refusal(Chat(), documents)
+    assert "has documents, which ChatML does not read" in refusal(Chat(), documents)
     assert Chat().segments({**documents, "documents": "a.txt"}, 0) == Chat().segments({"messages": [USER, ANSWER]}, 0)
     # Without a place for them the question is asked all the same, as transformers asks it.
     assert "### Assistant:" in text(jinja("reads").question(record))

@@ -184,7 +184,7 @@ def test_the_end_of_a_turn_stops_though_it_is_not_marked() -> None:
 
 def test_an_answer_that_the_template_prints_twice_is_refused() -> None:
     template = "{% for m in messages %}<|im_start|>{{ m.content + m.content }}<|im_end|>{% endfor %}"
-    with pytest.raises(UserError, match="message 3 in a way that its answer cannot be told.*{% generation %}"):
+    with pytest.raises(UserError, match="answer of message 3 cannot be told.*{% generation %}"):
         Jinja(template, NAMES).segments(TURNS, {})
 
 
@@ -200,7 +200,7 @@ def test_tools_and_calls_reach_the_template() -> None:
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{% for m in messages %}", "no Jinja that can be read: line 1"),
+        ("{% for m in messages %}", "not valid Jinja: line 1"),
         ("{{ raise_exception('roles must alternate') }}", "refuses the conversation: roles must alternate"),
         ("{{ messages.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe|not safely callable"),
@@ -217,7 +217,7 @@ def test_bad_templates_are_told_in_one_line(template: str, says: str) -> None:
 def test_no_role_of_a_record_becomes_a_special_token() -> None:
     template = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}<|end|>{% endfor %}"
     turns = [{"role": "end", "content": "a"}, {"role": "assistant", "content": "b"}]
-    with pytest.raises(UserError, match="message 1 is of 'end'; give one of system"):
+    with pytest.raises(UserError, match="message 1 has role 'end'; give one of system"):
         Jinja(template, ["<|assistant|>", "<|end|>"]).segments(turns, {})
 
 
@@ -253,7 +253,7 @@ def test_templates_lie_in_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": several}), encoding="utf-8")
     assert read_template(str(tmp_path)) == {"rag": "a", "default": CHATML}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": several[:1]}), encoding="utf-8")
-    with pytest.raises(UserError, match="several chat templates and none is called default; name one of rag"):
+    with pytest.raises(UserError, match="several chat templates and none is named default; choose one of rag"):
         Jinja(str(tmp_path), NAMES).segments(TURNS, {})
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [1]}', encoding="utf-8")
     with pytest.raises(UserError, match="chat_template is neither a text nor a list of texts"):
