@@ -1,7 +1,7 @@
-"""What a net costs: parameters, FLOPs per token, bytes in training, generation and on disk; what a device could do.
+"""Cost of a net: parameter counts, FLOPs per token, memory of training and generation, peak FLOP/s of devices (MFU).
 
-The one source of these numbers for the table before a run, the throughput in its logs and `inspect`.
-Knows the net, not the trainer. Letters: B batch, T tokens of a window.
+The one source of these numbers for the summary before a run, the throughput in its logs and `inspect`.
+Letters: B batch, T tokens of a sequence.
 """
 
 from __future__ import annotations
@@ -46,38 +46,33 @@ USUAL_UTILIZATION = 0.4  # share of the peak that training reaches, for a foreca
 
 @dataclass(frozen=True)
 class Count:
-    """Numbers of parameters; a tied head is counted once, as an embedding."""
+    """Parameter counts; a tied head is counted once, as an embedding."""
 
     parameters: int
     trainable: int
     matrices: int  # in tensors of two or more dimensions, embeddings and head included
     embeddings: int  # in lookup tables
-    active: int  # without those of the experts that a token does not meet
+    active: int  # without those of experts that a token is not routed to
 
 
 def count(net: nn.Module) -> Count:
-    """Counts the parameters of a net."""
+    """Parameter counts of a whole net."""
     return _count(_owned(net))
 
 
 def parts(net: GPT) -> dict[str, Count]:
-    """The parameters by what they are for: a norm's are ``norms`` wherever it stands, those of a tied head lie in the
-    embedding. Parts without any are left out, and the sums are those of `count`.
-    """
-    names = (("positions", Position), ("attention", Attention), ("feed-forward", FeedForward), ("norms", Norm))
-    components: dict[int, str] = {id(net.embedding): "embedding", id(net.head): "head"}
-    for name, base in names:  # norms last: those of queries and keys stand within an attention
-        components |= {
-            id(inner): name
-            for component in net.modules()
-            if isinstance(component, base)
-            for inner in component.modules()
-        }
-    found: dict[str, list[tuple[nn.Module, nn.Parameter]]] = {}
+    """Parameter counts by component, which add up to `count`; components without parameters are omitted. Those of a
+    tied head belong to the embedding, norms of queries and keys to the norms."""
+    bases = (("positions", Position), ("attention", Attention), ("feed-forward", FeedForward), ("norms", Norm))
+    names: dict[int, str] = {id(net.embedding): "embedding", id(net.head): "head"}
+    for name, base in bases:  # norms last: those of queries and keys are inside an attention
+        outer = [module for module in net.modules() if isinstance(module, base)]
+        names |= {id(inner): name for module in outer for inner in module.modules()}
+    groups: dict[str, list[tuple[nn.Module, nn.Parameter]]] = {}
     for module, parameter in _owned(net):
-        found.setdefault(components.get(id(module), "other"), []).append((module, parameter))
+        groups.setdefault(names.get(id(module), "other"), []).append((module, parameter))
     order = ("embedding", "positions", "attention", "feed-forward", "norms", "head", "other")
-    return {name: _count(found[name]) for name in order if name in found}
+    return {name: _count(groups[name]) for name in order if name in groups}
 
 
 def _owned(net: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
@@ -95,27 +90,26 @@ def _count(owned: list[tuple[nn.Module, nn.Parameter]]) -> Count:
         sum(p.numel() for _, p in owned if p.requires_grad),
         sum(p.numel() for _, p in owned if p.ndim >= 2),
         sum(p.numel() for m, p in owned if isinstance(m, nn.Embedding)),
-        sum(_met(m, p) for m, p in owned),
+        sum(_active(m, p) for m, p in owned),
     )
 
 
-def _met(module: nn.Module, parameter: nn.Parameter) -> int:
-    """How many numbers of a module's parameter one token meets: of stacked experts only the active ones'."""
+def _active(module: nn.Module, parameter: nn.Parameter) -> int:
+    """Numbers of a parameter that one token is multiplied with: of stacked experts only the active ones'."""
     numbers = parameter.numel()
     return numbers * module.active // module.experts if isinstance(module, Stacked) else numbers
 
 
 def flops_per_token(net: GPT, context: int | None = None, training: bool = True) -> float:
     """FLOPs of the matrix products for one token, as counted by PaLM (Chowdhery et al. 2022, appendix B): two for each
-    weight that a token is multiplied with, and attention over the whole window; three times that with the backward.
+    weight that a token is multiplied with, and attention over the whole context; three times that in training.
 
-    The whole window is every token of it, also those that causality hides, which are half of all; a sliding window is
-    its width, though kernels do up to a block more. What is looked up costs nothing; of stacked experts only the active
-    ones count.
+    Attention counts keys that the causal mask hides too, and no more than the width of a sliding window. Lookups cost
+    nothing; of a mixture of experts only the active experts count.
 
     Args:
         net: The net.
-        context: Tokens of a window; None for the net's own.
+        context: Tokens of a sequence; None for the net's context.
         training: Whether the backward pass is counted too.
     """
     context = context or net.context
@@ -126,13 +120,13 @@ def flops_per_token(net: GPT, context: int | None = None, training: bool = True)
         if not isinstance(module, nn.Embedding):  # a tied head is a module of its own, and counts
             own = module.parameters(recurse=False)
             vectors = 2 if isinstance(module, Stacked) else 1  # dimensions of a bias
-            forward += 2.0 * sum(_met(module, p) for p in own if p.ndim > vectors)
+            forward += 2.0 * sum(_active(module, p) for p in own if p.ndim > vectors)
     return forward * (3 if training else 1)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that training needs, by what they are for."""
+    """Bytes that training needs, by use."""
 
     weights: int
     gradients: int
@@ -142,7 +136,6 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of them."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
@@ -155,13 +148,13 @@ def training_memory(
 ) -> Memory:
     """Bytes that a training step holds at its peak, with Adam's two moments.
 
-    Activations are not guessed: the forward pass is run on fake tensors, which compute nothing but know their device
-    and so its kernels, and what autograd keeps for the backward pass is added up.
+    Activations are those that autograd keeps in a forward pass on fake tensors, which compute nothing but know their
+    device and so its kernels.
 
     Args:
         net: The net; it may be on the meta device.
-        batch_size: B, windows in one micro-batch.
-        context: T, tokens in a window; None for the net's own.
+        batch_size: B, sequences in one micro-batch.
+        context: T, tokens in a sequence; None for the net's context.
         bytes_per_activation: 4, or 2 where autocast keeps most of a float32 net's in 16 bits.
         device: Where it would train. None: where it is, and the CPU for the meta device.
     """
@@ -179,28 +172,27 @@ def training_memory(
 
 @dataclass(frozen=True)
 class GenerationMemory:
-    """Bytes that generation holds, by what they are for."""
+    """Bytes that generation holds, by use."""
 
     weights: int
     per_token: int  # keys and values of one token of one sequence, in all layers
-    cache: int  # buffers for keys and values of all sequences
+    cache: int  # KV cache of all sequences
 
     @property
     def total(self) -> int:
-        """All of them."""
         return self.weights + self.cache
 
 
 def generation_memory(
     net: GPT, batch_size: int = 1, context: int | None = None, bytes_per_number: int | None = None
 ) -> GenerationMemory:
-    """Bytes of the weights, and of the cache when it holds whole sequences that grew a token at a time.
+    """Bytes of the weights, and of the KV cache when it holds whole sequences that grew a token at a time.
 
     Args:
         net: The net; it may be on the meta device.
-        batch_size: B, sequences written at once.
-        context: Tokens of each; None for the net's own.
-        bytes_per_number: Of weights, keys and values. None: as the net's weights are.
+        batch_size: B, sequences generated at once.
+        context: Tokens of each; None for the net's context.
+        bytes_per_number: Of weights, keys and values. None: those of the net's weights.
     """
     itemsize = bytes_per_number or next(net.parameters()).element_size()
     per_token = sum(2 * m.kv_heads * m.head_size for m in net.modules() if isinstance(m, SelfAttention)) * itemsize
@@ -209,7 +201,7 @@ def generation_memory(
 
 
 def _cache_capacity(context: int) -> int:
-    """Tokens that a layer's buffers have room for when they hold ``context`` of them, asked of a cache itself."""
+    """Tokens that a layer's buffers have room for when they hold ``context`` of them."""
     layer, token, capacity = LayerCache(), torch.empty(1, 1, 1, 1, device="meta"), 0
     while capacity < context:
         layer.append(token, token, capacity)
@@ -219,14 +211,14 @@ def _cache_capacity(context: int) -> int:
 
 
 def checkpoint_bytes(net: nn.Module) -> int:
-    """Bytes of a checkpoint on disk: weights and Adam's two moments."""
+    """Bytes of a checkpoint: weights and Adam's two moments."""
     numbers = count(net)
     itemsize = next(net.parameters()).element_size()
     return (numbers.parameters + 2 * numbers.trainable) * itemsize
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Bytes as text, such as 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -235,11 +227,11 @@ def size(count: float) -> str:
 
 
 def peak_flops(device: torch.device | str, precision: str = "32-true") -> float:
-    """FLOP/s that the device could reach in matrix products: the data sheet's for known GPUs, measured elsewhere.
+    """Peak FLOP/s of matrix products: the data sheet's for known GPUs, measured elsewhere.
 
     Args:
         device: Where the net trains.
-        precision: Lightning's name for it, e.g. ``bf16-mixed`` or ``32-true``.
+        precision: As Lightning names it, e.g. ``bf16-mixed`` or ``32-true``.
     """
     device = torch.device(device)
     half = "16" in precision
@@ -252,7 +244,7 @@ def peak_flops(device: torch.device | str, precision: str = "32-true") -> float:
 
 
 def forecast_seconds(net: GPT, tokens: int, device: torch.device | str, precision: str, context: int | None) -> float:
-    """Seconds that training on so many tokens takes at the usual share of the device's peak; an order of magnitude."""
+    """Seconds of training at the usual share of the device's peak; an order of magnitude."""
     return flops_per_token(net, context) * tokens / (USUAL_UTILIZATION * peak_flops(device, precision))
 
 
@@ -263,9 +255,8 @@ def _measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -
     """FLOP/s of the fastest of some square matrix products; measured once per process."""
     key = (str(device), dtype, torch.get_num_threads())
     if key not in _measured:
-        # A generator of its own: measuring must not move the random state of a run.
-        own = torch.Generator(device).manual_seed(0)
-        a = torch.randn(size, size, device=device, generator=own).to(dtype)
+        generator = torch.Generator(device).manual_seed(0)  # measuring must not change a run's random state
+        a = torch.randn(size, size, device=device, generator=generator).to(dtype)
         best = float("inf")
         for _ in range(5):
             begun = time.perf_counter()
@@ -276,7 +267,7 @@ def _measured_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -
 
 
 def _saved_bytes(net: GPT, batch_size: int, context: int, device: torch.device) -> int:
-    """Bytes of the tensors that autograd keeps for the backward pass, parameters left out."""
+    """Bytes of the tensors that autograd keeps for the backward pass, without parameters."""
     stored: dict[int, tuple[Any, int]] = {}  # by storage; the storage is kept alive so that its address stays its own
 
     def keep(tensor: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def plainly(x: Tensor, shares: Tensor, groups: Any, gate: Tensor, up: Tensor, do
     return y
 
 
-def test_experts_cost_what_one_token_meets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moe_flops_count_active_experts_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixtures, "mix_experts", plainly)
     experts = partial(MoE, experts=8, top_k=3, shared=1, hidden=24)
     net = GPT(48, width=16, depth=2, heads=2, context=16, feedforward=[SwiGLU, experts])
@@ -120,7 +120,7 @@ def test_experts_cost_what_one_token_meets(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("tie", [True, False])
-def test_parts_add_up(tie: bool) -> None:
+def test_counts_of_components_add_up(tie: bool) -> None:
     qk_norm = partial(SelfAttention, qk_norm=RMSNorm)
     norm = partial(LayerNorm, bias=True)
     net = GPT(96, width=32, heads=4, context=24, depth=3, tie_embeddings=tie, attention=qk_norm, norm=norm)
@@ -137,7 +137,7 @@ def test_parts_add_up(tie: bool) -> None:
     )
 
 
-def test_a_window_costs_less() -> None:
+def test_sliding_window_costs_fewer_flops() -> None:
     local = GPT(64, context=64, attention=partial(SelfAttention, window=16))
     full = GPT(64, context=64)
     saved = cost.flops_per_token(full, 64, False) - cost.flops_per_token(local, 64, False)
@@ -155,7 +155,7 @@ def test_what_a_window_costs_beside_its_count(monkeypatch: pytest.MonkeyPatch) -
     assert cost.flops_per_token(at_least, training=False) < real < cost.flops_per_token(at_most, training=False)
 
 
-def test_activations_grow_with_the_batch_and_shrink_under_recompute() -> None:
+def test_activation_memory_grows_with_batch_not_checkpointed() -> None:
     net, again = GPT(65, depth=6), GPT(65, depth=6, activation_checkpointing=True)
     one, two = cost.training_memory(net, 4), cost.training_memory(net, 8)
     assert two.activations == pytest.approx(2 * one.activations, rel=0.05)

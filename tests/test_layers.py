@@ -130,7 +130,7 @@ def test_no_import_circles() -> None:
         pytest.fail(f"modules import each other: {' <- '.join(error.args[1])}")
 
 
-def test_the_reader_sees_imports_inside_functions_and_skips_those_for_types(tmp_path: Path) -> None:
+def test_imports_in_functions_count_and_those_for_types_do_not(tmp_path: Path) -> None:
     file = tmp_path / "one.py"
     file.write_text(
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import lightning\n"

@@ -56,7 +56,7 @@ def test_embeddings_are_normed_with_their_positions() -> None:
     torch.testing.assert_close(read_by_blocks(made)[0], expected, rtol=0, atol=1e-13)
 
 
-def test_each_block_reads_the_stream_and_the_first_with_scalars_of_its_own() -> None:
+def test_residual_scalars_mix_stream_and_first_input() -> None:
     made = net(residual_scalars=True)
     plain = net()
     assert torch.equal(made(IDS), plain(IDS))  # they start as if they were not there
@@ -95,12 +95,12 @@ def test_options_add_no_name_to_nets_without_them() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
-def test_a_scale_that_is_none_is_refused(scale: float) -> None:
+def test_invalid_embedding_scale_is_refused(scale: float) -> None:
     with pytest.raises(ValueError, match="embedding_scale must be above 0, got"):
         net(embedding_scale=scale)
 
 
-def test_dropout_comes_after_the_norm_and_before_what_later_blocks_read_again() -> None:
+def test_dropout_acts_before_the_first_residual_is_kept() -> None:
     made = net(embedding_norm=True, residual_scalars=True, dropout=0.5, position=NoPosition, block=PostNorm).train()
     torch.nn.init.zeros_(made.residual_scalars.stream)
     torch.nn.init.ones_(made.residual_scalars.start)

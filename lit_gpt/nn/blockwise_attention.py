@@ -1,7 +1,6 @@
-"""Attention block of queries by block of queries, for what the fused kernels cannot do without a T x T mask: sliding
-windows, soft-capped scores, sinks. Only one block's scores exist at a time, in the backward pass too.
+"""Blockwise attention for sliding windows, soft-capped scores and sinks, which fused kernels cannot compute without a
+T x T mask. Only one block's scores exist at a time, in the backward pass too.
 
-Knows masks and scores, nothing of layers or positions.
 Letters: B batch, T queries, S keys, H heads, K key-value heads, D head size, R = H / K heads that share keys; N queries
 and M keys of a block; P rows and G blocks of a step, where a row is one key-value head of one text (there are B K).
 """
@@ -35,8 +34,8 @@ def blockwise(
             (B, H, T, S). None: causal.
         dropout: Probability of dropping a weight.
         scale: Factor on the scores.
-        softcap: Scores become softcap * tanh(score / softcap) before mask and softmax. None: they stay.
-        sinks: (H,) one more logit in the softmax's sum, which carries no value. None: none.
+        softcap: Scores become softcap * tanh(score / softcap) before mask and softmax. None: no cap.
+        sinks: (H,) one more logit in the softmax's sum, which carries no value, or None.
 
     Returns:
         (B, H, T, D).

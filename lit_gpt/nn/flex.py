@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +22,8 @@ SMALLEST_HEAD = 16  # the kernels take no smaller head size, and no float64
 def flexible(
     q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask, scale: float,
     softcap: float | None = None, sinks: Tensor | None = None,
-    attention: Callable[..., Any] | None = None,
 ) -> Tensor:  # fmt: skip
-    """What `blockwise_attention.blockwise` computes, without dropout and cache.
+    """The same as `blockwise_attention.blockwise`, without dropout and cache.
 
     Args:
         q: (B, H, T, D).
@@ -34,26 +33,26 @@ def flexible(
         scale: Factor on the scores.
         softcap: Bound of the scores, or None.
         sinks: (H,) one more logit in the softmax's sum, or None.
-        attention: Instead of the compiled `flex_attention`.
 
     Returns:
         (B, H, T, D).
     """
     q, k = q.to(v.dtype), k.to(v.dtype)
+    kernel: Any = flex_attention if torch.compiler.is_compiling() else _compiled()  # in a compiled net: with the net
     y: Tensor
-    y, more = (attention or _kernel())(
+    y, aux = kernel(
         q, k, v,
         score_mod=None if softcap is None else _capped(softcap), block_mask=blocks, scale=scale,
         enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True),
     )  # fmt: skip
     if sinks is None:
         return y
-    # exp(lse) / (exp(lse) + exp(sink)): what the sink leaves to the others
-    return y * torch.sigmoid(more.lse - sinks[:, None]).to(y.dtype)[..., None]
+    # exp(lse) / (exp(lse) + exp(sink)), the weight that the sink leaves to the keys
+    return y * torch.sigmoid(aux.lse - sinks[:, None]).to(y.dtype)[..., None]
 
 
 def block_mask(queries: int, window: int, segments: Tensor | None, device: torch.device) -> BlockMask:
-    """Which blocks of keys a window's blocks of queries see, counted out without a T x T mask.
+    """BlockMask of a causal sliding window within segments (B, T), built without a T x T mask.
 
     Args:
         queries: T, of a sequence from its first token on.
@@ -77,7 +76,7 @@ def block_mask(queries: int, window: int, segments: Tensor | None, device: torch
 
 
 def _capped(softcap: float) -> Callable[..., Tensor]:
-    """The scores' bound as FlexAttention wants it."""
+    """The softcap as a score_mod."""
 
     def score(score: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return softcap * torch.tanh(score / softcap)
@@ -85,11 +84,6 @@ def _capped(softcap: float) -> Callable[..., Tensor]:
     return score
 
 
-def _kernel() -> Callable[..., Any]:
-    """`flex_attention`, compiled once; inside a compiled net it is compiled with the net."""
-    return cast(Callable[..., Any], flex_attention if torch.compiler.is_compiling() else _compiled())
-
-
 @functools.cache
-def _compiled() -> Callable[..., Any]:
+def _compiled() -> Any:
     return torch.compile(flex_attention)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lit_gpt.errors import not_implemented
+from lit_gpt.errors import UserError, not_implemented
 from lit_gpt.nn.linear import Stacked
 from lit_gpt.nn.sizes import Sizes
 
@@ -126,4 +126,4 @@ def fill_net(net: nn.Module, init: Init, head: nn.Module, seed: int) -> None:
                     generator.manual_seed(named_generator(seed, name).initial_seed())
                 reset()
         else:
-            raise TypeError(f"{name} ({type(module).__name__}) has parameters of its own and no reset_parameters()")
+            raise UserError(f"{name}: {type(module).__name__} has parameters but no reset_parameters(); define it")

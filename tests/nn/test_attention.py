@@ -12,7 +12,7 @@ CAUSAL = AttentionMask.build(12)
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("window", [None, 1, 3, 100])
-def test_against_a_written_out_softmax(kv_heads: int, window: int | None) -> None:
+def test_self_attention_equals_explicit_softmax(kv_heads: int, window: int | None) -> None:
     torch.manual_seed(0)
     net = GPT(50, width=32, depth=1, heads=4, context=12, attention=lambda s: SelfAttention(s, kv_heads, window=window))
     layer = net.double().blocks[0].attention
@@ -50,7 +50,7 @@ def one_layer(**options) -> tuple[SelfAttention, Tensor, dict]:
 
 
 @pytest.mark.parametrize("norm", [RMSNorm, LayerNorm])
-def test_a_norm_over_all_heads_comes_before_the_split(norm: type) -> None:
+def test_qk_norm_over_heads_is_applied_before_the_split(norm: type) -> None:
     layer, x, seen = one_layer(qk_norm=norm, qk_norm_over="heads", kv_heads=2)
     assert layer.query_norm.weight.shape == (32,) and layer.key_norm.weight.shape == (16,)
     split = {"query": 4, "key": 2, "value": 2}
@@ -61,7 +61,7 @@ def test_a_norm_over_all_heads_comes_before_the_split(norm: type) -> None:
     torch.testing.assert_close(layer(x, seen["ctx"]), expected, rtol=0, atol=1e-12)
 
 
-def test_value_embeddings_are_rows_of_the_tokens() -> None:
+def test_value_embeddings_are_mixed_into_values() -> None:
     layer, x, seen = one_layer(value_embedding=True, kv_heads=2)
     ids = seen["ctx"].ids
     a, b = layer.value_embedding.factors
@@ -73,7 +73,7 @@ def test_value_embeddings_are_rows_of_the_tokens() -> None:
     assert fresh.value_embedding.factors.tolist() == [0.5, 0.5]
 
 
-def test_biases_can_be_chosen_apart() -> None:
+def test_bias_and_out_bias_are_independent() -> None:
     sizes = Sizes(width=32, heads=4, depth=2, context=16, vocab_size=50, head_size=8)
     for bias in (False, True):
         for out_bias in (None, False, True):
@@ -82,7 +82,7 @@ def test_biases_can_be_chosen_apart() -> None:
             assert (layer.out.bias is not None) == (bias if out_bias is None else out_bias)
 
 
-def test_sinks_start_as_a_key_at_right_angles() -> None:
+def test_sinks_start_like_an_orthogonal_key() -> None:
     layer = GPT(50, attention=lambda s: SelfAttention(s, sinks=True)).blocks[0].attention
     assert layer.sinks.weight.tolist() == [0.0] * 4
     q = torch.zeros(1, 4, 3, 8)
@@ -99,7 +99,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert GPT(50, dropout=0.5, attention=lambda s: SelfAttention(s, dropout=0.0)).blocks[0].attention.dropout == 0.0
 
 
-def test_scale() -> None:
+def test_scale_multiplies_the_scores() -> None:
     q, k, v = torch.randn(3, 1, 2, 5, 8).unbind(0)
     mask = AttentionMask.build(5)
     torch.testing.assert_close(attend(q, k, v, mask, scale=2.0), attend(q * 2.0 * 8**0.5, k, v, mask))
@@ -121,7 +121,7 @@ def test_scale() -> None:
         (lambda s: RoPE(s.replace(head_size=7)), "even head size, got 7"),
     ],
 )
-def test_refusals(make, message: str) -> None:
+def test_attention_refuses_invalid_arguments(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(Sizes(width=32, heads=4, depth=2, context=16, vocab_size=50, head_size=8))
 
@@ -138,6 +138,6 @@ def test_refusals(make, message: str) -> None:
         ({"width": 130}, "width 130 is not divisible by heads 4"),
     ],
 )
-def test_a_net_refuses(change: dict, message: str) -> None:
+def test_gpt_refuses_invalid_arguments(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GPT(**({"vocab_size": 50} | change))

@@ -46,7 +46,7 @@ def net(block: Any, **more: Any) -> GPT:
 @pytest.mark.parametrize(
     "block", [PreNorm, PostNorm, Sandwich, ResPostNorm, Parallel, partial(Parallel, shared_norm=True)], ids=str
 )
-def test_a_block_is_its_formula(block: Any) -> None:
+def test_blocks_equal_their_formulas(block: Any) -> None:
     made = net(block)
     layer: Any = made.blocks[0]
     (ctx,) = forward_contexts(torch.zeros(2, 8, dtype=torch.long), made.positions, made.windows)
@@ -69,14 +69,14 @@ def test_a_block_is_its_formula(block: Any) -> None:
     ],
     ids=str,
 )
-def test_how_many_norms_a_block_has(block: Any, norms: int) -> None:
+def test_number_of_norms_in_each_block(block: Any, norms: int) -> None:
     made = net(block)
     assert sum("norm" in name for name, _ in made.blocks[0].named_parameters()) == norms
     assert isinstance(made.norm, RMSNorm) is not made.blocks[0].normalized  # only PostNorm leaves a normalized stream
 
 
 @pytest.mark.parametrize("block", [PreNorm, PostNorm, Sandwich, ResPostNorm, Parallel])
-def test_dropout_acts_on_both_branches_and_never_on_the_stream(block: Any) -> None:
+def test_dropout_acts_on_branches_not_on_the_residual(block: Any) -> None:
     """With all of each branch dropped, what is left is the stream, normalized where the block does that."""
     made = net(block, dropout=0.5).train()
     layer: Any = made.blocks[0]

@@ -69,7 +69,7 @@ def drawn(batch: int, queries: int, keys: int, kv_heads: int, size: int) -> list
     st.integers(1, 33), st.one_of(st.none(), st.integers(1, 36)), st.sampled_from([1, 2, 4]), st.integers(0, 21),
     st.booleans(), st.sampled_from([None, 0.7]), st.booleans(), st.sampled_from([3, 8]), st.sampled_from([None, 0.4]),
 )  # fmt: skip
-def test_against_a_written_out_softmax(
+def test_blockwise_attention_equals_explicit_softmax(
     queries: int, size: int | None, kv_heads: int, cached: int, segmented: bool, softcap: float | None,
     sunk: bool, head_size: int, scale: float | None,
 ) -> None:  # fmt: skip
@@ -112,7 +112,7 @@ def test_steps_cover_every_query_of_every_row_once() -> None:
         assert torch.equal(seen, torch.ones_like(seen))
 
 
-def test_a_bias_that_is_learned_gets_its_gradient() -> None:
+def test_learned_bias_gets_its_gradient() -> None:
     q, k, v, sinks = drawn(2, 13, 13, 2, 8)
     bias = torch.randn(HEADS, 13, 13, dtype=torch.float64, requires_grad=True)
     seen = visible(13, 13, None, torch.zeros(2, 13))
@@ -129,7 +129,7 @@ def test_a_bias_that_is_learned_gets_its_gradient() -> None:
 
 
 @pytest.mark.parametrize("sunk", [False, True])
-def test_dropout_keeps_the_mean_and_has_the_gradient_of_what_it_kept(sunk: bool) -> None:
+def test_attention_dropout_keeps_mean_and_gradients(sunk: bool) -> None:
     q, k, v, sinks = drawn(1, 11, 11, 2, 3)
     mask = AttentionMask.build(11, window=5)
 
@@ -146,7 +146,7 @@ def test_dropout_keeps_the_mean_and_has_the_gradient_of_what_it_kept(sunk: bool)
 
 
 @pytest.mark.parametrize("options", [{"window": 5}, {"attn_softcap": 1.0}, {"sinks": True, "window": 5}], ids=str)
-def test_recompute_repeats_its_dropout(options: dict[str, Any]) -> None:
+def test_activation_checkpointing_repeats_dropout(options: dict[str, Any]) -> None:
     ids = torch.randint(50, (2, 16))
     results = []
     for activation_checkpointing in (False, True):
@@ -182,7 +182,7 @@ def test_one_graph_serves_all_lengths(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bits(dtype: torch.dtype) -> None:
+def test_bf16_and_float16_are_close_to_float64(dtype: torch.dtype) -> None:
     q, k, v, sinks = drawn(2, 19, 19, 2, 8)
     mask = AttentionMask.build(19, window=6)
     y = attend(q, k, v, mask, 0.0, None, 3.0, sinks)
@@ -197,7 +197,7 @@ def test_sixteen_bits(dtype: torch.dtype) -> None:
         torch.testing.assert_close(one.double(), two, rtol=0.05, atol=0.05)
 
 
-def test_autocast() -> None:
+def test_bf16_autocast_is_close_to_float32() -> None:
     ids = torch.randint(50, (2, 16))
     options = {"window": 5, "qk_norm": RMSNorm, "sinks": True, "attn_softcap": 5.0, "value_embedding": True}
     net = GPT(50, seed=1, position=RoPE, attention=lambda s: SelfAttention(s, **options))
@@ -209,7 +209,7 @@ def test_autocast() -> None:
 
 
 @torch.no_grad()
-def test_a_window_reads_only_its_keys_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sliding_window_reads_only_its_keys_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     net = GPT(50, context=64, position=RoPE, attention=lambda s: SelfAttention(s, window=5), depth=1).eval()
     ids = torch.randint(50, (2, 50))
     cache = Cache(1)
@@ -225,7 +225,9 @@ def test_a_window_reads_only_its_keys_from_the_cache(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("size", [None, 3, 130, 200])
 @pytest.mark.parametrize("segmented", [False, True])
 @pytest.mark.parametrize("queries", [140, 256, 301])
-def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: int) -> None:
+def test_flex_attention_equals_blockwise_attention(
+    size: int | None, segmented: bool, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     q, k, v, sinks = (x.detach() for x in drawn(2, queries, queries, 2, 16))
     segments = (torch.rand(2, queries) < 0.02).cumsum(1) if segmented else None
     reach = size or queries
@@ -234,9 +236,9 @@ def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: 
     seen = ((distance >= 0) & (distance < reach)).view(3, 128, 3, 128).any(3).any(1)
     rows = -(-queries // 128)
     assert torch.equal(blocks.to_dense()[0, 0].bool(), seen[:rows, :rows])
-    eager = flex.flex_attention
+    monkeypatch.setattr(flex, "_compiled", lambda: flex.flex_attention)
     for softcap, own in ((None, None), (0.9, sinks)):
-        y = flex.flexible(q, k, v, blocks, 0.3, softcap, own, attention=eager)
+        y = flex.flexible(q, k, v, blocks, 0.3, softcap, own)
         expected = blockwise_attention.blockwise(q, k, v, reach, segments, None, 0.0, 0.3, softcap, own)
         torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
 
@@ -245,7 +247,7 @@ def test_flex_attention_is_the_same(size: int | None, segmented: bool, queries: 
 @pytest.mark.parametrize(
     "options", [{"window": 50}, {"attn_softcap": 1.0}, {"sinks": True, "window": 50, "attn_softcap": 2.0}]
 )
-def test_on_a_gpu(options: dict[str, Any]) -> None:
+def test_gpu_equals_cpu(options: dict[str, Any]) -> None:
     def net(device: str) -> GPT:
         return GPT(50, 128, 2, 4, 400, lambda s: SelfAttention(s, kv_heads=2, **options), seed=1).to(device).train()
 
@@ -263,7 +265,7 @@ def test_on_a_gpu(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 6])
-def test_transformers_gemma2_soft_caps_scores_alike(size: int | None) -> None:
+def test_attn_softcap_equals_transformers_gemma2(size: int | None) -> None:
     from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
     q, k, v, _ = drawn(2, 23, 23, 2, 8)
@@ -276,7 +278,7 @@ def test_transformers_gemma2_soft_caps_scores_alike(size: int | None) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 6])
-def test_transformers_gpt_oss_has_the_same_sinks(size: int | None) -> None:
+def test_attention_sinks_equal_transformers_gpt_oss(size: int | None) -> None:
     from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
     q, k, v, sinks = drawn(2, 23, 23, 2, 8)

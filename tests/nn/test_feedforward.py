@@ -16,7 +16,7 @@ def test_squared_relu_and_its_gradient() -> None:
 
 
 @pytest.mark.parametrize(("layer", "act"), [(SwiGLU, F.silu), (GeGLU, F.gelu)])
-def test_gated_layers(layer: type[FeedForward], act) -> None:
+def test_gated_layers_equal_their_formulas(layer: type[FeedForward], act) -> None:
     made = layer(SIZES)
     x = torch.randn(2, 3, 48)
     for linear in (made.gate, made.up, made.down):
@@ -38,6 +38,6 @@ def test_gated_layers_have_as_many_parameters_as_the_mlp() -> None:
 
 
 @pytest.mark.parametrize("layer", [MLP, SwiGLU, GeGLU])
-def test_a_ratio_of_nothing_is_refused(layer: type[FeedForward]) -> None:
+def test_invalid_ratio_is_refused(layer: type[FeedForward]) -> None:
     with pytest.raises(ValueError, match="ratio must be above 0"):
         layer(SIZES, ratio=0.0)

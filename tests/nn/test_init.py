@@ -30,7 +30,7 @@ def test_zero_projections_start_every_block_as_the_identity() -> None:
     assert block.attention.query.weight.std().item() == pytest.approx(0.5 / 16, rel=0.02)
 
 
-def test_filling_moves_no_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initialization_keeps_the_global_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the GPUs included, which torch.manual_seed sets even before they are used."""
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
@@ -40,7 +40,7 @@ def test_filling_moves_no_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seeded == []
 
 
-def test_another_seed_gives_other_weights_and_the_same_seed_the_same() -> None:
+def test_weights_depend_on_the_seed_alone() -> None:
     one, two, three = GPT(50, seed=1), GPT(50, seed=1), GPT(50, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.embedding.weight, three.embedding.weight)

@@ -25,7 +25,7 @@ def reference(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor,
     smoothing=st.sampled_from([0.0, 0.1, 0.9]),
     seed=st.integers(0, 99),
 )
-def test_value_and_gradients(
+def test_chunked_cross_entropy_equals_torch(
     rows: int, vocabulary: int, chunk: int, softcap: float | None, smoothing: float, seed: int
 ) -> None:
     g = torch.Generator().manual_seed(seed)
@@ -42,7 +42,7 @@ def test_value_and_gradients(
 
 
 @pytest.mark.parametrize("chunk", [50, 10**6])
-def test_under_bf16_autocast(chunk: int) -> None:
+def test_chunked_cross_entropy_under_bf16_autocast(chunk: int) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(64, 32, requires_grad=True), torch.randn(50, 32, requires_grad=True)
     targets = torch.randint(50, (64,))
@@ -78,7 +78,7 @@ def test_many_chunks_in_bf16_sum_as_exactly_as_one() -> None:
 
 
 @pytest.mark.parametrize("chunk", [37, 10**6])
-def test_score_tokens(chunk: int) -> None:
+def test_score_tokens_gives_losses_and_hits(chunk: int) -> None:
     torch.manual_seed(0)
     hidden, weight, targets = torch.randn(40, 8), torch.randn(30, 8), torch.randint(30, (40,))
     targets[5] = -100
@@ -89,7 +89,7 @@ def test_score_tokens(chunk: int) -> None:
     assert losses[5] == 0 and not correct[5]
 
 
-def test_the_batch_of_logits_is_never_held() -> None:
+def test_logits_of_a_batch_are_never_held_at_once() -> None:
     """8,192 rows of 10,000 words are 328 MB of logits; the largest tensor made must be one chunk of 4 MB."""
     largest = 0
 

@@ -69,7 +69,7 @@ CASES: dict[str, tuple[dict[str, Any], str, int, str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_case_has_its_kind_and_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_mask_has_its_kind_and_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options, kind, recent, kernels = CASES[name]
     mask = AttentionMask.build(**options if "queries" in options else {"queries": 40, **options})
     assert (mask.kind, mask.recent) == (kind, recent)
@@ -82,7 +82,7 @@ def test_each_case_has_its_kind_and_kernel(name: str, monkeypatch: pytest.Monkey
     assert mask.kernel(cpu, sinks=torch.zeros(4)) == found[1] and mask.kernel(gpu, sinks=torch.zeros(4)) == found[3]
 
 
-def test_flex_attention_is_for_training_without_dropout_in_supported_types() -> None:
+def test_flex_attention_is_used_where_it_is_supported() -> None:
     mask = AttentionMask("window", 40, 40, 5, 40, blocks=object())
     gpu = {"is_cuda": True, "shape": (1, 4, 40, 16), "dtype": torch.float32}
     assert mask.kernel(SimpleNamespace(**gpu)) == "flex"  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_flex_attention_is_for_training_without_dropout_in_supported_types() -> 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_apply_hides_exactly_the_keys_that_are_not_visible(name: str) -> None:
+def test_apply_hides_exactly_the_invisible_keys(name: str) -> None:
     options = DEFAULTS | CASES[name][0]
     mask = AttentionMask.build(**options)
     keys = options["cached"] + options["queries"]
@@ -132,7 +132,7 @@ class PlainAttention(nn.Attention):
 @pytest.mark.parametrize("position", [nn.RoPE, nn.ALiBi])
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one", "packed"])
 @pytest.mark.parametrize("cuts", [(0, 40), (0, 20, 21, 24, 40)], ids=["whole", "cached"])
-def test_an_attention_of_ones_own_needs_only_the_mask(
+def test_custom_attention_needs_only_the_mask(
     kernel: bool, window: int | None, position: type, segments: Tensor | None, cuts: tuple[int, ...]
 ) -> None:
     sizes: dict[str, Any] = {"vocab_size": 50, "width": 32, "depth": 2, "heads": 4, "context": 40, "seed": 1}
@@ -157,7 +157,7 @@ def test_an_attention_of_ones_own_needs_only_the_mask(
             result.logsumexp(-1).sum().backward()
 
 
-def test_a_window_that_no_layer_declares_is_named() -> None:
+def test_undeclared_window_is_refused() -> None:
     class Undeclared(PlainAttention):
         def forward(self, x: Tensor, ctx: nn.ForwardContext, cache: LayerCache | None = None) -> Tensor:
             ctx.mask(7)

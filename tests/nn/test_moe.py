@@ -58,7 +58,7 @@ def gradients(y: Tensor, wanted: list[Tensor]) -> list[Tensor]:
     experts=st.integers(2, 7), top_k=st.integers(1, 7), shared=st.integers(0, 2), normalize_weights=st.booleans(),
     seed=st.integers(0, 99),
 )  # fmt: skip
-def test_equals_a_loop_over_tokens(
+def test_moe_equals_a_loop_over_tokens(
     rows: int,
     length: int,
     width: int,
@@ -88,7 +88,7 @@ def test_equals_a_loop_over_tokens(
         torch.testing.assert_close(one, two, rtol=0, atol=1e-11)
 
 
-def test_experts_that_no_token_chose() -> None:
+def test_unused_experts_get_zero_gradients() -> None:
     layer = random_layer(experts=6, top_k=2)
     with torch.no_grad():
         layer.router.weight.zero_()
@@ -103,7 +103,7 @@ def test_experts_that_no_token_chose() -> None:
         assert used.tolist() == [False, True, False, False, True, False]
 
 
-def test_losses_of_the_router() -> None:
+def test_router_losses_equal_their_formulas() -> None:
     """The formulas of the papers, and their values where they are known: K for an even load, E for a collapsed one."""
     layer = random_layer(experts=6, top_k=3, aux_loss_coef=0.5, z_loss_coef=0.25)
     x = torch.randn(4, 50, 48, dtype=torch.float64)
@@ -160,12 +160,12 @@ def test_active_parameters_are_those_of_the_dense_layer() -> None:
         ({"hidden": 0}, "hidden must be at least 1"),
     ],
 )
-def test_refusals(options: dict[str, Any], message: str) -> None:
+def test_moe_refuses_invalid_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MoE(SIZES, **options)
 
 
-def test_autocast_as_linear_layers() -> None:
+def test_autocast_gives_the_dtype_of_linear_layers() -> None:
     layer = random_layer(dtype=torch.float32, shared=1)
     x = torch.randn(2, 30, 48, requires_grad=True)
     expected = layer(x)[0]
@@ -219,7 +219,7 @@ def test_grouped_products_compile() -> None:
 
 
 @pytest.mark.parametrize("feedforward", [partial(MoE, pooled=True, shared=1), [MLP, partial(MoE, experts=4)]])
-def test_losses_under_recompute_and_compile(feedforward: Any) -> None:
+def test_router_losses_under_checkpointing_and_compile(feedforward: Any) -> None:
     torch._dynamo.reset()
     ids = torch.randint(50, (2, 16))
 
@@ -277,7 +277,7 @@ def test_a_small_net_uses_all_experts(tmp_path: Path, text_file: Path) -> None:
     assert train(tmp_path, text_file, small | {"trainer.max_steps": 100, "trainer.limit_val_batches": 1}) >= 0.25
 
 
-def test_balance_evens_a_load_that_is_not() -> None:
+def test_aux_loss_balances_an_uneven_load() -> None:
     layer = random_layer(experts=6, aux_loss_coef=1.0)
     x = torch.randn(400, 48, dtype=torch.float64) + 0.2
     with torch.no_grad():

@@ -61,12 +61,12 @@ def test_rms_norm_of_zeros_is_zeros_with_a_finite_gradient() -> None:
     assert torch.equal(y, torch.zeros(2, 12)) and x.grad.isfinite().all()
 
 
-def test_16_bits_are_summed_in_32() -> None:
+def test_sixteen_bit_inputs_are_summed_in_float32() -> None:
     x = torch.randn(4, 12).bfloat16()
     expected = F.rms_norm(x.float(), (12,), None, 1e-5)
     torch.testing.assert_close(RMSNorm(SIZES, affine=False)(x).float(), expected, rtol=2**-7, atol=1e-3)
 
 
-def test_layer_norm_has_a_bias_where_it_is_asked_for() -> None:
+def test_layer_norm_bias_is_optional() -> None:
     assert LayerNorm(SIZES).bias is None and LayerNorm(SIZES, affine=False).weight is None
     assert LayerNorm(SIZES, bias=True).bias.shape == (12,)

@@ -67,7 +67,7 @@ def test_tables_grow_and_lose_no_digits(position: type) -> None:
     assert exact.dtype == torch.float64 and (exact - table).abs().max() > 0  # computed anew, not cast
 
 
-def test_learned_positions_refuse_what_they_have_not_learned() -> None:
+def test_learned_positions_refuse_longer_sequences() -> None:
     net = GPT(50, context=8, position=Learned)
     assert net.longest == 8
     with pytest.raises(ValueError, match="9 tokens is longer than the 8 positions"):
@@ -96,7 +96,7 @@ def test_a_position_is_not_added_twice() -> None:
     assert len(net.positions) == 2
 
 
-def test_masks_are_made_once_for_positions_without_a_bias() -> None:
+def test_positions_without_bias_share_masks() -> None:
     local = [partial(SelfAttention, window=4), SelfAttention]
     net = GPT(50, position=[RoPE, partial(RoPE, base=500.0), ALiBi], attention=local, depth=6)
     one, two, biased = forward_contexts(torch.zeros(1, 16, dtype=torch.long), net.positions, net.windows)

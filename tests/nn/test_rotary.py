@@ -107,7 +107,7 @@ def test_angles_equal_transformers(name: str, base: float, share: float, head_si
 
 
 @pytest.mark.parametrize("name", ["dynamic", "longrope"])
-def test_a_text_that_grows_turns_as_in_transformers(name: str) -> None:
+def test_rotations_of_a_growing_text_equal_transformers(name: str) -> None:
     """A prompt, then token by token beyond the original length, then a short text again. Their base is computed in
     float32 here, of a tensor for the length: some eps of an angle of 90."""
     scaling, kind, told = SETTINGS[name]
@@ -125,7 +125,7 @@ def test_a_text_that_grows_turns_as_in_transformers(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["dynamic", "longrope"])
-def test_what_a_net_says_depends_on_this_pass_alone(name: str) -> None:
+def test_output_depends_on_this_pass_alone(name: str) -> None:
     position = partial(RoPE, scaling=SETTINGS[name][0])
     net, fresh = (GPT(50, width=64, context=256, position=position, seed=1).eval() for _ in range(2))
     ids = torch.randint(50, (1, 100))
@@ -154,7 +154,7 @@ def turn(rope: RoPE, x: Tensor, at: Tensor) -> Tensor:
     return rope.rotate(x, x, ForwardContext)[0]
 
 
-def test_a_fraction_turns_the_first_dimensions_as_a_smaller_head() -> None:
+def test_partial_rotary_rotates_the_first_dimensions() -> None:
     x = torch.randn(2, 4, 9, 16, dtype=torch.float64)
     part, small = RoPE(sizes(16), partial_rotary_factor=0.25).double(), RoPE(sizes(4)).double()
     at = torch.arange(9)
@@ -205,7 +205,7 @@ def test_tables_are_shared_where_all_settings_are_equal() -> None:
         (partial(RoPE, scaling=partial(LongRoPE, [1.0] * 8, [], 64)), "long_factor must be a list of numbers above 0"),
     ],
 )
-def test_what_cannot_be_is_refused(made: Any, message: str) -> None:
+def test_rope_refuses_invalid_arguments(made: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         made(sizes())
 

@@ -94,7 +94,7 @@ def test_float64(kind: str) -> None:
 
 @pytest.mark.parametrize("patched", [False, True], ids=["float32", "float64"])
 @pytest.mark.parametrize(("experts", "top_k"), [(8, 2), (5, 3)])
-def test_balance(experts: int, top_k: int, patched: bool) -> None:
+def test_aux_loss_equals_transformers(experts: int, top_k: int, patched: bool) -> None:
     """One layer's loss is theirs; several pooled layers' too, and that is not the sum of each layer's own."""
     dtype = torch.float64 if patched else torch.float32
     options = {"experts": experts, "top_k": top_k, "aux_loss_coef": 0.3, "z_loss_coef": 0.0}
