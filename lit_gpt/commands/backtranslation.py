@@ -79,20 +79,19 @@ class BackTranslation:
             counts = _resume(part, header, settings)
             if counts:
                 say(f"{out}: resuming after {counts['documents']:,} documents")
-            with part.open("a+b") as file:
-                rest = islice(documents, counts["documents"], None)
-                with Progress("translating", max(characters - counts["characters"], 1)) as progress:
-                    while batch := list(islice(rest, self.batch_size)):
-                        lines = self._lines(batch, self.translate(batch, counts["documents"]), counts)
-                        with disk_errors(out, hint=_RESUMES):
-                            file.write(_as_line({"counts": counts, "lines": lines}))
-                            fsync_file(file)
-                        progress.advance(sum(map(len, batch)))
-                with disk_errors(out, hint=_RESUMES):
-                    write_bytes(record, json.dumps({**settings, "counts": counts}, indent=1).encode())
+            rest = islice(documents, counts["documents"], None)
+            with Progress("translating", max(characters - counts["characters"], 1)) as progress:
+                while batch := list(islice(rest, self.batch_size)):
+                    lines = self._lines(batch, self.translate(batch, counts["documents"]), counts)
+                    with disk_errors(out, hint=_RESUMES), part.open("ab") as file:
+                        file.write(_as_line({"counts": counts, "lines": lines}))
+                        fsync_file(file)
+                    progress.advance(sum(map(len, batch)))
+            with disk_errors(out, hint=_RESUMES):
+                write_bytes(record, json.dumps({**settings, "counts": counts}, indent=1).encode())
+                with part.open("rb") as file, staged_file(out) as whole:
                     file.seek(len(header))
-                    with staged_file(out) as whole:
-                        whole.writelines(_as_line(line) for batch in file for line in json.loads(batch)["lines"])
+                    whole.writelines(_as_line(line) for batch in file for line in json.loads(batch)["lines"])
             remove(part)
         return counts, False
 

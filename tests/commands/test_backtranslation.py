@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -223,6 +224,21 @@ def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path, monkeypatch: 
         run(work, DOCUMENTS, out)
     counts, _ = run(work, DOCUMENTS, out)
     assert counts["documents"] == 60 and [line["original"] for line in lines(out)] == DOCUMENTS
+
+
+def test_a_full_disk_on_closing_is_reported_too(tmp_path: Path) -> None:
+    out, work = tmp_path / "o.jsonl", BackTranslation(Drawing(), Drawing("b"), batch_size=4)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write .*o.jsonl.*resumes"):
+            run(work, DOCUMENTS, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    run(work, DOCUMENTS, out)
+    assert [line["original"] for line in lines(out)] == DOCUMENTS
 
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
