@@ -3,7 +3,6 @@
 Takes the --data.source.* and --config of fit, of which only source and filters count.
 """
 
-import argparse
 import json
 import shlex
 import time
@@ -50,8 +49,6 @@ def parser() -> Parser:
         usage="lit-gpt backtranslate --data.source.paths P --there T --back T --out FILE.jsonl [options]",
         description=_HELP,
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--there", required=True, metavar="TRANSLATOR", help="module:function or run, into the other language")

@@ -1,9 +1,5 @@
-"""Write a run in the format that other programs read, such as transformers.
+"""Export a run as a Hugging Face model folder for transformers: `lit-gpt export`."""
 
-Knows the order of an export and what it says; which family can express a net is `lit_gpt.hub`'s subject.
-"""
-
-import argparse
 import json
 import re
 import shlex
@@ -22,34 +18,32 @@ EXAMPLE = """examples:
   lit-gpt export runs/smol --format hf --out exported/ --family LlamaForCausalLM --dtype bfloat16
 
 The folder loads with AutoModelForCausalLM and AutoTokenizer, without remote code. A net that no family of transformers
-can express is refused with what stands in the way."""
+can represent is an error that names the differences."""
 
 
 def parser() -> Parser:
-    """The parser of `lit-gpt export`."""
+    """Return the parser of `lit-gpt export`."""
     made = Parser(
         prog="lit-gpt export",
-        description="Write a run in the format that other programs read.",
+        description="Export a run as a Hugging Face model folder.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("run", help="run directory (its best checkpoint is taken, else its last) or .ckpt file")
     add("--format", choices=("hf",), default="hf", help="hf: config.json, safetensors, tokenizer (default: hf)")
-    add("--out", required=True, metavar="FOLDER", help="folder to be made")
+    add("--out", required=True, metavar="FOLDER", help="new folder")
+    add("--family", metavar="NAME", help="architecture, such as LlamaForCausalLM (default: the first that fits)")
     add(
-        "--family",
-        metavar="NAME",
-        help="architecture to write, such as LlamaForCausalLM (default: the first that fits)",
+        "--dtype",
+        choices=("float32", "float16", "bfloat16", "float64"),
+        help="dtype of the weights (default: stored)",
     )
-    add("--dtype", choices=("float32", "float16", "bfloat16", "float64"), help="type of the weights (default: theirs)")
     add("--max_shard_size", default="5GB", metavar="SIZE", help="largest safetensors file (default: 5GB)")
     return made
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command; return its exit code."""
     arguments = parser().parse_args(argv)
     if not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", arguments.max_shard_size):
         raise UserError(f"--max_shard_size is {arguments.max_shard_size!r}; give a size such as 5GB or 200MB")
@@ -69,7 +63,7 @@ def main(argv: list[str]) -> int:
 
     saved = checkpoint.read(arguments.run)
     file, net = saved.path, saved.net_config()
-    if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # the public name, and where it lies
+    if net["class_path"] not in ("lit_gpt.GPT", "lit_gpt.model.GPT"):  # its public and its full name
         raise UserError(f"{file} holds a {net['class_path']}, a class that no other program knows")
     check_untrusted(net, GPT, file, "model.net")
     tokenizer = Tokenizer.restore(saved.tokenizer or {}, file=file)
@@ -77,7 +71,7 @@ def main(argv: list[str]) -> int:
     if isinstance(format, Chat):
         template = format.template.program(tokenizer.roles.get("bos"))
         if template is None:
-            print(f"without a chat template: {type(format.template).__name__} has no program of Jinja", file=sys.stderr)
+            print(f"without a chat template: {type(format.template).__name__} has no Jinja program", file=sys.stderr)
         else:
             files = with_templates(files, template)
     stops = [tokenizer.special_id(name) for name in format.stops] + sorted(tokenizer.end_ids)
@@ -88,7 +82,7 @@ def main(argv: list[str]) -> int:
     if arguments.dtype:
         weights = Cast(weights, getattr(torch, arguments.dtype))
     size = sum(one.numel() for one in weights.values()) * weights["embedding.weight"].dtype.itemsize  # after a cast
-    hint = "nothing of it is left: free some space, or choose another --out"
+    hint = "nothing was written: free some space, or choose another --out"
     with atomic_io.disk_errors(out, size, hint), atomic_io.staged_folder(out) as staged:
         with Progress("exporting", size, "bytes") as progress:
             write_folder(
@@ -106,7 +100,7 @@ def main(argv: list[str]) -> int:
 
 
 class Cast(dict[str, Any]):
-    """Tensors by name that are cast when they are asked for, one at a time."""
+    """Tensors by name, each cast when it is read."""
 
     def __init__(self, tensors: dict[str, Any], dtype: Any) -> None:
         super().__init__(tensors)
@@ -117,6 +111,5 @@ class Cast(dict[str, Any]):
 
 
 def ids(tokenizer: Any) -> dict[str, Any]:
-    """The fields of config.json that say where texts begin and end."""
-    roles = {f"{role}_token_id": getattr(tokenizer, role) for role in ("bos", "eos", "pad")}
-    return roles
+    """The ids of BOS, EOS and padding, as fields of config.json."""
+    return {f"{role}_token_id": getattr(tokenizer, role) for role in ("bos", "eos", "pad")}

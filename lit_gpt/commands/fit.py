@@ -1,16 +1,13 @@
-"""Train a GPT; ends with a checkpoint, its validation loss and a sample.
-
-Knows the order of a run from the first word typed to the last line printed; how things are built is `lit_gpt.cli`.
-"""
+"""Train a GPT or resume training: `lit-gpt fit`."""
 
 import functools
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from lit_gpt import atomic_io, signals
 from lit_gpt.checkpoint import manifest
+from lit_gpt.commands.generate import prompt_option
 from lit_gpt.commands.import_cli import import_cli
 from lit_gpt.config.base_checkpoint import BaseCheckpoint, check_run_folder
 from lit_gpt.config.class_paths import needed_trust
@@ -22,7 +19,7 @@ from lit_gpt.train.run_folder import RunDirectory
 
 
 def main(argv: list[str]) -> int:
-    """Runs `lit-gpt fit`."""
+    """Run `lit-gpt fit`; return its exit code."""
     command_line = CommandLine(argv)
     if str(command_line.get("trainer.max_steps")) == "0":
         raise UserError("trainer.max_steps is 0, so nothing would be trained; `lit-gpt validate RUN` measures a run")
@@ -36,14 +33,14 @@ def main(argv: list[str]) -> int:
         elif run_dir.checkpoint is None or base_checkpoint is None or not is_finished(cli, run_dir, base_checkpoint):
             train(cli)
     finally:
-        run_dir.release()  # also where a mistake ended it before there was a run
+        run_dir.release()  # also after an error before the run began
     return 0
 
 
 def resumed(command_line: CommandLine) -> tuple[RunDirectory, BaseCheckpoint | None]:
-    """What `--resume` goes on with: the newest run of the name with a valid checkpoint, locked; nothing without it.
+    """The run that `--resume` continues, locked: the newest of its name with a valid checkpoint.
 
-    A directory is locked before its checkpoint is chosen: whoever held it may save one more at any instant.
+    A directory is locked before its checkpoint is chosen, as a running process may save another one at any time.
     """
     resume = command_line.get("resume")
     if resume in (None, False, "false", "False"):
@@ -63,35 +60,28 @@ def resumed(command_line: CommandLine) -> tuple[RunDirectory, BaseCheckpoint | N
     for folder in folders:
         if run_folder.read_facts(folder).get("imported"):
             raise UserError(
-                f"{folder} is an imported model, so there is no run to go on with; train from it with another --name "
+                f"{folder} is an imported model, not a run to resume; train from it with another --name "
                 f"and --model.init_from {folder}"
             )
-        if (
-            resume != "auto"
-            and run_folder.running(folder)
-            and not any((folder / run_folder.CHECKPOINTS).glob("*.ckpt"))
-        ):
+        unsaved = not any((folder / run_folder.CHECKPOINTS).glob("*.ckpt"))
+        if resume != "auto" and unsaved and run_folder.running(folder):
             skipped.append(f"{folder} is being written by another run, which has saved nothing yet")
             continue
         run_dir = RunDirectory(folder, lock=run_folder.lock(folder) if front.is_first() else None, name=name)
         run_dir.checkpoint, why = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
         skipped += why
         if run_dir.checkpoint is not None:
-            run_dir.notes += [*skipped, f"resume goes on with {run_dir.checkpoint}"]
-            if not command_line.files:
-                check = functools.partial(check_run_folder, folder=folder, trust=command_line.trust)
-                try:
-                    command_line.add_file(folder / run_folder.CONFIG, check)
-                except UserError:
-                    run_dir.release()
-                    raise
+            run_dir.notes += [*skipped, f"resume from {run_dir.checkpoint}"]
             try:
+                if not command_line.files:
+                    check = functools.partial(check_run_folder, folder=folder, trust=command_line.trust)
+                    command_line.add_file(folder / run_folder.CONFIG, check)
                 return run_dir, BaseCheckpoint.read(run_dir.checkpoint, command_line.trust)
             except UserError:
                 run_dir.release()
                 raise
         if resume == "auto" and run_folder.never_saved(folder):
-            run_dir.notes += [*skipped, f"{folder} holds no checkpoint: this run begins anew in it"]
+            run_dir.notes += [*skipped, f"{folder} has no checkpoint: this run starts afresh in it"]
             return run_dir, None
         run_dir.release()
     if resume == "auto":
@@ -103,7 +93,7 @@ def resumed(command_line: CommandLine) -> tuple[RunDirectory, BaseCheckpoint | N
 
 
 def _settle_rank(command_line: CommandLine, folders: list[Path]) -> None:
-    """Finds out which process of a run this is, from what was typed or, without settings, from those of the run."""
+    """Find the rank of this process from the command line or, without a config file, from that of the run."""
     own: dict[str, Any] = {}
     if folders and not command_line.files and (folders[0] / run_folder.CONFIG).is_file():
         own = {
@@ -119,33 +109,35 @@ def _settle_rank(command_line: CommandLine, folders: list[Path]) -> None:
 
 
 def is_finished(cli: Any, run_dir: RunDirectory, base_checkpoint: BaseCheckpoint) -> bool:
-    """Says so if the run that is resumed has done all its steps."""
+    """Report if the resumed run has done all its steps."""
     steps = cli.config.trainer.max_steps
     if not (0 < steps <= base_checkpoint.step):
         return False
     run_dir.release()
-    print(f"{run_dir.folder} is finished: step {base_checkpoint.step} of {steps}; a larger --trainer.max_steps goes on")
+    print(
+        f"{run_dir.folder} is finished: step {base_checkpoint.step} of {steps}; a larger --trainer.max_steps extends it"
+    )
     return True
 
 
 def train(cli: Any) -> None:
-    """Trains, then prints a sample, what to do next and, as the last line, what was reached."""
+    """Train, then print a sample, the next commands and, as the last line, the results."""
     from lit_gpt.train.samples import SampleText
     from lit_gpt.train.stopping import StopOnSignal, StoppedBySignal
 
     trainer, run_dir = cli.trainer, cli.run_dir
     assert run_dir.folder is not None
     go_on = (
-        f"`{resume_command(run_dir.folder)}` goes on from {run_dir.checkpoint}" if run_dir.checkpoint else signals.AGAIN
+        f"`{resume_command(run_dir.folder)}` resumes from {run_dir.checkpoint}" if run_dir.checkpoint else signals.AGAIN
     )
     parts = {type(callback): callback for callback in trainer.callbacks}
     try:
         check_monitor(cli.config.best.monitor, cli.datamodule.val_names)
         check_sample(parts[SampleText], cli.model.net, cli.datamodule.tokenizer)
         if run_dir.checkpoint is None and cli.config.model.init_from is not None:
-            with signals.doing("validating what is to be trained further", f"nothing was trained; {signals.AGAIN}"):
+            with signals.doing("validating the base model", f"nothing was trained; {signals.AGAIN}"):
                 measure_start(trainer, cli.model, cli.datamodule)
-        with signals.doing("the training was about to begin", go_on):
+        with signals.doing("starting the training", go_on):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=run_dir.checkpoint, weights_only=True)
     except StoppedBySignal as stop:
         stop.go_on, stop.measure = f"`{resume_command(run_dir.folder)}`", f"`lit-gpt validate {run_dir.folder}`"
@@ -153,32 +145,32 @@ def train(cli: Any) -> None:
     except (ValueError, OSError, signals.Stopped) as error:
         if run_dir.claimed and trainer.global_step == 0:
             run_folder.discard(run_dir.folder)
-        raise told_with_what_is_left(error, run_dir.folder) from error.__cause__
+        raise with_resume_hint(error, run_dir.folder) from error.__cause__
     if not trainer.is_global_zero:
         return parts[StopOnSignal].end()
-    with signals.doing("telling of the run", f"the training is done, {run_dir.folder} holds what it reached"):
+    with signals.doing("reporting the run", f"training is done, {run_dir.folder} has the results"):
         parts[StopOnSignal].end()
-        signals.check()  # one that came too late for the training
-        tell(cli)
+        signals.check()  # a signal after the last step
+        report(cli)
 
 
-def told_with_what_is_left(error: BaseException, folder: Path) -> BaseException:
-    """The error of a disk with what is still there to go on from; any other as it is."""
+def with_resume_hint(error: BaseException, folder: Path) -> BaseException:
+    """Add to a disk error the command that resumes the run; any other error as it is."""
     if isinstance(error, OSError) and error.errno in atomic_io.DISK_ERRORS and error.filename is None:
         error = atomic_io.CannotWrite(folder, error)  # of a logger's file
     if isinstance(error, atomic_io.CannotWrite):
-        whole, _ = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
-        begins = "" if error.errno not in atomic_io.DISK_FULL else "free some space and "
+        valid, _ = manifest.newest_valid(folder / run_folder.CHECKPOINTS)
+        first = "" if error.errno not in atomic_io.DISK_FULL else "free some space and "
         error.hint = (
-            f"{begins}`{resume_command(folder)}` goes on from {whole}"
-            if whole
-            else f"nothing was saved yet: {begins}{signals.AGAIN}"
+            f"{first}`{resume_command(folder)}` resumes from {valid}"
+            if valid
+            else f"nothing was saved yet: {first}{signals.AGAIN}"
         )
     return error
 
 
-def tell(cli: Any) -> None:
-    """Prints a sample, what to do next and, as the last line, what was reached."""
+def report(cli: Any) -> None:
+    """Print a sample, the next commands and, as the last line, the results."""
     from lit_gpt.train.samples import SampleText
     from lit_gpt.train.summary import RunSummary
 
@@ -186,15 +178,15 @@ def tell(cli: Any) -> None:
     parts = {type(callback): callback for callback in trainer.callbacks}
     print(f"\nsample:\n{parts[SampleText].generate(trainer, cli.model)}\n")
     if any((run_dir.folder / run_folder.CHECKPOINTS).glob("*.ckpt")):
-        print(f"next:\n{next_commands(run_dir.folder, cli.model.config, asked(cli.datamodule.format))}\n")
+        print(f"next:\n{next_commands(run_dir.folder, cli.model.config, prompt_option(cli.datamodule.format))}\n")
     print(parts[RunSummary].final_line(), flush=True)
 
 
 def check_sample(sample: Any, net: Any, tokenizer: Any) -> None:
-    """Refuses now, and not at the first validation, a sample that the tokenizer or the net cannot write."""
+    """Refuse a sample that the tokenizer or the net cannot generate now, not at the first validation."""
     from lit_gpt.generate.text_generator import TextGenerator
 
-    try:  # checks all arguments; nothing is written until it is iterated
+    try:  # checks all arguments; nothing is generated before iteration
         TextGenerator(net, tokenizer).stream(
             sample.prompt, max_new_tokens=sample.max_new_tokens, temperature=sample.temperature, top_k=sample.top_k
         )
@@ -203,7 +195,7 @@ def check_sample(sample: Any, net: Any, tokenizer: Any) -> None:
 
 
 def check_monitor(monitor: str, val_names: list[str]) -> None:
-    """Refuses a metric that no validation will bring, before hours are spent on finding out."""
+    """Refuse a metric that no validation computes before training starts."""
     texts = [f"/{name}" if name else "" for name in val_names]
     known = [f"val_{metric}{text}" for text in texts for metric in ("loss", "perplexity", "bpb", "accuracy")]
     if monitor not in known:
@@ -211,7 +203,7 @@ def check_monitor(monitor: str, val_names: list[str]) -> None:
 
 
 def measure_start(trainer: Any, model: Any, data: Any) -> None:
-    """Validates what fine-tuning starts from, so that what it brings can be seen; prints and logs it as step 0."""
+    """Validate the base model of a fine-tuning run; print and log the metrics as step 0."""
     trainer.validate(model, datamodule=data, verbose=False)
     values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
     for logger in trainer.loggers:
@@ -223,20 +215,8 @@ def measure_start(trainer: Any, model: Any, data: Any) -> None:
         print(f"before the first step  {shown}", flush=True)
 
 
-def asked(format: Any) -> str:
-    """The words of `lit-gpt generate` that give it something to go on from, in the format that the net has learned."""
-    from lit_gpt.data.formats.chat import Chat
-
-    if format.example is None:
-        return '--prompt "..."'
-    return '--chat "..."' if isinstance(format, Chat) else f"--record {shlex.quote(json.dumps(format.example))}"
-
-
 def resume_command(folder: Path) -> str:
-    """What to type to go on with a run that was stopped: its directory's name, unless another run asked for that.
-
-    Packages of the user's that its config.yaml names are trusted by it.
-    """
+    """The command that resumes a stopped run, with the packages that its config.yaml needs as trusted."""
     file = folder / run_folder.CONFIG
     config = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
     root = [] if folder.parent == Path("runs") else ["--trainer.default_root_dir", str(folder.parent)]
@@ -246,7 +226,7 @@ def resume_command(folder: Path) -> str:
 
 
 def next_commands(folder: Path, config: dict[str, Any], prompt: str = '--prompt "..."') -> str:
-    """What to type after a run, one command a line; packages of the user's are named, so that they are trusted."""
+    """Commands to use the run, one a line, with the packages that they need as trusted."""
     trust = _trusting({section: config.get(section) for section in ("model", "data")})
     return "\n".join(
         f"  {command}"

@@ -1,7 +1,4 @@
-"""Write on from a prompt with a trained run or checkpoint, streaming.
-
-Knows the arguments, where text comes from and goes to; the writing itself is `lit_gpt.generate.text_generator`.
-"""
+"""Generate text from a run or checkpoint, streaming: `lit-gpt generate`."""
 
 import argparse
 import json
@@ -17,7 +14,7 @@ from lit_gpt.config.safe_parsing import parse_json
 from lit_gpt.errors import UserError
 
 _VARIABLES = "'{enable_thinking: false}'"
-_LIKE = """'{"source": "..."}'"""
+_RECORD = """'{"source": "..."}'"""
 EXAMPLE = """example:
   lit-gpt generate runs/quickstart --prompt "def main(" --max_new_tokens 100 --temperature 0.8 --top_k 50 --seed 1
   lit-gpt generate runs/quickstart --prompt_file draft.txt --stop $'\\n\\n' > continuation.txt
@@ -25,63 +22,54 @@ EXAMPLE = """example:
   lit-gpt generate runs/assistant --chat "What is a prime number?"
   lit-gpt generate runs/bilingual --tag '<|zh|>'
 
-A record is laid out in the run's data.format; nothing in it is read as a special token.
-The prompt and the text go to standard output, the summary to standard error."""
+A record is formatted as in training (data.format); its text never becomes a special token.
+Prompt and generated text go to standard output, the summary to standard error."""
 
 
 def parser() -> Parser:
     """Return the parser of `lit-gpt generate`."""
     made = Parser(
         prog="lit-gpt generate",
-        description="Write on from a prompt with a trained run or checkpoint, streaming.",
+        description="Generate text from a run or checkpoint, streaming.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("run", help="run directory (its best checkpoint is taken, else its last) or .ckpt file")
     text = made.add_mutually_exclusive_group()
-    text.add_argument("--prompt", metavar="TEXT", help="what to go on from; - reads standard input (default: nothing)")
-    text.add_argument("--prompt_file", metavar="FILE", help="a UTF-8 file to go on from, taken as it stands")
+    text.add_argument("--prompt", metavar="TEXT", help="text prompt; - reads standard input (default: empty)")
+    text.add_argument("--prompt_file", metavar="FILE", help="UTF-8 file with the text prompt")
     text.add_argument(
         "--record", metavar="JSON",
-        help="a record without its answer, for a run trained on such; - reads it from standard input",
+        help="record without its answer, for a run trained on records; - reads standard input",
     )  # fmt: skip
-    text.add_argument("--chat", metavar="TEXT", help="what a user says, for a run trained on conversations")
+    text.add_argument("--chat", metavar="TEXT", help="message of a user, for a run trained on conversations")
     add(
         "--chat_template", metavar="TEMPLATE",
-        help="of conversations: a name among the model's, a .jinja file, a folder (default: as trained, else its own)",
+        help="name of one of the model's chat templates, .jinja file or folder (default: as trained, else the model's)",
     )  # fmt: skip
     add(
         "--template_variables", metavar="MAPPING",
-        help="values of variables that the chat template reads, as JSON or YAML: '{enable_thinking: false}'",
+        help="variables of the chat template, as JSON or YAML: '{enable_thinking: false}'",
     )  # fmt: skip
     add(
         "--tag", action="append", default=[], metavar="TOKEN",
-        help="special token ahead of it all, such as <|en|> of a Mixture with tags; may be given several times",
+        help="special token before the prompt, such as <|en|> of a Mixture with tags; repeatable",
     )  # fmt: skip
-    add("--max_new_tokens", type=int, default=200, metavar="N", help="tokens at most (default: 200)")
+    add("--max_new_tokens", type=int, default=200, metavar="N", help="most tokens to generate (default: 200)")
+    add("--temperature", type=float, default=0.8, metavar="X", help="0 for greedy decoding (default: 0.8)")
+    add("--top_k", type=int, metavar="K", help="sample from the K most likely tokens")
+    add("--top_p", type=float, metavar="P", help="nucleus sampling: most likely tokens whose probabilities sum to P")
+    add("--min_p", type=float, metavar="P", help="sample from tokens at least P times as likely as the most likely")
     add(
-        "--temperature", type=float, default=0.8, metavar="X",
-        help="0 takes the likeliest token each time, above 1 gets wilder (default: 0.8)",
-    )  # fmt: skip
-    add("--top_k", type=int, metavar="K", help="draw from the K likeliest tokens")
-    add("--top_p", type=float, metavar="P", help="draw from the likeliest tokens that hold P of the probability")
-    add("--min_p", type=float, metavar="P", help="draw from tokens at least P times as likely as the likeliest")
-    add(
-        "--repetition_penalty", type=float, default=1.0, metavar="X",
-        help="above 1 makes tokens that occurred less likely (default: 1)",
-    )  # fmt: skip
-    add("--seed", type=int, metavar="N", help="same seed, same text (default: a fresh one)")
-    add("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be given several times")
-    add("--samples", type=int, default=1, metavar="N", help="texts to write from the same prompt (default: 1)")
-    add(
-        "--device", default="auto", metavar="NAME",
-        help="cpu, cuda, cuda:1, mps, or auto: a GPU where there is one (default: auto)",
-    )  # fmt: skip
+        "--repetition_penalty", type=float, default=1.0, metavar="X", help="1 is off, above 1 repeats less (default: 1)"
+    )
+    add("--seed", type=int, metavar="N", help="random seed (default: a fresh one)")
+    add("--stop", action="append", default=[], metavar="TEXT", help="stop string, not part of the output; repeatable")
+    add("--samples", type=int, default=1, metavar="N", help="number of texts from the same prompt (default: 1)")
+    add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, mps, or auto for a GPU if there is one")
     add(
         "--echo", action=argparse.BooleanOptionalAction,
-        help="print the prompt ahead of the text (default: yes, but only the answer to --record and --chat)",
+        help="print the prompt before the text (default: yes, but not with --record and --chat)",
     )  # fmt: skip
     return made
 
@@ -91,32 +79,34 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.samples < 1:
         raise UserError(f"--samples is {arguments.samples}; give at least 1")
-    asks = arguments.record is not None or arguments.chat is not None
-    given = read_record(arguments.record, sys.stdin) if arguments.record is not None else arguments.chat
-    if not asks and (arguments.chat_template is not None or arguments.template_variables is not None):
-        raise UserError("--chat_template and --template_variables are of conversations; give --chat or --record")
+    has_record = arguments.record is not None or arguments.chat is not None
+    content = read_record(arguments.record, sys.stdin) if arguments.record is not None else arguments.chat
+    if not has_record and (arguments.chat_template is not None or arguments.template_variables is not None):
+        raise UserError("--chat_template and --template_variables need a conversation; give --chat or --record")
     variables = read_variables(arguments.template_variables)
-    text = "" if asks else read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
-    # torch takes a second to import: after the arguments are known to be right
+    text = "" if has_record else read_prompt(arguments.prompt, arguments.prompt_file, sys.stdin)
+    # importing torch takes a second: only after the arguments are checked
     from lit_gpt.checkpoint import load, load_format
+    from lit_gpt.data.formats.chat import Chat
     from lit_gpt.generate.text_generator import TextGenerator
 
     net, tokenizer = load(arguments.run, device=find_device(arguments.device))
     format, prompt = load_format(arguments.run, tokenizer), text
-    if asks:
-        format, record = asking(format, tokenizer, given, arguments.run, arguments.chat_template)
-        if variables:
-            format = with_variables(format, variables)
+    if has_record:
+        format, record = format_and_record(format, tokenizer, content, arguments.run, arguments.chat_template)
+        if variables and not isinstance(format, Chat):
+            kind = type(format).__name__
+            raise UserError(f"--template_variables need a conversation, and the run was trained on {kind}")
+        format = format.with_variables(variables) if variables else format
         text = "".join(segment.text for segment in format.question(record))
     else:
-        for told in (hint(format), spelled(tokenizer, prompt)):
-            if told:
-                print(told, file=sys.stderr)
+        for line in filter(None, (format_hint(format), special_token_hint(tokenizer, prompt))):
+            print(line, file=sys.stderr)
     generator = TextGenerator(net, tokenizer, format)
-    ids = generator.question(record) if asks else generator.encode(prompt)
+    ids = generator.question(record) if has_record else generator.encode(prompt)
     if arguments.tag:
-        nothing = not asks and not prompt and not tokenizer.starts_with_bos
-        ids = tagged([] if nothing else ids, arguments.tag, tokenizer)
+        empty = not has_record and not prompt and not tokenizer.starts_with_bos
+        ids = with_tags([] if empty else ids, arguments.tag, tokenizer)
     steps = generator.stream_batch(
         [ids] * arguments.samples,
         max_new_tokens=arguments.max_new_tokens,
@@ -128,128 +118,123 @@ def main(argv: list[str]) -> int:
         seed=arguments.seed,
         stop=arguments.stop,
     )
-    echo = arguments.echo if arguments.echo is not None else not asks
+    echo = arguments.echo if arguments.echo is not None else not has_record
     show(steps, text if echo else "", arguments.samples, sys.stdout, sys.stderr, Context(net.context, len(ids)))
     return 0
 
 
 def read_prompt(prompt: str | None, file: str | None, stdin: IO[str]) -> str:
-    """Return the prompt's text as it stands, from the argument, a file or standard input."""
+    """Return the text prompt from the argument, a file or standard input."""
     if file is None and prompt != "-":
         return prompt or ""
     return _read(file, stdin)
 
 
 def read_record(typed: str, stdin: IO[str]) -> dict[str, Any]:
-    """Return the record that was typed, or that standard input holds."""
+    """Return the record from the command line or standard input."""
     try:
         record = parse_json(_read(None, stdin) if typed == "-" else typed)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"--record is no JSON: {error}; give one such as {_LIKE}") from None
+        raise UserError(f"--record is not JSON: {error}; give one such as {_RECORD}") from None
     if not isinstance(record, dict):
-        raise UserError(f"--record is JSON but no record; give one such as {_LIKE}")
+        raise UserError(f"--record is not a JSON object; give one such as {_RECORD}")
     return record
 
 
 def read_variables(typed: str | None) -> dict[str, Any]:
-    """Return the template variables that were typed as JSON or YAML."""
+    """Return the variables of the chat template from JSON or YAML."""
     if typed is None:
         return {}
     import yaml
 
     try:
-        read = yaml.safe_load(typed)
+        variables = yaml.safe_load(typed)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--template_variables is neither JSON nor YAML: {reason}; give {_VARIABLES}") from None
-    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
-        raise UserError(f"--template_variables is no mapping of names to values; give one such as {_VARIABLES}")
-    return read
+    if not isinstance(variables, dict) or not all(isinstance(name, str) for name in variables):
+        raise UserError(f"--template_variables is not a mapping of names to values; give one such as {_VARIABLES}")
+    return variables
 
 
-def asking(
-    format: Any, tokenizer: Any, given: str | dict[str, Any], run: str, template: str | None = None
+def format_and_record(
+    format: Any, tokenizer: Any, content: str | dict[str, Any], run: str, template: str | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the format that asks, and the record.
-
-    An imported model is asked by the chat template that came with it.
+    """Return the format that makes the prompt, and the record; an imported model uses its own chat template.
 
     Args:
-        format: of the run.
-        tokenizer: of the run.
-        given: a record, or what a user says.
-        run: its name, for errors.
-        template: of conversations, in place of the one that the run was trained on or came with.
+        format: Of the run.
+        tokenizer: Of the run.
+        content: A record, or the message of a user.
+        run: Name of the run, for errors.
+        template: Chat template that replaces the one of the run.
     """
     from lit_gpt.data.formats.chat import Chat
     from lit_gpt.data.formats.jinja_template import Jinja
 
-    talks = isinstance(given, str) or {"messages", "conversations"} & given.keys()
+    is_chat = isinstance(content, str) or {"messages", "conversations"} & content.keys()
     if template is not None:
         field = format.field if isinstance(format, Chat) else "messages"
         format = Chat(field, Jinja(template)).for_tokenizer(tokenizer)
-    elif format.example is None and talks and tokenizer.chat_templates:
+    elif format.example is None and is_chat and tokenizer.chat_templates:
         format = Chat(template=Jinja()).for_tokenizer(tokenizer)
     if format.example is None:
         raise UserError(f"{run} was trained on plain text, which asks for no answer; give --prompt")
-    if isinstance(given, dict):
-        return format, given
+    if isinstance(content, dict):
+        return format, content
     if not isinstance(format, Chat):
-        kind, like = type(format).__name__, json.dumps(format.example)
-        raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{like}'")
-    return format, {format.field: [{"role": "user", "content": given}]}
+        kind, record = type(format).__name__, json.dumps(format.example)
+        raise UserError(f"{run} was trained on records of {kind}, not on conversations; give --record '{record}'")
+    return format, {format.field: [{"role": "user", "content": content}]}
 
 
-def with_variables(format: Any, given: dict[str, Any]) -> Any:
-    """Return the format with further template variables."""
+def prompt_option(format: Any) -> str:
+    """Return the option of `lit-gpt generate` with a prompt for a run that was trained on this format."""
     from lit_gpt.data.formats.chat import Chat
 
-    if not isinstance(format, Chat):
-        raise UserError(
-            f"--template_variables are of conversations, and the run was trained on {type(format).__name__}"
-        )
-    return format.with_variables(given)
+    if format.example is None:
+        return '--prompt "..."'
+    return '--chat "..."' if isinstance(format, Chat) else f"--record {shlex.quote(json.dumps(format.example))}"
 
 
-def hint(format: Any) -> str | None:
-    """Return the line for whoever gives plain text to a run that was trained on questions with their answers."""
+def format_hint(format: Any) -> str | None:
+    """Return a hint where a text prompt is given to a run that was trained on questions with answers."""
     from lit_gpt.data.formats.chat import Chat
     from lit_gpt.data.formats.records import Answered
 
     if not isinstance(format, (Answered, Chat)):
         return None
-    way = '--chat "..."' if isinstance(format, Chat) else f"--record {shlex.quote(json.dumps(format.example))}"
-    kind = type(format).__name__
-    return f"trained on records of {kind}: the prompt is taken as it stands; {way} lays it out as they were"
+    kind, option = type(format).__name__, prompt_option(format)
+    return f"trained on records of {kind}: the prompt is used as plain text; {option} formats it as in training"
 
 
-def tagged(ids: list[int], names: list[str], tokenizer: Any) -> list[int]:
-    """Return the ids with special tokens ahead, behind BOS alone, as documents of a source with a tag begin.
+def with_tags(ids: list[int], names: list[str], tokenizer: Any) -> list[int]:
+    """Return the ids with special tokens at the start, after BOS, as documents of a source with a tag have them.
 
     Raises:
-        UserError: a name that is no special token.
+        UserError: A name is not a special token.
     """
     special = {tokenizer.token(id): id for id in sorted(tokenizer.special_ids)}
     for name in names:
         if name not in special:
             raise UserError(f"--tag {name!r} is no special token of this run; it has {', '.join(special) or 'none'}")
-    behind = 1 if tokenizer.bos is not None and ids[:1] == [tokenizer.bos] else 0
-    return [*ids[:behind], *(special[name] for name in names), *ids[behind:]]
+    start = 1 if tokenizer.bos is not None and ids[:1] == [tokenizer.bos] else 0
+    return [*ids[:start], *(special[name] for name in names), *ids[start:]]
 
 
-def spelled(tokenizer: Any, prompt: str) -> str | None:
-    """Return the line for whoever spells a special token in a prompt, where it is text as in a text to train on."""
+def special_token_hint(tokenizer: Any, prompt: str) -> str | None:
+    """Return a hint where a prompt spells a special token, which is encoded as plain text."""
     for name in (tokenizer.token(id) for id in sorted(tokenizer.special_ids)):
         if name and name in prompt:
-            return f"{name} in the prompt is taken as text; --tag {shlex.quote(name)} puts the special token ahead"
+            return f"{name} in the prompt is plain text; --tag {shlex.quote(name)} puts the special token before it"
     return None
 
 
 def _read(file: str | None, stdin: IO[str]) -> str:
     where = "standard input" if file is None else file
-    # through the bytes, so that line ends stay and the machine's locale plays no part
+    # as bytes, to keep line ends and to ignore the locale
     try:
         content = stdin.buffer.read() if file is None else Path(file).read_bytes()  # type: ignore[attr-defined]
     except OSError as error:
@@ -261,10 +246,10 @@ def _read(file: str | None, stdin: IO[str]) -> str:
 
 
 def find_device(name: str) -> Any:
-    """Return the torch device of this name; `auto` is a GPU where there is one.
+    """Return the torch device of this name; `auto` is a GPU if there is one.
 
     Raises:
-        UserError: a name that torch does not know or a device that this machine lacks.
+        UserError: The device does not exist.
     """
     import torch
 
@@ -280,38 +265,32 @@ def find_device(name: str) -> Any:
 
 
 class Context(NamedTuple):
-    """What of a net's context a prompt takes.
-
-    Args:
-        size: tokens that the net was trained to look back on.
-        read: tokens of the prompt.
-    """
+    """Context of a net and the length of a prompt, in tokens."""
 
     size: int
-    read: int
+    prompt: int
 
-    def line(self, written: int) -> str | None:
-        """Return the line for whoever gets a text that went past the context, after the longest text's tokens."""
-        if self.read > self.size:
-            return f"the prompt has {self.read} tokens, the context of the net {self.size}: it was not trained on more"
-        # the last token that is written has no need of a place: nothing is written from it
-        if self.read + written - 1 > self.size:
+    def warning(self, generated: int) -> str | None:
+        """Return a warning where prompt and generated tokens exceed the context."""
+        if self.prompt > self.size:
+            return f"the prompt has {self.prompt} tokens, the context of the net {self.size}: it was trained on no more"
+        if self.prompt + generated - 1 > self.size:  # the last generated token is not fed back
             half = max(1, self.size // 2)
-            return f"the text went past the net's context of {self.size} tokens, and on from the last {half} of them"
+            return f"the text outgrew the context of {self.size} tokens; it continued from the last {half} of them"
         return None
 
 
 def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str], context: Context | None = None) -> None:
-    """Print the texts as they come: the first as it is written, the others, written beside it, each in its turn.
+    """Stream the first text; print the others, generated in the same batch, after it.
 
     Args:
-        steps: of `TextGenerator.stream_batch`: one piece of each text a step, None once it has ended.
-        prompt: printed ahead of each text.
-        samples: how many texts there are.
-        context: of the net; what goes past it is told at the end, once.
+        steps: Of `TextGenerator.stream_batch`: one piece of each text a step, None once it has ended.
+        prompt: Printed before each text.
+        samples: Number of texts.
+        context: For a warning where a text exceeds it.
     """
     if hasattr(out, "reconfigure"):
-        out.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? and the text goes on
+        out.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ?
     waiting = [""] * samples
     turn, tokens, longest, start = 0, 0, 0, time.perf_counter()
 
@@ -337,14 +316,14 @@ def show(steps: Any, prompt: str, samples: int, out: IO[str], err: IO[str], cont
         for row in range(turn + 1, samples):
             out.write(f"\n{head(row)}{waiting[row]}")
     finally:
-        # also after Ctrl-C, so that the shell's prompt stands on a line of its own
+        # also after Ctrl-C, so that the shell's prompt is on a new line
         if not isinstance(sys.exception(), BrokenPipeError):
             seconds = time.perf_counter() - start
             out.write("\n")
             out.flush()
-            told = [context.line(longest)] if context is not None else []
+            told = [context.warning(longest)] if context is not None else []
             told.append(f"{tokens} tokens in {seconds:.2f} s, {tokens / max(seconds, 1e-9):.1f} tokens/s")
             if isinstance(stop := sys.exception(), signals.Stopped):
-                stop.left = "; ".join(filter(None, told))  # in its own line
+                stop.left = "; ".join(filter(None, told))  # printed in its line
             else:
                 err.writelines(f"{line}\n" for line in told if line)

@@ -1,9 +1,5 @@
-"""Take in a model of the Hugging Face world: a folder or a hub name becomes a run directory.
+"""Import a Hugging Face model as a run directory: `lit-gpt import`."""
 
-Knows the order of an import and what it says; fields, tensors and files are `lit_gpt.hub`'s subject.
-"""
-
-import argparse
 import shlex
 from pathlib import Path
 
@@ -24,32 +20,30 @@ fit --model.init_from, validate (with a text: --data.source.paths FILE)."""
 
 
 def parser() -> Parser:
-    """The parser of `lit-gpt import`."""
+    """Return the parser of `lit-gpt import`."""
     made = Parser(
         prog="lit-gpt import",
-        description="Take in a model of the Hugging Face world.",
+        description="Import a Hugging Face model as a run directory.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("model", help="a folder, or the name of a model on the hub")
-    add("--out", metavar="FOLDER", help="run directory to be made (default: runs/<the model's name>)")
+    add("--out", metavar="FOLDER", help="new run directory (default: runs/<name of the model>)")
     add(
         "--dtype", choices=("float32", "float16", "bfloat16", "float64"),
-        help="type of the weights in the checkpoint (default: as they are stored)",
+        help="dtype of the weights in the checkpoint (default: as stored)",
     )  # fmt: skip
-    add("--tokenizer", metavar="FOLDER", help="take the tokenizer from another folder")
+    add("--tokenizer", metavar="FOLDER", help="use the tokenizer of another folder")
     add("--revision", help="branch, tag or commit of a model on the hub (default: the newest)")
     return made
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command; return its exit code."""
     arguments = parser().parse_args(argv)
     out = Path(arguments.out or Path("runs") / Path(arguments.model.rstrip("/")).name)
     free(out)
-    # torch takes a second to import: after the arguments are known to be right
+    # importing torch takes a second: only after the arguments are checked
     import torch
 
     from lit_gpt.data.progress import Progress, say
@@ -57,36 +51,36 @@ def main(argv: list[str]) -> int:
     from lit_gpt.hub.folder import Tensors
     from lit_gpt.hub.importer import find_tensors, read_model, read_tokenizer, write_checkpoint
 
-    source = read_model(folder_of(arguments.model, arguments.revision))
-    tensors = Tensors(source.folder)
-    find_tensors(source, tensors)
-    tokenizer = read_tokenizer(source, Path(arguments.tokenizer) if arguments.tokenizer else None)
-    for line in notes(source.folder, source.config):
+    model = read_model(folder_of(arguments.model, arguments.revision))
+    tensors = Tensors(model.folder)
+    find_tensors(model, tensors)
+    tokenizer = read_tokenizer(model, Path(arguments.tokenizer) if arguments.tokenizer else None)
+    for line in notes(model.folder, model.config):
         say(line)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else tensors.widest
-    hint = "nothing of it is left: free some space, or choose another --out"
+    hint = "nothing was written: free some space, or choose another --out"
     with atomic_io.disk_errors(out, tensors.bytes, hint), atomic_io.staged_folder(out, "importing") as staged:
         lock = run_folder.lock(staged)  # a run that starts meanwhile does not sweep what is locked
         folder = staged / run_folder.CHECKPOINTS
         folder.mkdir()
         with Progress("importing", tensors.bytes, "bytes") as progress:
-            write_checkpoint(source, tensors, tokenizer, folder / FILE, dtype, progress.advance)
+            write_checkpoint(model, tensors, tokenizer, folder / FILE, dtype, progress.advance)
         for link in ("best.ckpt", "last.ckpt"):
             (folder / link).symlink_to(FILE)
         facts = run_folder.facts(["import", *argv], torch.get_num_threads())
-        run_folder.write_facts(staged, facts | {"state": "imported", "imported": source.family.architecture})
+        run_folder.write_facts(staged, facts | {"state": "imported", "imported": model.family.architecture})
         free(out)
     lock.close()
-    parameters = sum(p.numel() for p in source.net.parameters())
+    parameters = sum(p.numel() for p in model.net.parameters())
     kind = str(dtype).removeprefix("torch.")
     print(
-        f"{source.family.architecture}, {parameters:,} parameters in {kind}, {tokenizer.vocab_size:,} tokens, "
-        f"context {source.net.context:,}: {out}"
+        f"{model.family.architecture}, {parameters:,} parameters in {kind}, {tokenizer.vocab_size:,} tokens, "
+        f"context {model.net.context:,}: {out}"
     )
     ask = '--chat "..."' if tokenizer.chat_templates else "--prompt 'Once upon a time'"
     print(f"next: lit-gpt generate {shlex.quote(str(out))} {ask}")
     print(f"      lit-gpt inspect {shlex.quote(str(out))}")
-    shorter = " --data.context 512" if source.net.context > 512 else ""
+    shorter = " --data.context 512" if model.net.context > 512 else ""
     print(
         f"      lit-gpt fit --config configs/finetune.yaml --model.init_from {shlex.quote(str(out))}"
         f" --data.source.paths my_book.txt{shorter} --model.optimizer.lr 5e-5"
@@ -95,10 +89,10 @@ def main(argv: list[str]) -> int:
 
 
 def free(out: Path) -> None:
-    """Refuses a place where something lies.
+    """Check that the folder can be created.
 
     Raises:
-        UserError: The folder exists and is not empty, or is a file, or cannot be made.
+        UserError: It exists and is not empty, or is a file, or cannot be created.
     """
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
@@ -108,10 +102,10 @@ def free(out: Path) -> None:
 
 
 def folder_of(model: str, revision: str | None) -> Path:
-    """The folder that a path or a hub name means.
+    """The folder of a path or of a model on the hub, which is downloaded.
 
     Raises:
-        UserError: There is none.
+        UserError: It does not exist.
     """
     from lit_gpt.hub.download import download, is_hub_name
 

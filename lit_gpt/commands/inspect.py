@@ -3,7 +3,6 @@
 Knows what is shown and how; every number comes from `lit_gpt.cost`. No weight is read.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -110,8 +109,6 @@ def parser() -> Parser:
         prog="lit-gpt inspect",
         description=__doc__.partition("\n")[0],
         epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("run", help="run directory (its best checkpoint is taken, else its last), .ckpt file or Hugging Face folder")

@@ -1,4 +1,4 @@
-"""The argument parser that the commands share: its mistakes are one line. No command itself."""
+"""The argument parser that the commands share, with errors of one line. Not a command."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from lit_gpt.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose mistakes are one line, with the nearest option for one that is not there.
+    """An ArgumentParser with errors of one line that name the nearest option; `~` in paths is the home folder."""
 
-    In arguments that are paths, `~` is the home folder.
-    """
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None

@@ -1,6 +1,5 @@
 """Show what a prepared text is made of: tokens and how often they occur, lengths, overlap with the training text."""
 
-import argparse
 import functools
 import json
 import shlex
@@ -43,8 +42,6 @@ def parser() -> Parser:
         prog="lit-gpt stats",
         description=(__doc__ or "").partition("\n")[0],
         epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("corpus", help="folder of a prepared text, or a run directory")

@@ -1,6 +1,5 @@
 """`lit-gpt tokenizer`: train a tokenizer, encode and decode with one, and measure its compression and fertility."""
 
-import argparse
 import json
 import shlex
 import sys
@@ -80,9 +79,8 @@ def main(argv: list[str]) -> int:
 
 
 def _parser(action: str, description: str, epilog: str | None = None) -> Parser:
-    layout = argparse.RawDescriptionHelpFormatter
     prog = f"lit-gpt tokenizer {action}"
-    parser = Parser(prog=prog, description=description, epilog=epilog, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(prog=prog, description=description, epilog=epilog)
     if action != "train":
         kinds = "a tokenizer's file, a corpus, a run, a .ckpt, a hub folder"
         parser.add_argument("tokenizer", metavar="TOKENIZER", help=kinds)

@@ -52,8 +52,8 @@ def test_pairs_from_file_to_answer(capfd: Any) -> None:
 @pytest.mark.parametrize(
     ("format", "way"),
     [
-        (Chat(), '--chat "..." lays it out'),
-        (Seq2Seq(), """--record '{"source": "..."}' lays it out"""),
+        (Chat(), '--chat "..."'),
+        (Seq2Seq(), """--record '{"source": "..."}'"""),
         (FillInTheMiddle(), ""),
     ],
 )
@@ -61,7 +61,7 @@ def test_plain_text_for_a_run_of_records_is_taken_and_the_other_way_named(format
     made_run("run", format)
     assert main(["generate", "runs/run", "--prompt", "moon", "--max_new_tokens", "3"]) == 0
     shown = capfd.readouterr()
-    assert shown.out.startswith("moon") and way in shown.err and ("lays it out" in shown.err) == bool(way)
+    assert shown.out.startswith("moon") and way in shown.err and ("trained on records" in shown.err) == bool(way)
 
 
 def test_a_tag_begins_as_the_documents_behind_it_do(capfd: Any) -> None:
@@ -78,7 +78,7 @@ def test_a_tag_begins_as_the_documents_behind_it_do(capfd: Any) -> None:
         assert answers(capfd, *asked) == f"{name * 8}\n"
         assert answers(capfd, *asked, "--prompt", name) == f"{name * 9}\n"
     assert main(["generate", "runs/two", "--prompt", "<|a|>", "--max_new_tokens", "1"]) == 0
-    assert "<|a|> in the prompt is taken as text; --tag '<|a|>' puts" in capfd.readouterr().err
+    assert "<|a|> in the prompt is plain text; --tag '<|a|>'" in capfd.readouterr().err
     assert main(["generate", "runs/two", "--tag", "<|c|>"]) == 2
     assert "--tag '<|c|>' is no special token of this run; it has <|a|>, <|b|>" in capfd.readouterr().err
 
@@ -141,8 +141,8 @@ def test_what_a_user_says_is_never_a_special_token(chat_run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["CHAT", "--record", "{"], "--record is no JSON: .*; give one such as"),
-        (["CHAT", "--record", "[1]"], "--record is JSON but no record"),
+        (["CHAT", "--record", "{"], "--record .*JSON"),
+        (["CHAT", "--record", "[1]"], "--record .*JSON"),
         (["CHAT", "--record", '{"source": "a"}'], "there is no field 'messages'; there are 'source'"),
         (["CHAT", "--record", '{"messages": []}'], "'messages' is an empty list"),
         (["CHAT", "--record", '{"messages": [{"role": "boss", "content": "a"}]}'], "ChatML knows system, user"),
@@ -152,7 +152,7 @@ def test_what_a_user_says_is_never_a_special_token(chat_run: Path) -> None:
         (["PAIRS", "--record", '{"target": "a"}'], "there is no field 'source'"),
         (["PLAIN", "--chat", "a"], "plain text, which asks for no answer; give --prompt"),
         (["PLAIN", "--record", '{"source": "a"}'], "plain text, which asks for no answer; give --prompt"),
-        (["BAD", "--chat", "a"], "names the class os.system, which is code outside lit_gpt"),
+        (["BAD", "--chat", "a"], "format names .*os.system"),
         (["NO_FORM", "--chat", "a"], "byte_and_char.Byte where a subclass of Format is expected"),
     ],
 )
@@ -198,7 +198,7 @@ def test_an_imported_model_is_asked_by_its_own_template(template: str, capfd: An
     from random_models import Case, make, save
     from transformers import AutoTokenizer
 
-    from lit_gpt.commands.generate import asking
+    from lit_gpt.commands.generate import format_and_record
 
     save(make(Case("mistral", "window")), Path("theirs"))
     file = Path("theirs/tokenizer_config.json")
@@ -210,7 +210,9 @@ def test_an_imported_model_is_asked_by_its_own_template(template: str, capfd: An
     theirs = AutoTokenizer.from_pretrained("theirs")
 
     def ids(said: str) -> list[int]:
-        format, record = asking(checkpoint.load_format("runs/taken", tokenizer), tokenizer, said, "runs/taken")
+        format, record = format_and_record(
+            checkpoint.load_format("runs/taken", tokenizer), tokenizer, said, "runs/taken"
+        )
         return TextGenerator(net, tokenizer, format).question(record)
 
     said = [{"role": "user", "content": "Hi!"}]

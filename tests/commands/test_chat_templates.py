@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from lit_gpt import checkpoint
 from lit_gpt.__main__ import main
-from lit_gpt.commands.generate import asking
+from lit_gpt.commands.generate import format_and_record
 from lit_gpt.data.corpus.corpus import Corpus
 from lit_gpt.generate.text_generator import TextGenerator
 
@@ -54,7 +54,7 @@ def refused(capfd: Any, *words: str) -> str:
 
 def asked(run: str, record: Any, template: str | None = None, **variables: Any) -> list[int]:
     net, tokenizer = checkpoint.load(run)
-    format, given = asking(checkpoint.load_format(run, tokenizer), tokenizer, record, run, template)
+    format, given = format_and_record(checkpoint.load_format(run, tokenizer), tokenizer, record, run, template)
     return TextGenerator(net, tokenizer, format.with_variables(variables)).question(given)
 
 
@@ -106,7 +106,7 @@ def test_from_a_models_folder_to_answers_and_back(capfd: Any) -> None:
     assert "did you mean enable_thinking?" in refused(capfd, *ask, "--chat", "cat", *variables)
     assert "give --chat or --record" in refused(capfd, *ask, "--prompt", "cat", *variables)
     assert "is neither JSON nor YAML" in refused(capfd, *ask, "--chat", "a", "--template_variables", "{a")
-    assert "is no mapping of names" in refused(capfd, *ask, "--chat", "a", "--template_variables", "[a]")
+    assert "--template_variables is not a mapping" in refused(capfd, *ask, "--chat", "a", "--template_variables", "[a]")
     assert "no chat template 'brieff'; the tokenizer has default, brief" in refused(
         capfd, *ask, "--chat", "a", "--chat_template", "brieff"
     )

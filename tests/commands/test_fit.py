@@ -1,4 +1,4 @@
-"""Which run `--resume` goes on with, what it refuses, and which process of a run writes its files."""
+"""Which run `--resume` continues, what it refuses, and which process of a run writes its files."""
 
 import csv
 import hashlib
@@ -153,7 +153,7 @@ def test_auto_reuses_the_directory_of_a_run_that_never_saved(root: Path, capsys:
     assert "runs/new is being written by another run" in capsys.readouterr().err
     run_dir.lock.close()
     assert main(words) == 0
-    assert "runs/new holds no checkpoint: this run begins anew in it" in capsys.readouterr().out
+    assert "runs/new has no checkpoint" in capsys.readouterr().out
     assert not Path("runs/new-2").exists() and Path("runs/new/notes.txt").exists()
     assert "9.5" not in Path("runs/new/metrics.csv").read_text()
     assert not Path("runs/new/events.out.tfevents.1.host").exists()

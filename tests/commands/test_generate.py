@@ -50,7 +50,7 @@ def command(*arguments: str | Path) -> list[str]:
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def test_prints_the_prompt_and_what_the_writer_writes(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_prints_the_prompt_and_the_generated_text(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = {"max_new_tokens": 40, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "min_p": 0.001}
     options |= {"repetition_penalty": 1.1, "seed": 1}
     typed = [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -59,7 +59,7 @@ def test_prints_the_prompt_and_what_the_writer_writes(run: Path, capfd: pytest.C
     expected = TextGenerator(GPT(**SIZES), Byte()).generate("def ", **options)
     assert shown.out == f"def {expected}\n"
     past, summary = shown.err.splitlines()
-    assert past == "the text went past the net's context of 32 tokens, and on from the last 16 of them"
+    assert "context of 32 tokens" in past and "last 16" in past
     assert summary.startswith("40 tokens in ") and summary.endswith(" tokens/s")
 
 
@@ -68,11 +68,12 @@ def test_a_text_past_the_context_is_told_once(
     run: Path, capfd: pytest.CaptureFixture[str], prompt: int, tokens: int, said: int
 ) -> None:
     assert say(run, "--prompt", "a" * prompt, "--max_new_tokens", tokens, "--seed", 1, "--samples", 2) == 0
-    assert capfd.readouterr().err.count("past the net's context of 32 tokens") == said
+    assert capfd.readouterr().err.count("context of 32 tokens") == said
 
 
 def test_a_prompt_longer_than_the_context_is_told() -> None:
-    assert Context(32, 40).line(1) == "the prompt has 40 tokens, the context of the net 32: it was not trained on more"
+    warning = Context(32, 40).warning(1)
+    assert warning is not None and "40 tokens" in warning and "net 32" in warning
 
 
 def test_the_prompt_may_be_left_out_of_the_output(run: Path, capfd: pytest.CaptureFixture[str]) -> None:

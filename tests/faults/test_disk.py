@@ -149,7 +149,7 @@ def test_a_run_says_what_goes_on_from_where(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.match(r"lit-gpt: error: cannot write \S+/last-000004.ckpt: ", said)
     assert ("free some space and `lit-gpt fit " in said) == (fault == "ENOSPC")
-    named = re.search(r"`lit-gpt ([^`]+)` goes on from \S+/best-000004.ckpt$", said)
+    named = re.search(r"`lit-gpt ([^`]+)` resumes from \S+/best-000004.ckpt$", said)
     assert named and main(shlex.split(named[1])) == 0
     assert "step 6  tokens " in capsys.readouterr().out
 
