@@ -147,7 +147,7 @@ def _tell(error: BaseException, code: int) -> int:
     """Prints the one line; of several processes of a run the first does so for all where they end together."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
-    if getattr(error, "told", True):
+    if getattr(error, "reported", True):
         print(f"lit-gpt: {'error: ' if code == MISTAKE else ''}{one_line(error)}", file=sys.stderr)
     return code
 

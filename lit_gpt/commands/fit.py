@@ -140,7 +140,8 @@ def train(cli: Any) -> None:
         with signals.doing("starting the training", go_on):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=run_dir.checkpoint, weights_only=True)
     except StoppedBySignal as stop:
-        stop.go_on, stop.measure = f"`{resume_command(run_dir.folder)}`", f"`lit-gpt validate {run_dir.folder}`"
+        stop.resume_command = f"`{resume_command(run_dir.folder)}`"
+        stop.validate_command = f"`lit-gpt validate {run_dir.folder}`"
         raise
     except (ValueError, OSError, signals.Stopped) as error:
         if run_dir.claimed and trainer.global_step == 0:

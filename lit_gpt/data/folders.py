@@ -22,9 +22,9 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
+    except OSError as error:
         raise UserError(
-            f"folder {path} cannot be made ({fault.strerror}); give another data.folder or set LIT_GPT_CACHE"
+            f"folder {path} cannot be made ({error.strerror}); give another data.folder or set LIT_GPT_CACHE"
         ) from None
 
 
@@ -41,8 +41,8 @@ def read_manifest(path: Path, kind: str, version: int, keys: Sequence[str] = ())
         manifest = parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is not a finished {kind}: it has no {path.name}; prepare it") from None
-    except ValueError as fault:
-        raise UserError(f"{path} is damaged ({fault}); remove {path.parent} and prepare again") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove {path.parent} and prepare again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != kind:
         raise UserError(f"{path} is not the manifest of a {kind}; give another folder")
     if manifest.get("version") != version:

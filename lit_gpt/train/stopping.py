@@ -35,8 +35,8 @@ class NonFiniteStop(StopRun):
 class StoppedBySignal(StopRun):
     """SIGINT or SIGTERM arrived and the state was saved at the end of an optimizer step.
 
-    `go_on` is what goes on from there, and `measure` what validates it, as the user has to type it; `told` is whether
-    this process is the one of several that says so.
+    `resume_command` and `validate_command` are what the user can type next; `reported` is whether this process is the
+    one of several that prints the line.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class StoppedBySignal(StopRun):
         super().__init__(signum, step, saved, validating, complete)
         self.exit_code = 128 + signum
         self.signum, self.step, self.saved = signum, step, saved
-        self.go_on, self.measure = "--resume", "`lit-gpt validate`"
-        self.validating, self.complete, self.told = validating, complete, True
+        self.resume_command, self.validate_command = "--resume", "`lit-gpt validate`"
+        self.validating, self.complete, self.reported = validating, complete, True
 
     def __str__(self) -> str:
-        where = f"saved {self.saved}; {self.go_on} goes on from there" if self.saved else "nothing was saved"
+        where = f"saved {self.saved}; {self.resume_command} goes on from there" if self.saved else "nothing was saved"
         if self.saved and self.complete:  # nothing goes on there
-            where = f"saved {self.saved}, the end of the training; its validation is left to {self.measure}"
+            where = f"saved {self.saved}, the end of the training; its validation is left to {self.validate_command}"
         when = "in the validation after" if self.validating else "after"
         return f"stopped by {signal.Signals(self.signum).name} {when} step {self.step}: {where}"
 
@@ -156,7 +156,7 @@ def stop(trainer: Trainer, signum: int, validation: Validation = Validation.DONE
     complete = trainer.global_step == trainer.max_steps
     error = StoppedBySignal(signum, trainer.global_step, saved, validation is Validation.BEGUN, complete)
     if not trainer.is_global_zero:
-        error.told = False
+        error.reported = False
         if trainer.strategy.launcher is not None:
             error.exit_code = 0  # Lightning kills the first process where one that it has started ends with another
     raise error

@@ -59,8 +59,8 @@ def working_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
     try:
         with signals.doing(f"preparing {target}", "the same command goes on where it was"):
             yield working
-    except UserError as fault:
-        if not isinstance(fault, Stopped):
+    except UserError as error:
+        if not isinstance(error, Stopped):
             shutil.rmtree(working, ignore_errors=True)
         raise
     shutil.rmtree(working, ignore_errors=True)
