@@ -22,7 +22,7 @@ from lit_gpt.cli import build
 from lit_gpt.data import Byte, Corpus, Shuffled, Windows, write_corpus
 from lit_gpt.data.corpus.memmap import BLOCK
 from lit_gpt.data.folders import read_manifest, write_json
-from lit_gpt.data.samplers.loading import Ordered, load
+from lit_gpt.data.samplers.loading import SampledSequences, load
 from lit_gpt.data.samplers.samplers import RankBatches
 
 
@@ -60,7 +60,7 @@ def sparse(folder: Path, size: int) -> Corpus:
 
 def measured(corpus: Corpus, context: int, batch_size: int, batches: int) -> list[float]:
     windows = Windows(corpus, context)
-    ordered = Ordered(windows, Shuffled(), 1, len(windows))
+    ordered = SampledSequences(windows, Shuffled(), 1, len(windows))
     sampler = RankBatches(len(windows), batch_size)
     loader = iter(load(ordered, sampler))
     times = []

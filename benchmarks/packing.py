@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lit_gpt.data import BPE, Packed, Sequences, Shuffled, TextFiles, Windows, write_corpus
-from lit_gpt.data.samplers.loading import Ordered
+from lit_gpt.data.samplers.loading import SampledSequences
 from lit_gpt.data.samplers.samplers import Slots
 from lit_gpt.data.sequences.packing import best_fit
 
@@ -21,7 +21,7 @@ ROWS = 32
 
 def cost(rows: Sequences) -> float:
     """Median milliseconds of a shuffled batch."""
-    ordered, times = Ordered(rows, Shuffled(), 1), []
+    ordered, times = SampledSequences(rows, Shuffled(), 1), []
     for epoch in range(3):
         for start in range(0, len(rows) - ROWS, ROWS):
             begun = time.perf_counter()

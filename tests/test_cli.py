@@ -271,7 +271,7 @@ def test_paths_alone_name_text_files_wherever_a_text_is_given(tiny: list[str], t
     Path("library.yaml").write_text("data: {source: {class_path: StandardLibrary, init_args: {limit: 10000}}}\n")
     words = ["--config=library.yaml", *tiny, f"--data.val_source.paths={other}", f"--data.test_source.paths={other}"]
     data = build(None, words).data
-    sources = data.prepared.manifest["sources"]
+    sources = data.text.prepared.manifest["sources"]
     assert str(text_file) in sources[""] and str(other) in sources["val"] and str(other) in sources["test"]
 
 

@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     from lit_gpt.data.corpus.scan import scan
 
     data = data_of(command_line)
-    recipe = data.recipe()
+    recipe = data.text.recipe()
     source = recipe.source
     if tags := source.special_tokens:
         raise UserError(
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
     print("\n".join(_report(counts, out, was_finished, source.describe(), options.keep_unchanged)))
     print(f"  {'seconds':13} {time.monotonic() - started:.1f}")
     if counts["written"]:
-        print("\n".join(_next_commands(_plain(data._source), out)))
+        print("\n".join(_next_commands(_plain(data.text.parts["source"]), out)))
     else:
         print("\nnothing new came back; look at how the translators change a text")
     return 0

@@ -29,7 +29,9 @@ def main(argv: list[str]) -> int:
         front.quiet()
         cli = front.CLI("fit", command_line, run_dir, base_checkpoint)
         if cli.config.get("show_batch"):
-            print(cli.datamodule.describe_batch())
+            from lit_gpt.data.reporting import describe_batch
+
+            print(describe_batch(cli.datamodule))
         elif run_dir.checkpoint is None or base_checkpoint is None or not is_finished(cli, run_dir, base_checkpoint):
             train(cli)
     finally:

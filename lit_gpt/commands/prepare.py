@@ -34,11 +34,11 @@ def main(argv: list[str]) -> int:
         return _verify(own["verify"])
     command_line = CommandLine(words)
     data = data_of(command_line)
-    data.engine = _engine(own["engine"], own["workers"])
+    data.text.engine = _engine(own["engine"], own["workers"])
     with signals.doing("preparing text", "the same command goes on where it was"):
         data.setup()
     if own["verify"]:
-        data.prepared.verify()
+        data.text.prepared.verify()
     print("\n".join(report(data)))
     if own["verify"]:
         print(f"  {'verified':10} every byte is as it was written")
@@ -49,9 +49,11 @@ def main(argv: list[str]) -> int:
 
 def report(data: Any) -> Iterator[str]:
     """Lines that say what was prepared, and where."""
-    prepared, tokenizer = data.prepared, data.tokenizer
+    from lit_gpt.data.reporting import notes
+
+    prepared, tokenizer = data.text.prepared, data.tokenizer
     yield f"{prepared.folder} ({'up to date' if prepared.reused else 'prepared'})"
-    recipe = data.recipe()  # of a folder that is up to date, what is asked for now: the text may have moved
+    recipe = data.text.recipe()  # of a folder that is up to date, what is asked for now: the text may have moved
     for split, source in {"": recipe.source, **recipe.own_sources()}.items():
         yield f"  {split or 'source':10} {source.describe()}"
     size = f"{tokenizer.vocab_size:,} ids, {data.vocab_size:,} in the net"
@@ -66,7 +68,7 @@ def report(data: Any) -> Iterator[str]:
     size = "" if data.sampler.whole_batches else f" of {data.batch_size}"
     plural = "" if batches == 1 else "es"
     yield f"  {'epoch':10} {len(rows):,} {kind} of {data.context}, {batches:,} batch{plural}{size}"
-    yield from (f"  {'rows':10} {line}" for line in data.notes())
+    yield from (f"  {'rows':10} {line}" for line in notes(data))
 
 
 def _counts(corpus: Any) -> str:
@@ -158,7 +160,7 @@ def data_of(command_line: CommandLine) -> Any:
         config.data.context = int(context)
     data = parser.instantiate(config).data
     if base_checkpoint:
-        data.adopt(base_checkpoint.tokenizer_object())
+        data.use_tokenizer(base_checkpoint.tokenizer_object())
     return data
 
 

@@ -110,7 +110,7 @@ def prepared_of(path: str) -> "Prepared":
 
         settings = CommandLine([])
         settings.add_file(folder / "config.yaml", functools.partial(check_run_folder, folder=folder, trust=()))
-        prepared: Prepared = data_of(settings).prepared
+        prepared: Prepared = data_of(settings).text.prepared
         return prepared
     if not folder.is_dir():
         raise UserError(f"{path} is no folder; give one that `lit-gpt prepare` named, or a run directory")

@@ -108,7 +108,7 @@ def train(argv: list[str]) -> int:
     from lit_gpt.config.command_line import CommandLine
     from lit_gpt.data.corpus.train_tokenizer import train_tokenizer
 
-    recipe = data_of(CommandLine(words)).recipe()
+    recipe = data_of(CommandLine(words)).text.recipe()
     tokenizer = recipe.tokenizer
     origin = "trained already"
     if not tokenizer.trained:

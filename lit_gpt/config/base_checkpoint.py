@@ -217,16 +217,16 @@ class BaseCheckpoint:
         """
         tokenizer = self.tokenizer_object()
         old = set(range(tokenizer.vocab_size)) - tokenizer.unused_ids
-        new = tokenizer.add_tokens(data.add_tokens) if data.add_tokens else {}
+        new = tokenizer.add_tokens(data.text.add_tokens) if data.text.add_tokens else {}
         self._refuse_new(new, may_grow, "data.add_tokens")
-        data.adopt(tokenizer)
-        data.recipe()  # gives the tokenizer the special tokens that format and source ask for
+        data.use_tokenizer(tokenizer)
+        data.text.recipe()  # gives the tokenizer the special tokens that format and source ask for
         special = {tokenizer.token(id): id for id in sorted(tokenizer.special_ids - old) if id not in new.values()}
         self._refuse_new(special, may_grow, "data.format or data.source")
         new |= special
         size = self.vocab_size
-        if may_grow and max(tokenizer.vocab_size, data.asked_vocab_size or 0) > size:
-            size = data.rows_for(tokenizer)
+        if may_grow and max(tokenizer.vocab_size, data.text.asked_vocab_size or 0) > size:
+            size = data.text.vocab_size(tokenizer)
         return Vocabulary(size, new, sorted(old))
 
     def _refuse_new(self, new: dict[str, int], may_grow: bool, key: str) -> None:

@@ -36,7 +36,7 @@ _HOME = {
     "Mixture": "sources.mixture",
     "NearDuplicates": "filters.duplicates",
     "Sampler": "samplers.samplers",
-    "Ordered": "samplers.loading",
+    "SampledSequences": "samplers.loading",
     "Packed": "sequences.packing",
     "Parquet": "sources.parquet",
     "Phi3": "formats.chat_templates",

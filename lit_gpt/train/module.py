@@ -278,7 +278,7 @@ class LitGPT(lightning.LightningModule):
                 return None
             markers = {tokenizer.bos, tokenizer.eos, tokenizer.pad}
             lengths = [int(i not in markers) for i in range(tokenizer.vocab_size)]
-            text_bytes = data.bytes_scored("test" if trainer.testing else name)
+            text_bytes = data.sequences("test" if trainer.testing else name or "val").scored_bytes(tokenizer)
         lengths = lengths + [0] * (self.net.vocab_size - len(lengths))
         return BitsPerByte(lengths, text_bytes, wide=widest_float(self.device))
 

@@ -22,6 +22,7 @@ from lit_gpt.data import (
     TextFiles,
     TokenData,
 )
+from lit_gpt.data.reporting import describe_batch
 from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.data.training import batches_done
 from lit_gpt.errors import UserError
@@ -49,6 +50,11 @@ class Recorder(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def begin_at(one: TokenData, epoch: int, slot: int) -> None:
+    """Continues at a sample of an epoch."""
+    one.load_state_dict({"epoch": epoch, "slot": slot, "batches": 0})
 
 
 class SaveAt(Callback):
@@ -123,7 +129,7 @@ def test_resumed_at_any_batch_it_goes_on_as_if_never_stopped(
             resumed = data(text, sampler=sampler, num_workers=workers)
             trainer(tmp_path, **options).fit(rest, datamodule=resumed, ckpt_path=tmp_path / f"{name}.ckpt")
             assert rest.seen == whole.seen[stop:], f"resumed from {name}"
-            assert resumed.consumed == (40 // 15 * 15 + 40 % 15) * 4
+            assert resumed.state_dict()["consumed"] == (40 // 15 * 15 + 40 % 15) * 4
 
 
 def test_a_resume_with_another_batch_size_goes_on_at_the_next_window(text: Path, tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ def test_the_seed_is_that_of_when_the_data_was_made(text: Path, monkeypatch: pyt
     monkeypatch.setenv("PL_GLOBAL_SEED", "4")
     second = data(text, seed=None)
     assert (first.seed, second.seed) == (3, 4)
-    assert first.describe_batch() != second.describe_batch()
+    assert describe_batch(first) != describe_batch(second)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
@@ -202,13 +208,13 @@ def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(
     rest, wider = Recorder(), data(text, context=14)
     capsys.readouterr()
     trainer(tmp_path, **{**options, "max_steps": 6}).fit(rest, datamodule=wider, ckpt_path=tmp_path / "5.ckpt")
-    places, slot = wider.slots_per_epoch, 20 * wider.slots_per_epoch // 57
+    places, slot = wider.training_samples().epoch_size, 20 * wider.training_samples().epoch_size // 57
     said = (
         f"an epoch was 57 rows or batches in Shuffled and is {places} in Shuffled now; the one that was begun goes on"
     )
     assert said in capsys.readouterr().err and places < 57
     expected = data(text, context=14)
-    expected.consumed = slot
+    begin_at(expected, 0, slot)
     assert rest.seen[0] == next(iter(expected.train_dataloader())).targets.tolist()
 
 
@@ -244,13 +250,13 @@ def test_a_second_training_with_the_same_data_begins_at_the_beginning(text: Path
     assert first.seen == second.seen
 
 
-def test_consumed_can_be_set(text: Path) -> None:
+def test_training_continues_at_any_position(text: Path) -> None:
     whole = [batch.targets for batch in data(text).train_dataloader()]
     later = data(text)
-    later.consumed = 6 * 4
-    assert later.position() == (0, 24) and later.consumed == 24
+    begin_at(later, 0, 24)
+    assert later.position() == (0, 24) and later.state_dict()["consumed"] == 24
     assert torch.equal(next(iter(later.train_dataloader())).targets, whole[6])
-    later.consumed = 60 + 8
+    begin_at(later, 1, 8)
     assert later.position() == (1, 8)
 
 
@@ -265,9 +271,8 @@ def test_validation_texts_are_read_whole_in_order_by_name(text: Path, tmp_path: 
         assert targets == list(wanted)
     test = [t for batch in with_news.test_dataloader() for t in batch.targets.flatten().tolist() if t != IGNORED]
     assert test == list(text.read_bytes()[451:])
-    assert (
-        with_news.bytes_scored() == 49 and with_news.bytes_scored("news") == 15 and with_news.bytes_scored("test") == 49
-    )
+    scored = {name: with_news.sequences(name).scored_bytes(with_news.tokenizer) for name in ("val", "news", "test")}
+    assert scored == {"val": 49, "news": 15, "test": 49}
     with pytest.raises(UserError, match="no test text"):
         data(text).test_dataloader()
 
@@ -283,7 +288,7 @@ def test_an_adopted_tokenizer_is_not_trained_again(text: Path) -> None:
     char = Char(unk="?")
     char.train(["abc"])
     adopting = data(text, tokenizer=BPE)
-    adopting.adopt(char)
+    adopting.use_tokenizer(char)
     assert adopting.tokenizer.fingerprint() == char.fingerprint()
 
 
@@ -307,7 +312,7 @@ def test_mistakes_are_one_line(text: Path, options: dict[str, Any], words: str) 
 
 
 def test_a_described_batch_shows_text_targets_and_what_is_not_scored(text: Path) -> None:
-    shown = data(text, sampler=Sequential, context=440).describe_batch(2)
+    shown = describe_batch(data(text, sampler=Sequential, context=440), 2)
     start = text.read_text()[:440]
     assert repr(start) in shown and "row 0: 440 tokens, 440 scored" in shown and "row 1: 440 tokens, 9 scored" in shown
     assert f"{start[0]!r} -> {start[1]!r}" in shown and "not scored" in shown
@@ -315,7 +320,7 @@ def test_a_described_batch_shows_text_targets_and_what_is_not_scored(text: Path)
 
 def test_a_described_batch_is_read_where_a_character_is_several_tokens(tmp_path: Path) -> None:
     (tmp_path / "zh.txt").write_text("\u5149\u6708" * 200, encoding="utf-8")
-    shown = data(tmp_path / "zh.txt", tokenizer=Byte, sampler=Sequential, context=12).describe_batch(1)
+    shown = describe_batch(data(tmp_path / "zh.txt", tokenizer=Byte, sampler=Sequential, context=12), 1)
     assert (
         "'\u5149\u6708\u5149\u6708'" in shown
         and "b'\\xe5' -> b'\\x85'" in shown
@@ -351,6 +356,6 @@ def test_telling_of_a_fault_prepares_nothing_again(tmp_path: Path, monkeypatch: 
         asked.append(arguments)
         raise UserError("no text")
 
-    monkeypatch.setattr("lit_gpt.data.module.prepare", refuse)
+    monkeypatch.setattr("lit_gpt.data.prepared_text.prepare", refuse)
     assert main(["fit", "--name=none", f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu"]) == 2
     assert len(asked) == 1

@@ -22,8 +22,8 @@ from lit_gpt.errors import UserError
 _CHANGES = 0xA06  # keeps keys of augmentations apart from those of orders
 
 
-class Ordered(Dataset[Batch]):
-    """Rows in the order of a sampler: asked for slots of an epoch, it gives their batch.
+class SampledSequences(Dataset[Batch]):
+    """Sequences in the order of a sampler: indexed by the samples of a batch, it returns the batch.
 
     Workers hold copies of it; nothing that it gives depends on what was asked before.
 
@@ -48,6 +48,14 @@ class Ordered(Dataset[Batch]):
 
     def __len__(self) -> int:
         return self.epoch_size
+
+    def per_batch(self, batch_size: int) -> int:
+        """Samples in a batch of one process: one where the sampler makes whole batches."""
+        return 1 if self.sampler.whole_batches else batch_size
+
+    def first(self, count: int) -> Batch:
+        """The first training batch, or as many of its sequences."""
+        return self[Slots(0, range(self.per_batch(count)))]
 
     def __getitem__(self, slots: Slots) -> Batch:
         return self.__getitems__(slots)
@@ -133,7 +141,7 @@ def lost_worker(pid: Any, code: int | None = None) -> str:
     )
 
 
-def load(ordered: Ordered, batches: RankBatches, num_workers: int = 0) -> BatchLoader:
+def load(ordered: SampledSequences, batches: RankBatches, num_workers: int = 0) -> BatchLoader:
     """A loader of one rank's batches.
 
     Args:

@@ -62,11 +62,6 @@ class TrainingPosition:
         epoch, slot = self.position(trained, shape)
         return epoch * shape.batches * shape.batch + slot
 
-    def begin(self, consumed: int, trained: int, shape: EpochShape) -> None:
-        """Stands after so many slots."""
-        epoch, slot = divmod(consumed, shape.batches * shape.batch)
-        self._start, self._counted = (epoch, slot), trained
-
     def state(self, trained: int, shape: EpochShape) -> dict[str, Any]:
         """All of it as plain data."""
         epoch, slot = self.position(trained, shape)

@@ -15,7 +15,7 @@ from lit_gpt.__main__ import is_mistake, one_line
 from lit_gpt.data import Byte, TextFiles
 from lit_gpt.data.corpus.prepare import prepare
 from lit_gpt.data.corpus.recipe import Fractions, Recipe
-from lit_gpt.data.samplers.loading import BatchLoader, Ordered, load
+from lit_gpt.data.samplers.loading import BatchLoader, SampledSequences, load
 from lit_gpt.data.samplers.samplers import RankBatches, Sequential
 from lit_gpt.data.sequences.datasets import Windows
 from lit_gpt.errors import UserError
@@ -35,7 +35,7 @@ def rows(tmp_path: Path) -> Windows:
 
 
 def loader(rows: Windows, workers: int = 2) -> BatchLoader:
-    return load(Ordered(rows, Sequential()), RankBatches(len(rows), 4), workers)
+    return load(SampledSequences(rows, Sequential()), RankBatches(len(rows), 4), workers)
 
 
 def test_workers_give_what_the_process_itself_gives(rows: Windows) -> None:

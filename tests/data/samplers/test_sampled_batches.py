@@ -27,7 +27,7 @@ from lit_gpt.data import (
     TokenBudget,
     Windows,
 )
-from lit_gpt.data.samplers.loading import Ordered, load
+from lit_gpt.data.samplers.loading import SampledSequences, load
 from lit_gpt.data.samplers.samplers import NOTHING, RankBatches, Slots
 from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.errors import UserError
@@ -50,7 +50,7 @@ def dealt(
     found: Found = {}
     for rank in range(world):
         sampler.open(rows)
-        ordered = Ordered(rows, sampler, 5, augment=augment)
+        ordered = SampledSequences(rows, sampler, 5, augment=augment)
         per_rank = 1 if sampler.whole_batches else batch_size // world
         batches = RankBatches(ordered.epoch_size, per_rank, world, rank, (epoch, slot))
         batches.set_epoch(epoch)
@@ -189,7 +189,7 @@ def test_the_context_grows_and_nothing_is_left_out(cut: Any) -> None:
     rows = cut(Made.of_documents(lengths(60)), 64)
     sampler = Curriculum(by=None, start_context=8, grow_epochs=2)
     sampler.open(rows)
-    ordered, plain = Ordered(rows, sampler, 5), Ordered(rows, Shuffled(), 5)
+    ordered, plain = SampledSequences(rows, sampler, 5), SampledSequences(rows, Shuffled(), 5)
     seen = []
     for epoch in range(3):
         for start in range(0, len(rows), 4):
@@ -256,5 +256,6 @@ def test_other_epochs_have_other_batches() -> None:
 
 def test_defaults_are_made_when_asked() -> None:
     assert isinstance(Curriculum().by, ByLength)
-    assert Ordered(Windows(Made.of_documents([50]), 8), Sequential())[Slots(0, range(2))].inputs.shape == (2, 8)
+    batch = SampledSequences(Windows(Made.of_documents([50]), 8), Sequential())[Slots(0, range(2))]
+    assert batch.inputs.shape == (2, 8)
     assert Batch(torch.zeros(1), torch.zeros(1)).segments is None

@@ -27,6 +27,7 @@ from lit_gpt.data import (
     TokenData,
     Windows,
 )
+from lit_gpt.data.reporting import describe_batch, notes
 from lit_gpt.data.sequences.datasets import IGNORED, document_stretches
 from lit_gpt.errors import UserError
 
@@ -118,7 +119,8 @@ def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: A
     def count(batches: Any) -> int:
         return sum(int(((batch.targets >= 0) & (batch.targets < 256)).sum()) for batch in batches)
 
-    assert count(batches) == given.bytes_scored() and count(given.test_dataloader()) == given.bytes_scored("test")
+    assert count(batches) == given.sequences("val").scored_bytes(given.tokenizer)
+    assert count(given.test_dataloader()) == given.sequences("test").scored_bytes(given.tokenizer)
     assert not any((batch.inputs == 258).any() for batch in batches)  # the mask
     assert (batches[0].segments is not None) == (rows is Packed)
 
@@ -133,7 +135,7 @@ def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: A
         ({"sequences": Prompts, "sampler": lambda: TokenBudget(10)}, "tokens 10 of TokenBudget is less than"),
         ({"tokenizer": Byte, "augment": [MaskTokens]}, "MaskTokens needs a mask"),
         ({"augment": [MaskTokens, BPEDropout]}, "BPEDropout after MaskTokens in data.augment .* put BPEDropout before"),
-        ({"augment": [BPEDropout]}, "BPEDropout needs a tokenizer of byte-level BPE, Byte is none"),
+        ({"augment": [BPEDropout]}, "BPEDropout needs a tokenizer of byte-level BPE, not Byte"),
         ({"sampler": lambda: Curriculum(start_context=3)}, "start_context 3 of Curriculum"),
         ({"context": 5000}, "needs 5001; give more text or a smaller data.context"),
     ],
@@ -149,7 +151,7 @@ def test_what_is_cut_or_dropped_is_said_once_at_the_start(text: Path, capsys: py
     given.setup("fit")
     said = capsys.readouterr().err
     assert "records are longer than 40 tokens, dropped" in said and "val: " in said
-    assert given.notes() == [line for line in said.splitlines() if "records" in line]
+    assert list(notes(given)) == [line for line in said.splitlines() if "records" in line]
     given.setup("validate")
     assert not capsys.readouterr().err
     packed = data(text, sequences=Packed)
@@ -186,20 +188,20 @@ def test_what_augmentations_leave_out_is_told_of_rows_from_all_through_the_text(
 
 
 def test_a_described_batch_tells_segments_in_few_words(text: Path) -> None:
-    shown = data(text, sequences=Packed, sampler=Sequential).describe_batch(1)
+    shown = describe_batch(data(text, sequences=Packed, sampler=Sequential), 1)
     (segments,) = [line for line in shown.splitlines() if line.startswith("  segments ")]
     assert segments.startswith("  segments 0: ")
     assert sum(int(part.split(":")[1].split()[0]) for part in segments.removeprefix("  segments ").split(", ")) == 64
-    budget = data(text, sequences=Prompts, sampler=lambda: TokenBudget(300)).describe_batch(2)
+    budget = describe_batch(data(text, sequences=Prompts, sampler=lambda: TokenBudget(300)), 2)
     assert "row 1: 64 tokens" in budget and "(" in budget and "not scored)" in budget
 
 
 def test_the_position_of_batches_by_tokens_is_counted_in_batches(text: Path) -> None:
     given = data(text, **KINDS["budget"])
     per_epoch = given.batches_per_epoch()
-    assert given.slots_per_epoch == per_epoch < given.windows_per_epoch
+    assert given.training_samples().epoch_size == per_epoch < len(given.sequences("train"))
     whole = [batch.inputs for batch in given.train_dataloader()]
-    given.consumed = per_epoch - 1
+    given.load_state_dict({"epoch": 0, "slot": per_epoch - 1, "batches": 0})
     assert given.position() == (0, per_epoch - 1)
     (last,) = list(given.train_dataloader())
     assert torch.equal(last.inputs, whole[-1])
@@ -237,5 +239,5 @@ def test_of_records_only_the_answers_are_learned_and_their_bytes_counted(rows: A
     validated = [t for batch in given.val_dataloader()[0] for t in batch.targets.flatten().tolist() if t >= 0]
     text = bytes(id for id in learned + validated if id < 256).decode()
     assert sorted(text) == sorted("".join(answers))
-    assert given.bytes_scored() == sum(id < 256 for id in validated)
+    assert given.sequences("val").scored_bytes(given.tokenizer) == sum(id < 256 for id in validated)
     assert given.batches_per_epoch() > 2
