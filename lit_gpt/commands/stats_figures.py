@@ -44,8 +44,8 @@ def save(figures: dict[str, Any], file: Path) -> None:
         draw(axes)
     try:
         figure.savefig(file, dpi=120)
-    except OSError as fault:
-        raise UserError(f"--plot {file} cannot be written ({fault.strerror}); give another file") from None
+    except OSError as error:
+        raise UserError(f"--plot {file} cannot be written ({error.strerror}); give another file") from None
 
 
 def log(figures: dict[str, Any], found: dict[str, "Statistics"], tables: dict[str, str], folder: str) -> None:
@@ -60,8 +60,8 @@ def log(figures: dict[str, Any], found: dict[str, "Statistics"], tables: dict[st
 
     try:
         writer = SummaryWriter(folder)
-    except OSError as fault:
-        raise UserError(f"--tensorboard {folder} cannot be written ({fault.strerror}); give another folder") from None
+    except OSError as error:
+        raise UserError(f"--tensorboard {folder} cannot be written ({error.strerror}); give another folder") from None
     with writer:
         for title, draw in figures.items():
             figure = Figure(figsize=_INCHES, layout="constrained")

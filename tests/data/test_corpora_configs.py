@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_download import all_splits, tarred
-from text_server import TextServer
+from text_server import TextServer, all_splits, tarred
 
 import lit_gpt.data
 from lit_gpt.__main__ import main

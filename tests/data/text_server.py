@@ -1,9 +1,14 @@
 """A server of files on this machine that can be told to break off, to refuse, to change what it has."""
 
+import io
+import tarfile
 import threading
+import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
+
+from lit_gpt.data.sources.download import Download
 
 
 @dataclass
@@ -112,3 +117,30 @@ class TextServer:
         handler.wfile.write(content[start:end])
         handler.wfile.flush()
         handler.close_connection = True
+
+
+def zipped(**members: str) -> bytes:
+    """A zip archive of texts; __ in a name is a folder's border."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("folder/", "")
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "/") + ".txt", text)
+    return file.getvalue()
+
+
+def tarred(members: dict[str, str], mode: str = "w:gz") -> bytes:
+    """A tar archive of texts."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, text in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return file.getvalue()
+
+
+def all_splits(source: Download) -> list[list[str] | None]:
+    """The documents of train, val, test."""
+    own = [source.own_split("val"), source.own_split("test")]
+    return [list(source), *(None if split is None else list(split) for split in own)]  # type: ignore[arg-type]

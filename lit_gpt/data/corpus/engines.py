@@ -102,9 +102,9 @@ def unpacked(data: bytes) -> Encoder:
         # The class comes first and so is known by the time that the state names it.
         _, state, format = cloudpickle.loads(data)
         return Encoder(Tokenizer.restore(state), format)
-    except (ImportError, AttributeError, UserError) as fault:
+    except (ImportError, AttributeError, UserError) as error:
         raise UserError(
-            f"the tokenizer or format cannot be made in another process ({fault}); put its class into a module on"
+            f"the tokenizer or format cannot be made in another process ({error}); put its class into a module on"
             " PYTHONPATH"
         ) from None
 
@@ -119,8 +119,8 @@ def _begin(data: bytes, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         _encoder = unpacked(data)
-    except UserError as fault:  # told with the first shard: here it would only end the process
-        _encoder = fault
+    except UserError as error:  # told with the first shard: here it would only end the process
+        _encoder = error
 
 
 def _end_with(parent: int) -> None:

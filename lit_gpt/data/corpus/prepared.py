@@ -87,8 +87,8 @@ def open_if_current(target: Path, identity: dict[str, Any]) -> Prepared | None:
         return None  # removed by hand, as is advised where a part is damaged
     try:
         tokenizer = Tokenizer.load(target / "tokenizer.json")
-    except UserError as fault:
-        raise UserError(f"{fault}; or remove {target} and prepare again") from None
+    except UserError as error:
+        raise UserError(f"{error}; or remove {target} and prepare again") from None
     fingerprint = tokenizer.fingerprint()
     corpora = {split: Corpus(target / split, tokenizer.vocab_size) for split in manifest["splits"]}
     for split, corpus in corpora.items():

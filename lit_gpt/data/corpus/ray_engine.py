@@ -58,10 +58,10 @@ class Ray(Engine):
                 compute=ActorPoolStrategy(size=min(workers, len(rows))),
             )
             for row in encoded.iter_rows():
-                if row["errno"]:  # told as a disk fault of this process is
-                    raise OSError(int(row["errno"]), os.strerror(int(row["errno"])), row["fault"])
-                if row["fault"]:
-                    raise UserError(row["fault"])
+                if row["errno"]:  # told as a disk error of this process is
+                    raise OSError(int(row["errno"]), os.strerror(int(row["errno"])), row["error"])
+                if row["error"]:
+                    raise UserError(row["error"])
                 done(int(row["characters"]))
 
 
@@ -88,24 +88,24 @@ class _Shards:
         shard: Shard = pickle.loads(row["shard"])
         try:
             write_shard(shard.path, self.encoder.encode(shard.chunks))
-        except UserError as fault:
-            return _outcome(shard, str(fault))
-        except OSError as fault:
-            if fault.errno is None:
+        except UserError as error:
+            return _outcome(shard, str(error))
+        except OSError as error:
+            if error.errno is None:
                 raise
-            return _outcome(shard, str(fault.filename or shard.path), fault.errno)
+            return _outcome(shard, str(error.filename or shard.path), error.errno)
         return _outcome(shard)
 
 
-def _outcome(shard: Shard, fault: str = "", errno: int = 0) -> dict[str, Any]:
+def _outcome(shard: Shard, error: str = "", errno: int = 0) -> dict[str, Any]:
     """What a process says of a shard: a row of plain values, as Ray carries them."""
-    return {"characters": shard.characters, "fault": fault, "errno": errno}
+    return {"characters": shard.characters, "error": error, "errno": errno}
 
 
 def _imported() -> Any:
     try:
         import ray
         import ray.data  # its own dependencies may be missing where Ray is there
-    except ImportError as fault:
-        raise UserError(f"--engine ray needs Ray ({fault}); pip install 'lit-gpt[ray]'") from None
+    except ImportError as error:
+        raise UserError(f"--engine ray needs Ray ({error}); pip install 'lit-gpt[ray]'") from None
     return ray

@@ -1,1 +1,1 @@
-"""Where text comes from: files, the hub, the network, several of them together."""
+"""Sources of text: files, the hub, the network, mixtures."""

@@ -1,4 +1,4 @@
-"""Members of zip and tar archives, brought out once into a folder."""
+"""Unpacks zip and tar archives into a folder, safely: no member outside it, no bomb."""
 
 import lzma
 import tarfile
@@ -24,7 +24,7 @@ def is_archive(name: str) -> bool:
 
 
 def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
-    """Makes a folder of those members of an archive that are wanted; it appears whole or not at all.
+    """Unpacks the wanted members of an archive into a new folder, which appears whole or not at all.
 
     Args:
         archive: A zip or tar file, read once from its start to its end.
@@ -43,10 +43,10 @@ def unpack(archive: Path, wanted: Callable[[str], bool], target: Path) -> None:
                 for name, content, done in members(archive, wanted, new):
                     written = _write(content, _inside(new, name, archive), archive, written)
                     progress.advance(max(done - progress.done, 0))
-            except tarfile.FilterError as fault:
-                raise UserError(f"{archive} is not unpacked: {fault}") from None
-            except _DAMAGE as fault:
-                raise UserError(f"{archive} is damaged ({fault}); remove it, and it is downloaded again") from None
+            except tarfile.FilterError as error:
+                raise UserError(f"{archive} is not unpacked: {error}") from None
+            except _DAMAGE as error:
+                raise UserError(f"{archive} is damaged ({error}); remove it, and it is downloaded again") from None
 
 
 Member = tuple[str, IO[bytes], int]  # name, content, bytes of the archive that have been read

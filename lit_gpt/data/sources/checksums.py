@@ -1,4 +1,4 @@
-"""Checksums of files: computed, and recorded in a lock file where no publisher states one."""
+"""Checksums of files, and the lock file that records them where a publisher states none."""
 
 import hashlib
 import json
@@ -74,8 +74,8 @@ class LockFile:
             entries = parse_json(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as fault:
-            raise UserError(f"lock file {self.path} cannot be read ({fault}); mend it or remove it") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"lock file {self.path} cannot be read ({error}); mend it or remove it") from None
         if not isinstance(entries, dict):
             raise UserError(f"{self.path} is not a valid lock file: it holds no addresses; fix or delete it")
         return entries

@@ -1,4 +1,4 @@
-"""Documents from files of comma-separated values."""
+"""Csv: documents from files of comma-separated values."""
 
 import csv
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Csv(RecordFiles):
         paths: A file, a folder or a glob (`data/**/*.csv`), or a list of them, read in the order given.
         field: The column that holds the text; null gives a data.format whole records.
         delimiter: The character between values, \\t for a tab; by default a comma, in files named .tsv a tab.
-        quoting: minimal: a value that begins with " goes on to the next lone one, over line breaks too; such rows are
+        quoting: minimal: a value that begins with " extends to the next lone one, over line breaks too; such rows are
             counted. none: " is a character like any other and each line is a row, as in many .tsv files.
     """
 
@@ -55,9 +55,9 @@ class Csv(RecordFiles):
             where = f"{path}:{before + 1}"
             try:
                 row = next(rows, None)
-            except csv.Error as fault:
+            except csv.Error as error:
                 raise UserError(
-                    f"{where} is no row of CSV ({fault}); quote values that hold quotes or line breaks, and double the"
+                    f"{where} is no row of CSV ({error}); quote values that hold quotes or line breaks, and double the"
                     " quotes in them, or give quoting none where they are part of the text"
                 ) from None
             if row is None:

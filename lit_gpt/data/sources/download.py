@@ -1,4 +1,4 @@
-"""Download: a text of a publisher's by its addresses, with its own splits; or a local copy of it."""
+"""Download: text from the network with the publisher's splits, or from a local copy."""
 
 import copy
 import glob
@@ -26,7 +26,7 @@ _SPLITS = ("train", "val", "test")
 class Download(Source):
     """A text from the network, fetched once into the cache and checked; with `paths`, a local copy in its place.
 
-    A broken download goes on where it stopped. A file is checked against the checksum that is stated for it; where
+    A broken download is resumed. A file is checked against the checksum that is stated for it; where
     none is, against the one recorded at the first download. The default lock file for those lies in the cache, so that
     no project gets a file that nobody asked for; name one beside your project (`lock: downloads.lock.json`) and commit
     it, and all who work on it train on the same bytes.

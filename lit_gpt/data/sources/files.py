@@ -1,4 +1,4 @@
-"""Which files are meant by paths, folders and globs, in which order; and whether they have changed."""
+"""File search: paths, folders and globs to files in order; signatures that tell whether files have changed."""
 
 import codecs
 import glob
@@ -89,7 +89,7 @@ def stat_signature(files: list[Path], more: str) -> str:
 
 
 def walk(folder: Path, follow: bool = False) -> Iterator[Path]:
-    """Files below a folder by names, hidden ones left out.
+    """Files below a folder in the order of names, without hidden ones.
 
     Args:
         folder: Where to look.
@@ -175,9 +175,9 @@ def _other(endings: tuple[str, ...]) -> str:
     return f"another ending than {' or '.join(endings)}"
 
 
-def _refuse_folder(fault: OSError) -> None:
+def _refuse_folder(error: OSError) -> None:
     # Passed over, its text would be missing from training with nobody told.
-    raise UserError(f"folder {fault.filename} cannot be read ({fault.strerror}); change its permissions or move it")
+    raise UserError(f"folder {error.filename} cannot be read ({error.strerror}); change its permissions or move it")
 
 
 def ends_in(path: Path, endings: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Documents from the datasets library: a dataset of the hub by its name, or a folder on this disk.
+"""HubDataset: documents from the datasets library, by a name on the hub or a local folder.
 
 The library runs no code of a dataset: since its fourth version it refuses those that bring some.
 """
@@ -118,7 +118,7 @@ class HubDataset(Source):
         return commit + self._notes
 
     def _folder(self) -> Path | None:
-        """The folder that is meant, None for a name on the hub."""
+        """The local folder, None for a name on the hub."""
         path = Path(self.name).expanduser()
         if path.is_dir():
             return path
@@ -147,8 +147,8 @@ class HubDataset(Source):
                     f"the hub has no dataset {self.name}, or this user may not read it; check the name, or log in"
                     " (hf auth login)"
                 ) from None
-            except HfHubHTTPError as fault:
-                raise UserError(f"the hub refuses dataset {self.name} ({_line(fault)}); try again later") from None
+            except HfHubHTTPError as error:
+                raise UserError(f"the hub refuses dataset {self.name} ({_line(error)}); try again later") from None
             except Exception:  # of the library for HTTP, whichever that is: the dataset may be in the cache
                 return None
             self._commit = info.sha
@@ -167,9 +167,9 @@ class HubDataset(Source):
         while True:
             try:
                 record = next(rows, None)
-            except Exception as fault:  # of whatever reads the dataset's files, or of the network
+            except Exception as error:  # of whatever reads the dataset's files, or of the network
                 raise UserError(
-                    f"{self.name} ({self.split}) cannot be read after record {number} ({_line(fault)}); try again, or"
+                    f"{self.name} ({self.split}) cannot be read after record {number} ({_line(error)}); try again, or"
                     " give its files to Parquet, JsonLines, Csv or TextFiles"
                 ) from None
             if record is None:
@@ -201,14 +201,14 @@ class HubDataset(Source):
             raise
         except ConnectionError:
             raise UserError(f"the hub cannot be reached for dataset {self.name}: {_OFFLINE}") from None
-        except Exception as fault:  # the library raises of all kinds
+        except Exception as error:  # the library raises of all kinds
             slices = ", streaming false for a part of a split" if "[" in self.split and self.streaming else ""
             raise UserError(
-                f"dataset {self.name} cannot be opened ({_line(fault)}); check name, split and config{slices}"
+                f"dataset {self.name} cannot be opened ({_line(error)}); check name, split and config{slices}"
             ) from None
 
     def _from_files(self, folder: Path) -> Any:
-        """A folder's files by way of the library's cache, which is made anew where any of them was written.
+        """A folder's files through the library's cache, which is rebuilt where any of them was written.
 
         The library itself compares sizes and times alone.
         """
@@ -228,5 +228,5 @@ class HubDataset(Source):
         return rows
 
 
-def _line(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:300] or type(fault).__name__
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Documents from files with a JSON record on each line."""
+"""JsonLines: documents from files with a JSON record on each line."""
 
 import json
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ class JsonLines(RecordFiles):
             where = f"{path}:{number}"
             try:
                 record = json.loads(line.decode("utf-8"), object_pairs_hook=_each_once)
-            except UnicodeDecodeError as fault:
-                raise not_utf8(path, line[fault.start], offset + fault.start, number) from None
-            except (ValueError, RecursionError) as fault:
-                what = f"{fault.msg}, column {fault.colno}" if isinstance(fault, json.JSONDecodeError) else str(fault)
+            except UnicodeDecodeError as error:
+                raise not_utf8(path, line[error.start], offset + error.start, number) from None
+            except (ValueError, RecursionError) as error:
+                what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
                 raise UserError(
                     f"{where} (byte {offset}) is no JSON record: {what}; each line has to be one whole record"
                 ) from None

@@ -1,4 +1,4 @@
-"""Several sources as one text, each with its share."""
+"""Mixture: several sources as one text, by weight or one after the other."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -63,9 +63,9 @@ class Mixture(Source):
         sources: The sources by name; mixtures may be among them.
         weights: Share of each source in the characters of the text, by name, 1 in sum; by default each source is read
             once, one after the other.
-        tags: Special token that goes ahead of each document of a source, by the name of the source, such as <|en|>.
+        tags: Special token before each document of a source, by the name of the source, such as <|en|>.
         until: Where a text with weights ends: longest, when each source was read whole (short ones are read again until
-            then), or shortest, when the first is at its end (what others still have is left out).
+            then), or shortest, when the first is at its end (the rest of the others is dropped).
     """
 
     def __init__(

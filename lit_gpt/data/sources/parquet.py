@@ -1,4 +1,4 @@
-"""Documents from Parquet files."""
+"""Parquet: documents from Parquet files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +45,9 @@ class Parquet(RecordFiles):
                     for record in _rows(batch, path, number):
                         number += 1
                         yield f"{path}, record {number}", record if self.field else without_nulls(record)
-        except (pyarrow.ArrowException, OSError) as fault:
+        except (pyarrow.ArrowException, OSError) as error:
             raise UserError(
-                f"{path} cannot be read as Parquet after record {number} ({str(fault).splitlines()[0]}); get the file"
+                f"{path} cannot be read as Parquet after record {number} ({str(error).splitlines()[0]}); get the file"
                 " again, or read it with the source for its kind"
             ) from None
 
@@ -75,9 +75,9 @@ def _rows(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
         for number in range(batch.num_rows):
             try:
                 batch.slice(number, 1).to_pylist()
-            except UnicodeDecodeError as fault:
+            except UnicodeDecodeError as error:
                 raise UserError(
-                    f"{path}, record {before + number + 1} is not UTF-8 text: byte 0x{fault.object[fault.start]:02x} at"
-                    f" offset {fault.start} of a value; mend or leave out the record"
+                    f"{path}, record {before + number + 1} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at"
+                    f" offset {error.start} of a value; mend or leave out the record"
                 ) from None
         raise

@@ -91,9 +91,9 @@ def check_unicode(record: dict[str, Any], where: str) -> None:
     """Refuses half a surrogate pair, which no encoding of Unicode can hold."""
     try:
         text_of(record).encode("utf-8")
-    except UnicodeEncodeError as fault:
+    except UnicodeEncodeError as error:
         raise UserError(
-            f"{where}: the record holds \\u{ord(fault.object[fault.start]):04x}, half of a surrogate pair and no"
+            f"{where}: the record holds \\u{ord(error.object[error.start]):04x}, half of a surrogate pair and no"
             " character; mend or leave out the record"
         ) from None
 

@@ -1,4 +1,4 @@
-"""One file of a publisher's, in the cache: fetched once, checked, and what it was checked against is said.
+"""RemoteFile: a downloaded file in the cache, checked against a stated or recorded checksum.
 
 Files on the hub go through `huggingface_hub`, into its own cache: it resumes, keeps logins and knows the hub's storage.
 """
@@ -172,8 +172,8 @@ def _hub_download(name: str, revision: str, path: str) -> Path:
             f"{name} asks for its terms to be accepted first: do so at {page}, log in with `hf auth login` and run it"
             " again; or give local files by paths"
         ) from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as fault:
-        if isinstance(fault, errors.LocalEntryNotFoundError):  # no network, and not in the cache
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):  # no network, and not in the cache
             raise UserError(
                 f"{path} of {page} is not in the cache, and the hub cannot be reached; try again with a network, or"
                 " give local files by paths"
@@ -182,16 +182,16 @@ def _hub_download(name: str, revision: str, path: str) -> Path:
             f"the hub has no {path} in {page} at revision {revision} that you may read; look at its files, or give"
             " local files by paths"
         ) from None
-    except OSError as fault:
-        if fault.errno is not None:
+    except OSError as error:
+        if error.errno is not None:
             raise  # the disk's
-        raise _unreachable(page, path, fault) from None
-    except Exception as fault:  # the network library below has errors of its own, and was exchanged more than once
-        raise _unreachable(page, path, fault) from None
+        raise _unreachable(page, path, error) from None
+    except Exception as error:  # the network library below has errors of its own, and was exchanged more than once
+        raise _unreachable(page, path, error) from None
 
 
-def _unreachable(page: str, path: str, fault: Exception) -> UserError:
-    reason = (str(fault).strip() or type(fault).__name__).splitlines()[0][:120]
+def _unreachable(page: str, path: str, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
     return UserError(
         f"{path} of {page} could not be downloaded ({reason}); run it again, it goes on where it stopped; or give local"
         " files by paths"

@@ -15,7 +15,7 @@ from lit_gpt.errors import UserError
 class StandardLibrary(Source):
     """The source text of the running Python's standard library: one document per .py file, in the order of their names.
 
-    Tests, installed packages and files that are not UTF-8 are left out, and so are `encodings` and `pydoc_data`, which
+    Tests, installed packages and files that are not UTF-8 are skipped, and so are `encodings` and `pydoc_data`, which
     hold tables of characters and pages of prose rather than code.
 
     Args:

@@ -1,4 +1,4 @@
-"""Files as streams: decompressed by their suffix, decoded strictly, a block at a time.
+"""Streams of files: decompressed by suffix (.gz, .bz2, .xz, .zst), decoded as strict UTF-8, block by block.
 
 What is held is a block (or a line), whatever the file's size. Places in errors are bytes of the text, decompressed.
 """
@@ -45,13 +45,13 @@ def byte_blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
         raise UserError(
             f"{path} is torn: it ends within its compressed text (at least {done} bytes unpack); get the file again"
         ) from None
-    except _damages(path) as fault:
+    except _damages(path) as error:
         # A failing disk has a number; what a decompressor finds has none.
-        if isinstance(fault, OSError) and fault.errno is not None:
-            raise UserError(f"{path} cannot be read ({fault.strerror}); give a file or a folder of text") from None
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{path} cannot be read ({error.strerror}); give a file or a folder of text") from None
         raise UserError(
             f"{path} is damaged, or no {path.suffix} file: after byte {done} of its text it cannot be decompressed"
-            f" ({' '.join(str(fault).split())}); get the file again"
+            f" ({' '.join(str(error).split())}); get the file again"
         ) from None
 
 
@@ -85,8 +85,8 @@ def text_blocks(path: Path, size: int = BLOCK) -> Iterator[str]:
         held: bytes = decoder.getstate()[0]  # the start of a character that goes on in this block
         try:
             text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as fault:
-            raise not_utf8(path, (held + block)[fault.start], at - len(held) + fault.start) from None
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, (held + block)[error.start], at - len(held) + error.start) from None
         at += len(block)
         if text and first:
             text, first = text.removeprefix("\ufeff"), False

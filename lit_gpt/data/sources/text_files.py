@@ -1,4 +1,4 @@
-"""TextFiles: documents out of plain text, read as a stream, however long one is."""
+"""TextFiles: documents from plain text files, read as a stream."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again after passing faults, whole or not at all.
+"""HTTP download of one file: resumed where it broke off, retried after transient errors.
 
 The libraries at hand do a part each: `huggingface_hub` resumes, but only files of its hub (those are left to it, see
 `remote_file`); `pooch` verifies, but begins again; `fsspec` does neither. So this one uses `urllib`, which is always
@@ -29,7 +29,7 @@ _AGENT = "lit-gpt (text for language models)"  # some servers refuse urllib's ow
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers after which it is worth trying again
 
 
-class _Fault(Exception):
+class _Retry(Exception):
     """Something that may pass; `wait` is how long the server asks for."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -50,23 +50,27 @@ def transfer(address: str, part: Path) -> bool:
     Raises:
         UserError: the server refuses it, cannot be reached or keeps breaking off; the disk is full.
     """
-    faults, longest, resumed = 0, _size(part), _size(part) > 0
+    failures, longest, resumed = 0, _size(part), _size(part) > 0
     while True:
         try:
             with disk_hints(part):
                 _attempt(address, part)
             note_of(part).unlink(missing_ok=True)
             return resumed
-        except _Fault as fault:
+        except _Retry as error:
             have = _size(part)
-            faults, longest, resumed = (0 if have > longest else faults + 1), max(have, longest), resumed or have > 0
-            if faults >= TRIES:
+            failures, longest, resumed = (
+                (0 if have > longest else failures + 1),
+                max(have, longest),
+                resumed or have > 0,
+            )
+            if failures >= TRIES:
                 kept = f"; {have:,} bytes are kept, run it again to go on from there" if have else ""
                 raise UserError(
-                    f"{address} could not be downloaded: {fault}{kept}; or give local files by paths"
+                    f"{address} could not be downloaded: {error}{kept}; or give local files by paths"
                 ) from None
-            wait = min(fault.wait if fault.wait is not None else FIRST_WAIT * 2 ** max(faults - 1, 0), _LONGEST_WAIT)
-            say(f"{address}: {fault}; trying again in {wait:.0f} s" + (f" from byte {have:,}" if have else ""))
+            wait = min(error.wait if error.wait is not None else FIRST_WAIT * 2 ** max(failures - 1, 0), _LONGEST_WAIT)
+            say(f"{address}: {error}; trying again in {wait:.0f} s" + (f" from byte {have:,}" if have else ""))
             time.sleep(wait)
 
 
@@ -88,22 +92,22 @@ def _attempt(address: str, part: Path) -> None:
             headers["If-Range"] = strong
     try:
         answer = urllib.request.urlopen(urllib.request.Request(quoted(address), headers=headers), timeout=_TIMEOUT)
-    except urllib.error.HTTPError as fault:
-        with fault:
-            if fault.code == 416 and have and fault.headers.get("Content-Range", "").endswith(f"/{have}"):
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and have and error.headers.get("Content-Range", "").endswith(f"/{have}"):
                 return  # nothing is missing
-            if fault.code == 416:
+            if error.code == 416:
                 part.unlink(missing_ok=True)
-                raise _Fault("the server has a shorter file than was begun, so it is taken from its start", 0) from None
-            reason = f"the server answers {fault.code} {fault.reason}"
-            if fault.code in _PASSING:
-                raise _Fault(reason, _seconds(fault.headers.get("Retry-After"))) from None
-            hint = "it may have moved" if fault.code in (404, 410) else "it may ask for a login"
+                raise _Retry("the server has a shorter file than was begun, so it is taken from its start", 0) from None
+            reason = f"the server answers {error.code} {error.reason}"
+            if error.code in _PASSING:
+                raise _Retry(reason, _seconds(error.headers.get("Retry-After"))) from None
+            hint = "it may have moved" if error.code in (404, 410) else "it may ask for a login"
             raise UserError(
                 f"{address} could not be downloaded: {reason}; {hint}; get it by hand and give it by paths"
             ) from None
-    except (OSError, http.client.HTTPException) as fault:
-        raise _Fault(f"no answer ({getattr(fault, 'reason', None) or fault or type(fault).__name__})") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Retry(f"no answer ({getattr(error, 'reason', None) or error or type(error).__name__})") from None
     with answer:
         _take(answer, part, note, have)
 
@@ -118,12 +122,12 @@ def _take(answer: Any, part: Path, note: dict[str, Any], have: int) -> None:
         size = int(found[2]) if found and found[2] != "*" else None
         if not found or int(found[1]) != have or (size, etag) != (note["size"] or size, note["etag"] or etag):
             part.unlink(missing_ok=True)
-            raise _Fault("the file has changed at the server, so it is taken from its start", 0)
+            raise _Retry("the file has changed at the server, so it is taken from its start", 0)
         total = size
     elif answer.status == 200:
         have = 0
     else:
-        raise _Fault(f"the server answers {answer.status} {answer.reason}")
+        raise _Retry(f"the server answers {answer.status} {answer.reason}")
     missing = None if total is None else total - have
     free = shutil.disk_usage(part.parent).free
     if missing is not None and missing > free:
@@ -139,17 +143,17 @@ def _take(answer: Any, part: Path, note: dict[str, Any], have: int) -> None:
             progress.advance(len(block))
         have = file.tell()
     if total is not None and have != total:
-        raise _Fault(f"the connection broke off at byte {have:,} of {total:,}")
+        raise _Retry(f"the connection broke off at byte {have:,} of {total:,}")
 
 
 def _read(answer: Any) -> bytes:
     try:
         block: bytes = answer.read(_BLOCK)
         return block
-    except http.client.IncompleteRead as fault:
-        raise _Fault("the connection broke off") from fault
-    except (OSError, http.client.HTTPException) as fault:
-        raise _Fault(f"the connection broke off ({fault or type(fault).__name__})") from None
+    except http.client.IncompleteRead as error:
+        raise _Retry("the connection broke off") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Retry(f"the connection broke off ({error or type(error).__name__})") from None
 
 
 def quoted(address: str) -> str:

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from text_server import TextServer
+from text_server import TextServer, all_splits, tarred, zipped
 
 from lit_gpt.data.sources.checksums import digest
 from lit_gpt.data.sources.download import Download
@@ -29,27 +29,6 @@ PAGE = "https://example.org/checksums"
 def one(address: str, checksum: str | None = None, **options: object) -> Download:
     """A download of one file."""
     return Download([RemoteFile(address, checksum, PAGE if checksum else None)], "CC0", **options)  # type: ignore[arg-type]
-
-
-def zipped(**members: str) -> bytes:
-    """A zip archive of texts; __ in a name is a folder's border."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("folder/", "")
-        for name, text in members.items():
-            archive.writestr(name.replace("__", "/") + ".txt", text)
-    return file.getvalue()
-
-
-def tarred(members: dict[str, str], mode: str = "w:gz") -> bytes:
-    """A tar archive of texts."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, text in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return file.getvalue()
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------
@@ -192,12 +171,6 @@ def test_mistakes_in_arguments() -> None:
 
 WIKI = {"train": "wiki.train.txt", "val": "wiki.valid.txt", "test": ["wiki.test.txt"]}
 MEMBERS = {"wiki__wiki.train": "training", "wiki__wiki.valid": "validation", "wiki__wiki.test": "test", "README": "no"}
-
-
-def all_splits(source: Download) -> list[list[str] | None]:
-    """The documents of train, val, test."""
-    own = [source.own_split("val"), source.own_split("test")]
-    return [list(source), *(None if split is None else list(split) for split in own)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.xz", "tar"])

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_download import zipped
-from text_server import TextServer
+from text_server import TextServer, zipped
 
 from lit_gpt.__main__ import main
 from lit_gpt.config.yaml_files import load_yaml
