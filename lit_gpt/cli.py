@@ -27,6 +27,7 @@ from lit_gpt.config.class_paths import only_trusted
 from lit_gpt.config.command_line import CommandLine, Option, from_values, with_text_files
 from lit_gpt.config.errors import constructing
 from lit_gpt.config.help_text import HELP
+from lit_gpt.config.registry import import_components
 from lit_gpt.config.schema import default_classes
 from lit_gpt.config.validation import ConfigChecker
 from lit_gpt.config.yaml_values import dump_yaml, parse_words
@@ -140,6 +141,7 @@ class CLI(LightningCLI):
         init_from = command_line.get("model.init_from")
         if command == "fit" and init_from and not self.resuming:
             self.base_checkpoint = BaseCheckpoint.read(str(init_from), command_line.trust)
+        import_components()
         self.words = [] if command_line.asks_for_help() else self._checked_words()
         with only_trusted(self.trust, self.base_checkpoint and self.base_checkpoint.path):
             super().__init__(

@@ -12,18 +12,12 @@ import torch
 from torch import Tensor
 
 from lit_gpt import nn
+from lit_gpt.config.schema import component_bases
 from lit_gpt.model import GPT
 from lit_gpt.nn import Cache, blockwise_attention
 from lit_gpt.nn import mask as masks
 
-BASES = {
-    "attention": nn.Attention,
-    "feedforward": nn.FeedForward,
-    "norm": nn.Norm,
-    "position": nn.Position,
-    "block": nn.Block,
-    "init": nn.Init,
-}
+BASES = component_bases(GPT)
 
 
 def subclasses(base: type) -> list[type]:

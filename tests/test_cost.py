@@ -10,7 +10,8 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lit_gpt import cost, nn
+from lit_gpt import cost
+from lit_gpt.config.schema import component_bases
 from lit_gpt.model import GPT
 from lit_gpt.nn import Cache, LayerNorm, Learned, MoE, PostNorm, RMSNorm, RoPE, SelfAttention, SwiGLU
 from lit_gpt.nn import blockwise_attention as windows
@@ -52,13 +53,7 @@ def subclasses(base: type) -> list[type]:
     return found
 
 
-COMPONENTS = {
-    "attention": nn.Attention,
-    "feedforward": nn.FeedForward,
-    "norm": nn.Norm,
-    "position": nn.Position,
-    "block": nn.Block,
-}
+COMPONENTS = component_bases(GPT)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lit_gpt.config.schema import default_classes
 from lit_gpt.cost import count
 from lit_gpt.model import GPT
 from lit_gpt.nn import Attention, Block, FeedForward, Norm, Scaling
@@ -20,7 +21,7 @@ from lit_gpt.nn.residual import PlainStream, Scale
 # Told even where they are what they would be anyway.
 _ALWAYS = {"kv_heads", "head_size", "hidden", "activation", "base", "experts", "top_k"}
 # Arguments that are components or say how a part is made, and so nothing of what it is.
-_LEFT_OUT = {"self", "sizes", "attention", "feedforward", "norm", "position", "block", "init", "seed", "ratio"}
+_LEFT_OUT = {"self", "sizes", "seed", "ratio", *default_classes(GPT)}
 
 
 @dataclass(frozen=True)

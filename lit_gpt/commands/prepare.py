@@ -127,10 +127,12 @@ def data_of(command_line: CommandLine) -> Any:
 
     from lit_gpt.config.base_checkpoint import BaseCheckpoint
     from lit_gpt.config.class_paths import class_path
+    from lit_gpt.config.registry import import_components
     from lit_gpt.config.schema import default_classes
     from lit_gpt.data.module import TokenData
     from lit_gpt.model import GPT
 
+    import_components()
     parser = ArgumentParser(prog="lit-gpt prepare", description=_HELP, exit_on_error=False)
     # Read apart, listed here for --help.
     parser.add_argument("--workers", type=int | None, help="processes that tokenize (default: one for each core)")

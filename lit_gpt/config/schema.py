@@ -73,6 +73,12 @@ def default_classes(cls: type) -> dict[str, type]:
     return {name: one for name, one in defaults.items() if inspect.isclass(one) and one is not REQUIRED}
 
 
+def component_bases(cls: type) -> dict[str, type]:
+    """The components of a class with the base class of each."""
+    known = arguments(cls)[0]
+    return {name: components(known[name].annotation)[0].base for name in default_classes(cls)}
+
+
 def alternatives(annotation: Any) -> Iterator[Any]:
     """The alternatives of an annotation: Component for classes, None, the other types as they are."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)

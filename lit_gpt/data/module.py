@@ -14,7 +14,6 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 
 from lit_gpt.config.factories import as_list, unwrap
-from lit_gpt.data import choices as choices
 from lit_gpt.data.augment.augment import Augment, check_order
 from lit_gpt.data.corpus.corpus import Corpus
 from lit_gpt.data.corpus.recipe import TEST, TRAIN, VAL, Fractions, SplitBy

@@ -13,21 +13,17 @@ import torch
 
 from lit_gpt import checkpoint
 from lit_gpt.cli import build
+from lit_gpt.config.registry import import_components
+from lit_gpt.config.schema import component_bases
 from lit_gpt.data.samplers.samplers import Sampler
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
-from lit_gpt.nn import Activation, Attention, Block, FeedForward, Init, Norm, Position
+from lit_gpt.model import GPT
+from lit_gpt.nn import Activation
 from lit_gpt.train.objectives import Objective
 from lit_gpt.train.schedules import Schedule
 
-NET = {
-    "attention": Attention,
-    "feedforward": FeedForward,
-    "norm": Norm,
-    "position": Position,
-    "block": Block,
-    "init": Init,
-}
+NET = component_bases(GPT)
 OTHERS = {
     "model.objective": Objective,
     "model.schedule": Schedule,
@@ -54,6 +50,7 @@ def names(base: type) -> list[str]:
     return found
 
 
+import_components()
 SINGLES = [[f"--{component}={name}"] for component, base in OTHERS.items() for name in names(base)]
 SINGLES += [[f"--model.net.{component}={name}"] for component, base in NET.items() for name in names(base)]
 PAIRS = [

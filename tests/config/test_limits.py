@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 
 from lit_gpt.__main__ import main
 from lit_gpt.config import limits
+from lit_gpt.config.registry import import_components
 from lit_gpt.config.schema import components, with_subclasses
-from lit_gpt.data import choices
 from lit_gpt.data.module import TokenData
 from lit_gpt.errors import UserError
 from lit_gpt.train.checkpointing import BestCheckpoint, LastCheckpoint
@@ -100,7 +100,7 @@ def arguments(cls: Any, key: str, words: tuple[str, ...], seen: set[Any]) -> Ite
 
 
 def every() -> dict[str, tuple[Any, str, Any, tuple]]:
-    assert choices  # has imported all classes
+    import_components()
     seen: set[Any] = set()
     found = [one for section, cls in SECTIONS.items() for one in arguments(cls, section, (), seen)]
     return {f"{key} of {cls.__name__}": (cls, key, hint, words) for cls, key, hint, words in found}

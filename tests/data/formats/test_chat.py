@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segment_ids import check_encodes, ids_of, scored_text, text, tokenizers
 
+from lit_gpt.config.registry import import_components
 from lit_gpt.data.chunks import Segment
 from lit_gpt.data.filters.filter import Filter
 from lit_gpt.data.formats.chat import Chat
@@ -217,8 +218,7 @@ def test_siblings_agree_on_shared_arguments_and_say_what_each_does(base: type) -
 
 def subclasses(base: type) -> list[type]:
     """All classes of this package below a base."""
-    import lit_gpt.data.choices  # noqa: F401  # all of them
-
+    import_components()
     below = [cls for child in base.__subclasses__() for cls in (child, *subclasses(child))]
     return [cls for cls in below if cls.__module__.startswith("lit_gpt.")]
 

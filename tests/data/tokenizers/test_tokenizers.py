@@ -280,7 +280,7 @@ def test_siblings_agree_on_arguments_and_say_what_each_does() -> None:
 
 def test_optional_libraries_are_imported_by_those_who_need_them() -> None:
     code = (
-        "import sys, lit_gpt.data.choices\n"
+        "import sys; from lit_gpt.config.registry import import_components; import_components()\n"
         "print(sorted({'sentencepiece', 'tiktoken', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -294,10 +294,10 @@ def test_fingerprints_tell_tokenizers_apart() -> None:
 
 
 def test_a_class_from_elsewhere_is_not_imported_on_a_files_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    stranger = {"class_path": "colorsys.Tokenizer", "init_args": {}, "learned": {}}
-    with pytest.raises(UserError, match="outside lit_gpt.*LIT_GPT_TRUST=colorsys"):
+    stranger = {"class_path": "their_lab.Tokenizer", "init_args": {}, "learned": {}}
+    with pytest.raises(UserError, match="outside lit_gpt.*LIT_GPT_TRUST=their_lab"):
         Tokenizer.restore(stranger)
-    monkeypatch.setenv("LIT_GPT_TRUST", "other colorsys")
+    monkeypatch.setenv("LIT_GPT_TRUST", "other their_lab")
     with pytest.raises(UserError, match="where a subclass of Tokenizer is expected|cannot be imported"):
         Tokenizer.restore(stranger)
     monkeypatch.setenv("LIT_GPT_TRUST", "no_such_package")
