@@ -121,3 +121,14 @@ def constructing() -> Iterator[None]:
         if error.__cause__ is not None and "compute_fn" in str(error):  # the parser wraps errors of preparing the data
             raise error.__cause__ from None
         raise UserError(str(error)) from error
+
+
+@contextmanager
+def constructing_record(error: Callable[[str], UserError]) -> Iterator[None]:
+    """Within it a record's refusal of its fields is told with their place; that some are missing is told elsewhere."""
+    try:
+        yield
+    except UserError as fault:
+        raise error(str(fault)) from None
+    except TypeError:
+        pass

@@ -18,6 +18,6 @@ def import_components() -> None:
     """Imports all classes that a config can name by their short names."""
     for name in _PACKAGES:
         package = import_module(name)
-        for public in package.__all__:
+        for public in getattr(package, "__all__", ()):
             if public != "TokenData":  # fills no component, and brings lightning
                 getattr(package, public)

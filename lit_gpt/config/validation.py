@@ -1,8 +1,6 @@
-"""Checks typed options and config files against the schema, before any parser sees them: keys, types, classes.
+"""Checks typed options and config files against the schema, before any parser sees them: keys, types, classes."""
 
-Every message names the key, where it was typed, its value, and the nearest right one or what would do.
-"""
-
+import dataclasses
 import inspect
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -80,8 +78,7 @@ class ConfigChecker:
     ) -> None:
         self.options, self.linked, self.flags = options, set(linked), set(flags)
         self._chosen: dict[str, list[_Chosen]] = {}
-        #: Classes that were named; the parser may import them.
-        self.class_paths: set[str] = set()
+        self.class_paths: set[str] = set()  # classes that were named; the parser may import them
         for name, cls in sections.items():
             self._chosen[name] = [_Chosen(cls, name, name)]
         self.sections = {name: self._chosen[name][0] for name in sections}
@@ -273,11 +270,18 @@ class ConfigChecker:
         """`{class_path: ..., init_args: {...}}`, or the arguments of the class that is chosen already."""
         values = {key.value: (key, value) for key, value in _pairs(node)}
         if "class_path" not in values:
+            record = next((one for one in wanted if dataclasses.is_dataclass(one.base)), None)
+            if record is not None:
+                self._choose(record, record.base, at)
             entries = self._chosen.get(at.slot, [])
             if not entries:
                 raise at.error(f"expected {' or '.join(map(schema.kind_of, wanted))}, got {_shown(node)}")
             inner = values["init_args"][1] if set(values) <= set(_SPEC) else node
-            return self._arguments(inner, entries[-1], at)
+            text = self._arguments(inner, entries[-1], at)
+            if record is not None:  # its refusal would reach the user among those of the other alternatives
+                with errors.constructing_record(at.error):
+                    record.base(**yaml.load(text, Loader))
+            return text
         path = values["class_path"][1]
         if not isinstance(path, yaml.ScalarNode):
             raise at.error(f"expected the name of a class, got {_shown(path)}")
