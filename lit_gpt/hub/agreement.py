@@ -1,11 +1,8 @@
-"""Files of a folder that say the same thing in two places: which of them counts, and a line where they differ.
+"""Warnings where two files of a Hugging Face folder disagree: weights, vocabularies, chat templates, special tokens.
 
-The order is that of transformers, so that a net says here what it says there. Where not even that decides (two files of
-weights, an adapter beside a model, fields of config.json that versions of transformers read differently), reading the
-folder is an error; see `folder` and `rotary`. No file is changed, no pickle read.
+The file that transformers prefers counts. Where versions of transformers differ (two files of weights, an adapter
+beside a model, some fields of config.json), reading the folder is an error; see `folder` and `rotary`.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import json
@@ -19,18 +16,13 @@ _TEMPLATE, _GENERATION, _PIECES = "chat_template.jinja", "generation_config.json
 
 
 def notes(folder: Path, config: dict[str, Any]) -> list[str]:
-    """One line for each pair of files that differ in what both say.
-
-    Args:
-        folder: Of a model; read by `read_model` and `Pretrained.from_folder` before.
-        config: Its config.json.
-    """
+    """One line for each pair of files that disagree, in a folder that was read without an error."""
     found = [*_weights(folder), *_vocabularies(folder), *_settings(folder), *_ends(folder, config)]
     return [f"{folder}: {line}" for line in found]
 
 
 def _weights(folder: Path) -> list[str]:
-    """Weights in other formats are not read, so whether they are the same is not known."""
+    """Weights in other formats, which are not read."""
     others = sorted(file.name for pattern in ("pytorch_model*.bin", "consolidated*") for file in folder.glob(pattern))
     return [f"{', '.join(others)} not read; the weights are those of *.safetensors"] if others else []
 
@@ -45,7 +37,7 @@ def _vocabularies(folder: Path) -> list[str]:
     lines = []
     for name, other in others.items():
         apart = [token for token, id in other.items() if added.get(token, ids.get(token)) != id]
-        # An id that was left free for later is given a name in tokenizer.json alone.
+        # Only tokenizer.json names an id that was reserved.
         taken = set(added.values())
         apart = [token for token in apart if other[token] not in taken]
         if apart:
@@ -56,7 +48,7 @@ def _vocabularies(folder: Path) -> list[str]:
 
 
 def _ids_of(vocabulary: Any) -> dict[str, int]:
-    """Ids by token, of a mapping or of Unigram's list."""
+    """Ids by token, from a mapping or from the list of a Unigram model."""
     if isinstance(vocabulary, list):
         return {entry[0]: id for id, entry in enumerate(vocabulary)}
     return vocabulary if isinstance(vocabulary, dict) else {}
@@ -67,7 +59,7 @@ def _from_json(file: Path) -> dict[str, int]:
 
 
 def _from_pieces(file: Path) -> dict[str, int]:
-    """The pieces of a SentencePiece model where its library is installed; else nothing is known of them."""
+    """Ids by piece of a SentencePiece model; empty if the library is not installed."""
     if not file.exists() or importlib.util.find_spec("sentencepiece") is None:
         return {}
     from sentencepiece import SentencePieceProcessor
@@ -75,7 +67,7 @@ def _from_pieces(file: Path) -> dict[str, int]:
     try:
         model = SentencePieceProcessor(model_file=str(file))
     except (OSError, RuntimeError):
-        return {}  # nobody reads it
+        return {}  # not a model; it is not used
     return {model.id_to_piece(id): id for id in range(model.get_piece_size())}
 
 

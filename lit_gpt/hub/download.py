@@ -1,9 +1,4 @@
-"""A model's files from the Hugging Face hub by name, through its own library and into its own cache.
-
-Knows names and which files are wanted: settings, safetensors, tokenizer. Never code, never pickle.
-"""
-
-from __future__ import annotations
+"""Download of a model from the Hugging Face hub: config, safetensors and tokenizer, never code or pickle."""
 
 import re
 from pathlib import Path
@@ -15,25 +10,25 @@ WANTED = (
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json",
     "chat_template.jinja", "additional_chat_templates/*.jinja",
 )  # fmt: skip
-# Copies of the same weights for other programs; the pattern of the weights above would take a folder's too.
+# Copies of the weights for other programs, in folders that the pattern of the weights would match.
 UNWANTED = ("model*/*",)
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a word can be the name of a model on the hub, such as `gpt2` or `meta-llama/Llama-3.2-1B`."""
+    """Whether the name can be that of a model on the hub, such as `gpt2` or `meta-llama/Llama-3.2-1B`."""
     return _NAME.fullmatch(name) is not None
 
 
 def download(name: str, revision: str | None = None) -> Path:
-    """The folder in the hub's cache that holds a model's files, fetched where they are not there yet.
+    """Download a model into the cache of the hub; return its folder.
 
     Args:
         name: Such as `gpt2` or `Qwen/Qwen3-0.6B`.
         revision: Branch, tag or commit; None for the newest.
 
     Raises:
-        UserError: There is no such model, no permission, or no network.
+        UserError: The model does not exist, is not accessible, or the network is not.
     """
     from huggingface_hub import errors, snapshot_download
 
@@ -48,7 +43,7 @@ def download(name: str, revision: str | None = None) -> Path:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
         what = f"{name} at revision {revision}" if revision else name
         raise UserError(f"there is no folder {name}, and the hub has no model {what} that you may read") from None
-    except Exception as fault:  # the network library below has errors of its own, and was exchanged more than once
+    except Exception as fault:  # the errors of the network library differ between versions of huggingface_hub
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0][:120]
         raise UserError(
             f"there is no folder {name}, and the hub cannot be reached ({reason}); give a folder, or try again later"

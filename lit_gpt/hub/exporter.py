@@ -1,9 +1,4 @@
-"""From a net of ours to a folder that `transformers` loads, and why not where no family can express it.
-
-Knows families and files; does not know checkpoints of ours.
-"""
-
-from __future__ import annotations
+"""Export of a net as a Hugging Face folder for transformers, by the first family that can represent it."""
 
 import functools
 import json
@@ -35,18 +30,18 @@ def choose(
     preferred: str | None = None,
     only: str | None = None,
 ) -> tuple[Family, dict[str, Any]]:
-    """The family that expresses a net, and the fields of its config.json.
+    """Choose the family that represents a net; return it with the fields of its config.json.
 
-    A family fits if the config that it writes, read again, says the very same net.
+    A family fits if the config that it writes means the same net when it is read again.
 
     Args:
-        arguments: GPT's, as in a run's config.
-        files: The tokenizer's, by name: transformers reads those beside some families with a class of its own choice.
-        preferred: Architecture that is taken where it fits.
-        only: Architecture that is taken or refused.
+        arguments: Of GPT, as in a run's config.
+        files: Files of the tokenizer, by name: for some families transformers reads them with another class.
+        preferred: Architecture to use if it fits.
+        only: The only architecture to try.
 
     Raises:
-        UserError: None fits; it says what stands in the way of the nearest one.
+        UserError: None fits; the message names the differences of the nearest one.
     """
     net = net_config.layers(arguments)
     reasons: dict[str, list[tuple[str, Any, Any]]] = {}
@@ -96,18 +91,18 @@ def write_folder(
     max_shard_size: int | str = "5GB",
     tick: Tick = lambda count: None,
 ) -> None:
-    """Writes config.json, model.safetensors (in shards where it is larger) and the tokenizer's files.
+    """Write config.json, model.safetensors (in shards if larger) and the tokenizer's files.
 
     Args:
         folder: Exists and is empty.
         family: Of `choose`.
         config: Of `choose`.
-        arguments: GPT's, as in a run's config.
-        weights: Tensors by our names, without ``net.`` ahead.
-        files: The tokenizer's, by name.
-        ids: HFConfig of config.json that say the tokenizer's bos, eos and pad.
-        max_shard_size: Bytes of a shard, or words such as 5GB.
-        tick: Told the bytes of each shard that is written.
+        arguments: Of GPT, as in a run's config.
+        weights: Tensors by our names, without the prefix ``net.``.
+        files: Files of the tokenizer, by name.
+        ids: Ids of BOS, EOS and padding, as fields of config.json.
+        max_shard_size: Bytes of a shard, or a string such as 5GB.
+        tick: Called with the bytes of each shard that is written.
     """
     net = net_config.make_net(arguments)
     named_pairs = pairs(family.table, net)
@@ -118,8 +113,8 @@ def write_folder(
     own = net.state_dict()
     for pair in named_pairs:
         shapes = pair.mapping.to_theirs([own[name] for name in pair.ours], net)
-        for place, (name, like) in enumerate(zip(pair.theirs, shapes, strict=True)):
-            likes[name], makers[name] = like, functools.partial(_made, pair, place, weights, net)
+        for number, (name, like) in enumerate(zip(pair.theirs, shapes, strict=True)):
+            likes[name], makers[name] = like, functools.partial(_converted, pair, number, weights, net)
     shards = split_state_dict_into_shards_factory(
         likes,
         get_storage_size=lambda like: like.numel() * dtype.itemsize,
@@ -140,9 +135,9 @@ def write_folder(
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
-def _made(pair: Pair, place: int, weights: Mapping[str, Tensor], net: GPT) -> Tensor:
-    """One tensor of theirs, made when it is asked for."""
-    return pair.mapping.to_theirs([weights[name] for name in pair.ours], net)[place]
+def _converted(pair: Pair, number: int, weights: Mapping[str, Tensor], net: GPT) -> Tensor:
+    """One of their tensors, converted when it is needed."""
+    return pair.mapping.to_theirs([weights[name] for name in pair.ours], net)[number]
 
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:

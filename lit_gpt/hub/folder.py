@@ -1,9 +1,4 @@
-"""A folder as Hugging Face writes it: config.json and the tensors of its safetensors files, read one at a time.
-
-Knows files; knows no family. Pickle is never read, and no code of the folder is ever run.
-"""
-
-from __future__ import annotations
+"""Reading of a Hugging Face folder: config.json and the tensors of its safetensors files, one at a time."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +17,10 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json.
+    """Read config.json of a folder.
 
     Raises:
-        UserError: There is none, or it is not readable.
+        UserError: It is missing or not readable.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one with config.json, *.safetensors and tokenizer.json")
@@ -35,10 +30,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(file: Path, hint: str = "") -> dict[str, Any]:
-    """An object of a JSON file.
+    """Read an object from a JSON file.
 
     Raises:
-        UserError: It is missing, not readable or something else.
+        UserError: It is missing, not readable or not an object.
     """
     try:
         values = parse_json(file.read_text(encoding="utf-8"))
@@ -56,16 +51,15 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 class Tensors:
-    """The tensors of a folder by name: shapes and types at once, values on demand.
+    """The tensors of a folder by name: shapes and dtypes at once, values on demand.
 
-    A file is opened for each reading and closed again, so that its pages do not stay in memory.
+    A file is opened for each read, so that its pages do not stay in memory.
 
     Args:
         folder: With model.safetensors, or shards and their index.
 
     Raises:
-        UserError: No safetensors, a missing shard, a file that is cut short or damaged; two files that say different
-            things about the same tensor, of which nobody can tell the right one.
+        UserError: No safetensors, a missing shard, a damaged file, or two files with different values of a tensor.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +67,7 @@ class Tensors:
         self._file_of: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, torch.dtype] = {}
-        self.others: dict[str, str] = {}  # masks and the like, which are no floats: names and types
+        self.others: dict[str, str] = {}  # dtypes of tensors that are not floats, such as masks
         promised: set[str] = set()
         for file in self._files(promised):
             self._look(file)
@@ -105,7 +99,7 @@ class Tensors:
                 what = ", ".join(missing) or "any shard"
                 instead = f"; or remove {INDEX} if {SINGLE} is meant" if whole else ""
                 raise UserError(f"{self.folder} lacks {what}, which {INDEX} names; fetch it again{instead}")
-            # All are looked at: a tensor that two of them hold must be the same in both.
+            # All are read: a tensor in two of them must be the same in both.
             return [self.folder / name for name in ([*names, SINGLE] if whole else names)]
         if (self.folder / SINGLE).exists():
             return [self.folder / SINGLE]
@@ -136,7 +130,7 @@ class Tensors:
 
     def _compare(self, name: str, other: Tensor, file: Path) -> None:
         one = self.read(name)
-        # as bytes: a NaN is itself
+        # as bytes, so that NaN equals NaN
         if one.dtype != other.dtype or one.shape != other.shape or not torch.equal(_bytes(one), _bytes(other)):
             raise UserError(
                 f"{self.folder} holds {name} twice, and the two differ: in {self._file_of[name].name} and in "
@@ -144,10 +138,10 @@ class Tensors:
             )
 
     def keep(self, names: set[str]) -> None:
-        """Forgets all other tensors.
+        """Forget all other tensors.
 
         Raises:
-            UserError: One of these is no float.
+            UserError: One of these is not a float.
         """
         for name in sorted(names & self.others.keys()):
             raise UserError(
@@ -158,14 +152,14 @@ class Tensors:
         self.dtypes = {name: dtype for name, dtype in self.dtypes.items() if name in names}
 
     def read(self, name: str) -> Tensor:
-        """One tensor, in memory mapped from its file until it is let go."""
+        """One tensor, memory-mapped from its file."""
         with safe_open(self._file_of[name], "pt") as opened:
             found: Tensor = opened.get_tensor(name)
         return found
 
     @property
     def widest(self) -> torch.dtype:
-        """The type that holds all tensors without loss."""
+        """The smallest dtype that holds all tensors without loss."""
         found = torch.bfloat16 if set(self.dtypes.values()) == {torch.bfloat16} else torch.float16
         for dtype in self.dtypes.values():
             found = torch.promote_types(found, dtype)
@@ -173,6 +167,6 @@ class Tensors:
 
     @property
     def bytes(self) -> int:
-        """Size of all tensors."""
+        """Size of all tensors in bytes."""
         sizes = (torch.Size(shape).numel() * self.dtypes[name].itemsize for name, shape in self.shapes.items())
         return sum(sizes)

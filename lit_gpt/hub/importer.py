@@ -1,9 +1,4 @@
-"""From a folder of the Hugging Face world to a checkpoint of ours, tensor by tensor.
-
-Knows folders, families' tables and checkpoints; the command line around it is `lit_gpt.commands.import_`.
-"""
-
-from __future__ import annotations
+"""Import of a Hugging Face folder as a checkpoint, tensor by tensor."""
 
 import re
 from collections.abc import Callable
@@ -25,12 +20,12 @@ from lit_gpt.hub.hf_config import HFConfig
 from lit_gpt.hub.weights import Pair, pairs
 from lit_gpt.model import GPT
 
-Tick = Callable[[int], None]  # told how many bytes were written
+Tick = Callable[[int], None]  # called with the number of bytes that were written
 
 
 @dataclass(frozen=True)
 class HFModel:
-    """A folder that was understood; no tensor of it has been read yet."""
+    """A Hugging Face model whose config.json was read; its tensors were not."""
 
     folder: Path
     family: Family
@@ -40,10 +35,10 @@ class HFModel:
 
 
 def read_model(folder: str | Path) -> HFModel:
-    """What a folder's config.json says, as one of our nets.
+    """Read the config.json of a folder as a net on the meta device.
 
     Raises:
-        UserError: Its architecture is not supported, or a field has no counterpart here.
+        UserError: Its architecture is not supported, or a field cannot be represented.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -58,12 +53,12 @@ def read_model(folder: str | Path) -> HFModel:
 
 
 def find_tensors(model: HFModel, tensors: Tensors) -> list[tuple[Pair, tuple[str, ...]]]:
-    """For each mapping that applies, the names of its tensors in the files; all names and shapes are found right.
+    """For each mapping that applies, the names of its tensors in the files, with their shapes checked.
 
-    Tensors that hold no weights, such as masks and a copy of a tied embedding, are forgotten.
+    Tensors without weights, such as masks and copies of a tied embedding, are dropped.
 
     Raises:
-        UserError: A tensor is missing, has another shape or type, or is none of the net's.
+        UserError: A tensor is missing, unknown, or of another shape or dtype.
     """
     found: list[tuple[Pair, tuple[str, ...]]] = []
     used: set[str] = set()
@@ -111,10 +106,10 @@ def _same(tensors: Tensors, one: str, other: str) -> bool:
 
 
 def read_tokenizer(model: HFModel, folder: Path | None = None) -> Pretrained:
-    """The tokenizer of the folder, or of another one.
+    """Read the tokenizer of the model's folder, or of another one.
 
     Raises:
-        UserError: There is none that can be read, or it has more ids than the net has rows.
+        UserError: It cannot be read, or has more ids than the net's embedding has rows.
     """
     tokenizer = Pretrained.from_folder(folder or model.folder, model.config)
     if tokenizer.vocab_size > model.net.vocab_size:
@@ -129,15 +124,15 @@ def write_checkpoint(
     model: HFModel, tensors: Tensors, tokenizer: Pretrained, file: Path, dtype: torch.dtype | None = None,
     tick: Tick = lambda count: None,
 ) -> None:  # fmt: skip
-    """Writes the checkpoint of an understood folder, with its manifest.
+    """Write the checkpoint of a model, with its manifest.
 
     Args:
         model: The model.
         tensors: Its weights.
         tokenizer: Its tokenizer.
         file: The checkpoint; its folder exists.
-        dtype: Type of the weights; None for the files' own.
-        tick: Told the bytes of each part that is written.
+        dtype: Dtype of the weights; None for the widest in the files.
+        tick: Called with the bytes of each tensor that is written.
     """
     named_pairs = find_tensors(model, tensors)
     dtype = dtype or tensors.widest

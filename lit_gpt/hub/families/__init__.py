@@ -1,9 +1,4 @@
-"""The families of models that can be read and written, one file each; recognized by config.json's architecture alone.
-
-Knows where each family's class is; imports none before it is asked for.
-"""
-
-from __future__ import annotations
+"""Registry of the model families by the architecture in config.json; each is imported on first use."""
 
 import difflib
 import re
@@ -13,8 +8,8 @@ from typing import Any
 from lit_gpt.errors import UserError
 from lit_gpt.hub.families.family import Family
 
-# Where several can express a net the first is taken, unless the net came from another one of them.
-_HOME = {
+# Of several that can represent a net the first is exported, unless the net was imported from another one.
+_CLASS_PATHS = {
     "LlamaForCausalLM": "llama.LlamaFamily",
     "GPT2LMHeadModel": "gpt2.GPT2Family",
     "GPTNeoXForCausalLM": "gpt_neox.GPTNeoXFamily",
@@ -32,50 +27,50 @@ _HOME = {
     "Starcoder2ForCausalLM": "starcoder2.StarCoder2Family",
     "SmolLM3ForCausalLM": "smollm3.SmolLM3Family",
 }
-ARCHITECTURES = tuple(_HOME)
-# What classes that came with the weights were called, before transformers had them.
+ARCHITECTURES = tuple(_CLASS_PATHS)
+# Names of classes that came with the weights, before transformers had them.
 _OLDER = {"MPTForCausalLM": "MptForCausalLM"}
 
 
 def family_of(architecture: str) -> Family:
-    """The family of this name.
+    """The family of an architecture.
 
     Raises:
-        UserError: There is none.
+        UserError: It is not supported.
     """
-    if architecture not in _HOME:
-        by_stem = {_stem(name): name for name in _HOME}
+    if architecture not in _CLASS_PATHS:
+        by_stem = {_stem(name): name for name in _CLASS_PATHS}
         near = difflib.get_close_matches(_stem(architecture), by_stem, 1, 0.7)
         hint = f"; did you mean {by_stem[near[0]]}?" if near else ""
-        raise UserError(f"architecture {architecture} is not among those supported: {', '.join(_HOME)}{hint}")
-    module, _, name = _HOME[architecture].partition(".")
+        raise UserError(f"architecture {architecture} is not among those supported: {', '.join(_CLASS_PATHS)}{hint}")
+    module, _, name = _CLASS_PATHS[architecture].partition(".")
     found: Family = getattr(import_module(f"lit_gpt.hub.families.{module}"), name)()
     return found
 
 
 def _stem(architecture: str) -> str:
-    """What tells one architecture from another: `llama` of LlamaForCausalLM, `qwen3moe` of qwen3_moe."""
+    """The distinctive part of a name: `llama` of LlamaForCausalLM, `qwen3moe` of qwen3_moe."""
     return re.sub(r"(ForCausal|LMHead).*|[\W_]", "", architecture).lower()
 
 
 def recognize(config: dict[str, Any], where: str) -> Family:
-    """The family that a config.json names.
+    """The family of a config.json.
 
     Raises:
-        UserError: It names none, or one that is not supported.
+        UserError: It names no architecture, or one that is not supported.
     """
     named = config.get("architectures")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise UserError(f"{where} names no architecture (architectures: {named!r}); a causal language model is wanted")
     name = _OLDER.get(named[0], named[0])
-    if name not in _HOME:
-        raise UserError(f"{where}: architecture {name} is not supported; supported are {', '.join(_HOME)}")
+    if name not in _CLASS_PATHS:
+        raise UserError(f"{where}: architecture {name} is not supported; supported are {', '.join(_CLASS_PATHS)}")
     if "quantization_config" in config or "quantization" in config:
         raise UserError(f"{where}: its weights are quantized; import a version in bf16, fp16 or fp32")
     family = family_of(name)
     if config.get("model_type", family.model_type) != family.model_type:
         raise UserError(
             f"{where}: model_type is {config['model_type']!r}, but {name} goes with {family.model_type!r}; "
-            "mend the one that is wrong"
+            "fix the one that is wrong"
         )
     return family
