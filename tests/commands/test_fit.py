@@ -267,7 +267,7 @@ def test_a_changed_tokenizer_is_a_difference_too() -> None:
 
 def test_skip_batches_is_kept_with_the_run(root: Path, capsys: Any) -> None:
     assert main(["fit", "--name=gpt", "--resume", "--trainer.max_steps=8", "--skip_batches=[[0, 3]]"]) == 2
-    assert "skip_batches: [0, 3] is no range of batches" in capsys.readouterr().err
+    assert "skip_batches: [0, 3] is not a range of batches" in capsys.readouterr().err
     words = ["fit", "--name=gpt", "--resume", "--trainer.log_every_n_steps=1"]
     assert main([*words, "--trainer.max_steps=6", "--skip_batches=[5, [7, 8]]"]) == 0
     assert "resume changes skip_batches from None to [5, [7, 8]]" in capsys.readouterr().out

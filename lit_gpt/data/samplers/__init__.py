@@ -1,1 +1,1 @@
-"""In which order rows are taken, and in which batches."""
+"""Samplers: the order of sequences, and their batches."""

@@ -1,7 +1,4 @@
-"""Curriculum: rows from easy to hard at first, and short before long.
-
-Knows: numbers for documents and rows. Does not know: text, tensors.
-"""
+"""Curriculum learning: easy sequences first, and sequence length warm-up."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,26 +12,26 @@ from lit_gpt.errors import UserError
 
 
 class Difficulty(ABC):
-    """The base of what makes a row hard. A subclass writes `of_documents`."""
+    """The base of difficulty measures. A subclass implements `of_documents`."""
 
     def __call__(self) -> "Difficulty":
-        """Itself, so that a made object may stand where a class to be made is expected."""
+        """Returns self, so that an instance works as a factory."""
         return self
 
     @abstractmethod
     def of_documents(self, sequences: Sequences) -> np.ndarray:
-        """A number for each document of the corpus, larger for harder ones."""
+        """A number for each document of the corpus; larger is harder."""
 
 
 class ByLength(Difficulty):
-    """A document is the harder the more tokens it has."""
+    """Difficulty is the number of tokens of a document."""
 
     def of_documents(self, sequences: Sequences) -> np.ndarray:
         return np.diff(np.asarray(sequences.corpus.offsets)).astype(np.float64)
 
 
 class ByScore(Difficulty):
-    """A document is as hard as a file says.
+    """Difficulty is read from a file.
 
     Args:
         path: A number for each document of the training split, in its order: text with one a line, or .npy.
@@ -47,32 +44,33 @@ class ByScore(Difficulty):
         file, wanted = Path(self.path).expanduser(), len(sequences.corpus.offsets) - 1
         try:
             scores = np.load(file, allow_pickle=False) if file.suffix == ".npy" else _lines(file)
-        except (OSError, ValueError) as fault:
-            raise UserError(f"the scores {file} of ByScore cannot be read ({fault})") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"the scores {file} of ByScore cannot be read ({error})") from None
         if scores.shape != (wanted,):
             raise UserError(
                 f"{file} of ByScore holds {scores.size} scores, the training text has {wanted} documents; give one each"
             )
         if not np.issubdtype(scores.dtype, np.number) or not np.isfinite(scores).all():
-            raise UserError(f"{file} of ByScore holds what is no finite number; give a number for each document")
+            raise UserError(
+                f"{file} of ByScore has scores that are not finite numbers; give a number for each document"
+            )
         return scores.astype(np.float64)
 
 
 class Curriculum(Sampler):
-    """Rows from easy to hard in the first epochs, in bands that are shuffled inside; each once an epoch, as always.
+    """Easy sequences before hard ones in the first epochs, shuffled within stages; each once an epoch.
 
-    Bengio et al. 2009, "Curriculum learning". With a start_context the rows are also cut down, at first into many
-    short ones of as many tokens together, then into fewer and longer ones: sequence length warm-up, Li et al. 2021
-    (arXiv:2108.06084). Nothing is left out by it; the batches of a step have the context of its first slot.
+    Bengio et al. 2009, "Curriculum learning". With a start_context, sequences are also split into shorter ones with the
+    same tokens at first: sequence length warm-up, Li et al. 2021 (arXiv:2108.06084). No token is dropped; all batches
+    of a step have the context of its first sample.
 
     Args:
-        by: What makes a document hard; a row is as hard as its documents are in the mean. null shuffles from the
-            beginning.
-        epochs: Epochs in which easy rows come before hard ones; afterwards all are shuffled.
-        stages: Bands of an epoch.
-        start_context: Tokens of a row in the beginning; then twice as many, and so on up to the context, which is a
-            power of two times as many. null takes whole rows from the beginning.
-        grow_epochs: Epochs in which the context grows, in stages of equal length; may be a part of one.
+        by: Difficulty of a document; a sequence has the mean of its documents. null shuffles from the beginning.
+        epochs: Epochs with easy sequences first; later ones are shuffled.
+        stages: Stages of an epoch.
+        start_context: Length of sequences at the beginning, in tokens; it doubles until it reaches the context. null
+            uses the context from the beginning.
+        grow_epochs: Epochs in which the length grows, in stages of equal length; may be a fraction.
     """
 
     def __init__(
@@ -147,5 +145,5 @@ def _lines(file: Path) -> np.ndarray:
         try:
             scores.append(float(line))
         except ValueError:
-            raise UserError(f"{file}:{number} of ByScore is no number: {line[:40]!r}") from None
+            raise UserError(f"{file}:{number} of ByScore is not a number: {line[:40]!r}") from None
     return np.array(scores)

@@ -1,7 +1,4 @@
-"""Sequences, an order and what is changed at random, as a loader of whole batches.
-
-Knows: rows, orders, augmentations, ranks. Does not know: where rows come from, how far training has come.
-"""
+"""DataLoader of whole batches: sequences in a sampler's order, with augmentations."""
 
 import os
 import signal
@@ -19,20 +16,20 @@ from lit_gpt.data.samplers.samplers import NOTHING, RankBatches, Sampler, Slots,
 from lit_gpt.data.sequences.datasets import Batch, Sequences
 from lit_gpt.errors import UserError
 
-_CHANGES = 0xA06  # keeps keys of augmentations apart from those of orders
+_CHANGES = 0xA06  # separates keys of augmentations from those of samplers
 
 
 class SampledSequences(Dataset[Batch]):
-    """Sequences in the order of a sampler: indexed by the samples of a batch, it returns the batch.
+    """A dataset that maps slots of an epoch to their batch, by a sampler.
 
-    Workers hold copies of it; nothing that it gives depends on what was asked before.
+    Stateless: workers hold copies, and a batch does not depend on earlier ones.
 
     Args:
-        sequences: What is drawn from.
-        sampler: Which row stands at which slot.
-        seed: Of the sampler.
-        epoch_size: Slots in an epoch; by default one for each row.
-        augment: What is changed in each batch, in turn.
+        sequences: The sequences.
+        sampler: The order.
+        seed: Seed of the sampler.
+        epoch_size: Slots in an epoch; by default one per sequence.
+        augment: Augmentations of each batch, applied in turn.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class SampledSequences(Dataset[Batch]):
         return self.__getitems__(slots)
 
     def __getitems__(self, slots: Slots) -> Batch:
-        """A whole batch in one go: joining rows one by one costs more than reading them."""
+        """A whole batch at once: collating sequences one by one costs more than reading them."""
         numbers = self.sampler.numbers(self.seed, slots, self.epoch_size, len(self.sequences))
         if slots.skipped:
             numbers = np.full_like(numbers, NOTHING)
@@ -73,7 +70,7 @@ class SampledSequences(Dataset[Batch]):
         return batch if context in (None, self.sequences.context) else _cut_down(batch, context)
 
     def _keys(self, slots: Slots, rows: int, augment: int) -> np.ndarray:
-        """A key for each row, by its slot alone. (B,) uint64."""
+        """A random key for each sequence, which depends on its slot only. (B,) uint64."""
         if self.sampler.whole_batches:
             key = mixed(self.seed, slots.epoch, _CHANGES, augment, slots.places[0])
             return hashed(np.arange(rows, dtype=np.uint64), key)
@@ -82,27 +79,26 @@ class SampledSequences(Dataset[Batch]):
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A loader of whole batches; TokenData keeps its position, so the state that Lightning asks for is empty."""
+    """A loader of whole batches; TokenData keeps the position, so the state for Lightning is empty."""
 
     def __iter__(self) -> Any:
         """The batches.
 
         Raises:
-            UserError: a process that reads ahead was killed.
+            UserError: A worker was killed.
         """
         inner = super().__iter__()
         return _Watched(inner) if self.num_workers else inner
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is in TokenData's state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take."""
+        pass
 
 
 class _Watched:
-    """The batches of processes that read ahead; tells in one line of one that was killed, as by a lack of memory."""
+    """Batches of workers; a worker that was killed, for example out of memory, is an error in one line."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -117,22 +113,22 @@ class _Watched:
         try:
             batch: Batch = next(self._inner)
             return batch
-        except UserError as fault:  # of a process, which puts its traceback ahead
-            raise UserError(str(fault).rpartition("UserError: ")[2].strip()) from None
+        except UserError as error:  # of a worker, after its traceback
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
         except (RuntimeError, OSError, EOFError):
-            # A process that is gone shows itself as a connection that broke off, too.
+            # A dead worker may also show as a broken connection.
             for worker in self._inner._workers:
                 worker.join(0.2)
             ended = [worker for worker in self._inner._workers if worker.exitcode]
             if not ended:
                 raise
-            with suppress(RuntimeError):  # or it comes once more, in the middle of whatever is done then
+            with suppress(RuntimeError):  # or torch raises it again later, at any point
                 _error_if_any_worker_fails()
             raise UserError(lost_worker(ended[0].pid, ended[0].exitcode)) from None
 
 
 def lost_worker(pid: Any, code: int | None = None) -> str:
-    """What is said of a process that read ahead and ended."""
+    """The error for a worker that ended."""
     how = "was killed" if code is None or code < 0 else f"ended with code {code}"
     why = f" (signal {signal.Signals(-code).name})" if code is not None and code < 0 else ""
     return (
@@ -145,28 +141,28 @@ def load(ordered: SampledSequences, batches: RankBatches, num_workers: int = 0) 
     """A loader of one rank's batches.
 
     Args:
-        ordered: The rows in their order.
-        batches: Which slots are a batch.
-        num_workers: Processes that read ahead.
+        ordered: The dataset.
+        batches: The batch sampler.
+        num_workers: Worker processes.
     """
     if num_workers:
-        # Workers are forked and do not tokenize; unsaid, the tokenizers library warns about the fork.
+        # Workers are forked and do not tokenize; otherwise the tokenizers library warns about the fork.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return BatchLoader(
         ordered,
         batch_sampler=batches,  # type: ignore[arg-type]  # Slots, not lists
-        collate_fn=_as_it_is,  # type: ignore[arg-type]  # of the whole batch
+        collate_fn=_as_it_is,  # type: ignore[arg-type]  # gets a whole batch
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        # Each new iterator draws a number; from the global generator it would shift dropout at an epoch's end, and a
-        # run resumed there would differ.
+        # Each new iterator draws a number; from the global generator it would change dropout after an epoch's end, so
+        # that a run resumed there would differ.
         generator=torch.Generator().manual_seed(0),
     )
 
 
 def _cut_down(batch: Batch, context: int) -> Batch:
-    """The same tokens in more and shorter rows: (B, T) -> (B T / context, context)."""
+    """The same tokens in shorter sequences: (B, T) -> (B T / context, context)."""
     inputs, targets, segments, task = batch
     shorter = (-1, context)
     return Batch(
@@ -175,5 +171,5 @@ def _cut_down(batch: Batch, context: int) -> Batch:
 
 
 def _as_it_is(batch: Batch) -> Batch:
-    """The collate function of whole batches: there is nothing left to join."""
+    """The collate function of whole batches."""
     return batch

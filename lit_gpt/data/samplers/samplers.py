@@ -1,11 +1,9 @@
-"""In which order rows are taken: a pure function of (seed, epoch, slot).
+"""Samplers: the order of sequences as a pure function of (seed, epoch, slot); the batches of a rank.
 
-Knows: numbers only. Does not know: text, files, tensors. Windows are the commonest rows; see `datasets`.
-
-The slots of an epoch are numbered through for all ranks together: slot s belongs to rank s mod world, and batch b of a
-rank holds the slots from b x batch_size x world + rank, step world. So any number of ranks and workers sees the same
-global sequence. Every batch of every rank has its full size: slots past the end of an epoch hold nothing (rows in
-which no target is scored), or a further crop where the order is endless.
+A slot is the index of a sample in an epoch, counted over all ranks: slot s belongs to rank s mod world, and batch b of
+a rank has the slots from b x batch_size x world + rank, step world. So the global order is the same for any number of
+ranks and workers. Every batch of every rank has its full size: slots past the end of an epoch are empty (all targets
+-100), or further crops if the sampler is endless.
 """
 
 from collections.abc import Container, Iterator
@@ -20,16 +18,15 @@ from lit_gpt.errors import not_implemented
 if TYPE_CHECKING:
     from lit_gpt.data.sequences.datasets import Sequences
 
-NOTHING = -1  # the window number of an empty slot
-_BLOCK = 4096  # slots that are worked out together: numpy's cost per call is shared among them
+NOTHING = -1  # the sequence number of an empty slot
+_BLOCK = 4096  # slots computed at once, to amortize the cost of numpy calls
 _ROUNDS = 8
 
 
 class Slots(NamedTuple):
-    """One rank's batch: its places in an epoch, `range(first, past the last, world)`.
+    """One rank's batch: its slots in an epoch, `range(first, past the last, world)`.
 
-    first: the first place that any rank has in this step; by default that of these places. skipped: nothing of it is
-    trained on.
+    first: the first slot of any rank in this step; by default that of `places`. skipped: all targets are ignored.
     """
 
     epoch: int
@@ -39,15 +36,15 @@ class Slots(NamedTuple):
 
 
 class Sampler:
-    """The base of all samplers. A subclass writes `block`."""
+    """The base of all samplers. A subclass implements `block`."""
 
-    #: Windows begin at every token, instead of touching each other.
+    #: Whether windows begin at every token, rather than every context.
     every_start = False
-    #: Most tokens in a batch, where the sampler makes whole batches.
+    #: Maximum tokens of a batch, if the sampler makes whole batches.
     tokens: int | None = None
-    #: There is something at the slots past the end of an epoch too.
+    #: Whether slots past the end of an epoch hold samples too.
     endless = False
-    #: A slot holds a whole batch, of as many rows as the sampler says, instead of one row.
+    #: Whether a slot holds a whole batch, of a size that the sampler chooses, rather than one sequence.
     whole_batches = False
 
     def __init__(self) -> None:
@@ -55,33 +52,33 @@ class Sampler:
         self._blocks: dict[int, np.ndarray] = {}
 
     def __call__(self) -> "Sampler":
-        """Itself, so that a made sampler may stand where a class to be made is expected."""
+        """Returns self, so that an instance works as a factory."""
         return self
 
     def open(self, sequences: "Sequences") -> None:
-        """Looks once at the rows that will be taken, where the sampler depends on what they are."""
+        """Prepares for these sequences, if the sampler depends on them."""
         self._key = ()
 
     def slots(self, rows: int) -> int:
-        """Slots in an epoch of so many rows."""
+        """Number of slots in an epoch."""
         return rows
 
     def context_at(self, epoch: int, slot: int) -> int | None:
-        """Tokens that a row is cut down to at a slot, in as many rows more; None for none."""
+        """Length to which sequences are split at a slot; None for the whole context."""
         return None
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
-        """Numbers of windows, below count, for consecutive slots (uint64) of one epoch."""
+        """Sequence numbers, below count, for consecutive slots (uint64) of one epoch."""
         raise not_implemented(self, "block")
 
     def numbers(self, seed: int, slots: Slots, epoch_size: int, count: int) -> np.ndarray:
-        """Numbers of windows for one batch, int64; NOTHING for empty slots.
+        """Sequence numbers of one batch, int64; NOTHING for empty slots.
 
         Args:
-            seed: Of the sampler.
-            slots: Which batch.
+            seed: Seed of the sampler.
+            slots: The batch.
             epoch_size: Slots in an epoch.
-            count: Windows there are to choose from.
+            count: Number of sequences.
         """
         places = slots.places
         key = (seed, slots.epoch, epoch_size, count)
@@ -107,17 +104,17 @@ class Sampler:
 
 
 class Sequential(Sampler):
-    """Windows as they follow each other in the text, the same in every epoch."""
+    """Sequences in the order of the text, the same in every epoch."""
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
         return slots.astype(np.int64)
 
 
 class Shuffled(Sampler):
-    """Each window once an epoch, in an order of its own each epoch.
+    """Each sequence once an epoch, in a new random order each epoch.
 
     A keyed permutation (a Feistel network with cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary finite
-    domains"): any slot is found without a list of all, so that it costs the same for ten windows and for a billion.
+    domains"): needs no list of all sequences, so memory does not grow with their number.
     """
 
     def block(self, seed: int, epoch: int, slots: np.ndarray, count: int) -> np.ndarray:
@@ -125,7 +122,7 @@ class Shuffled(Sampler):
 
 
 class RandomCrops(Sampler):
-    """Windows that begin anywhere, drawn with replacement, as in nanoGPT; an epoch has as many as cover the text."""
+    """Windows at random starts, drawn with replacement, as in nanoGPT; an epoch has as many as cover the text."""
 
     every_start = True
     endless = True
@@ -138,17 +135,17 @@ class RandomCrops(Sampler):
 class RankBatches(torch.utils.data.Sampler[Slots]):
     """The batches of one rank, epoch by epoch.
 
-    The length is that of a whole epoch, also where the first one is begun in its middle.
+    The length is that of a whole epoch, also if the first one begins in the middle.
 
     Args:
         epoch_size: Slots in an epoch.
-        batch_size: Rows in a batch of one rank.
+        batch_size: Slots in a batch of one rank.
         world: Number of ranks.
-        rank: Which of them this is.
+        rank: Index of this rank.
         start: Epoch and slot at which to begin.
-        frozen: Take the same epoch again and again (to overfit some batches).
-        skip: Numbers of batches that are handed out empty; the first batch of the first epoch is number 1.
-        per_epoch: Batches by which the numbers grow in an epoch, where the trainer takes fewer than there are.
+        frozen: Repeat the same epoch (to overfit some batches).
+        skip: Numbers of batches to skip; the first batch of the first epoch is number 1.
+        per_epoch: Batches in an epoch for these numbers, if the trainer takes fewer than there are.
     """
 
     def __init__(
@@ -169,11 +166,10 @@ class RankBatches(torch.utils.data.Sampler[Slots]):
 
     @property
     def sampler(self) -> "RankBatches":
-        """Itself: where Lightning looks for `set_epoch`."""
+        """Returns self: Lightning calls its `set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Names the epoch of the next iteration."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -191,8 +187,8 @@ class RankBatches(torch.utils.data.Sampler[Slots]):
 
 
 def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:
-    """Where each place (uint64, below count) goes in a permutation of count places."""
-    # A rectangle of rows x columns that holds count places and few more, so that the walk is short.
+    """Maps indices (uint64, below count) by a keyed permutation of range(count)."""
+    # rows x columns is at least count and little more, so that cycle walking is short.
     rows = max(int(np.ceil(np.sqrt(count))), 1)
     columns = -(-count // rows)
     keys = [mixed(key, number) for number in range(_ROUNDS)]

@@ -1,7 +1,4 @@
-"""Batches of the training order that are not trained on, such as those at which a loss became infinite.
-
-Knows numbers of batches. Does not know: what is in them, optimizer steps.
-"""
+"""Batches to skip in training, such as those with an infinite loss."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,15 +8,15 @@ Range = int | Sequence[int]
 
 
 class SkippedBatches:
-    """Numbers of batches to skip. A batch is what all ranks together take in one micro-batch; the first is number 1.
+    """Numbers of batches to skip. A batch is one micro-batch of all ranks; the first is number 1.
 
-    The numbers go on over the epochs, and a skipped batch keeps its number and its place: no other one moves.
+    Numbers continue over epochs. A skipped batch keeps its number and position, so that no other one moves.
 
     Args:
         ranges: Numbers, and pairs of a first and a last number.
 
     Raises:
-        UserError: naming `skip_batches`, what is wrong and what would do.
+        UserError: A range is malformed.
     """
 
     def __init__(self, ranges: Range | Iterable[Range] | None = None) -> None:
@@ -42,5 +39,7 @@ def _first_and_last(given: Range) -> tuple[int, int]:
         )
     first, last = both
     if first < 1 or last < first:
-        raise UserError(f"skip_batches: {given!r} is no range of batches; the first is number 1, the last at least it")
+        raise UserError(
+            f"skip_batches: {given!r} is not a range of batches; the first is at least 1, the last not below it"
+        )
     return first, last

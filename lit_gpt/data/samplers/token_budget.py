@@ -1,7 +1,4 @@
-"""TokenBudget: batches of about as many tokens each, of rows of about one length.
-
-Knows: lengths of rows. Does not know: text, tensors.
-"""
+"""TokenBudget: batches of sequences of similar length, limited by their number of tokens."""
 
 import numpy as np
 
@@ -11,15 +8,15 @@ from lit_gpt.errors import UserError
 
 
 class TokenBudget(Sampler):
-    """Batches of as many rows as fit a number of tokens, for rows of unequal length, such as those of Prompts.
+    """Batches with a maximum number of tokens, for sequences of unequal length, such as those of Prompts.
 
-    Rows of about one length come together: a batch is as wide as a multiple of 64 tokens (or the context), and has
-    tokens / width rows, so there are few shapes. Which rows meet, and in which order batches come, is drawn anew each
-    epoch; each row comes once. What a width's last batch lacks is filled with empty rows. data.batch_size is not used
-    for training then; validation goes on by data.val_batch_size rows.
+    Sequences of similar length are batched together: a batch is padded to a multiple of 64 tokens (or the context) and
+    has tokens / width sequences, so there are few shapes. Both are shuffled each epoch; each sequence occurs once. The
+    last batch of a width is filled with empty sequences. It replaces data.batch_size in training; validation uses
+    data.val_batch_size.
 
     Args:
-        tokens: Most tokens in a batch of one process, padding included.
+        tokens: Maximum tokens in a batch of one process, padding included.
     """
 
     whole_batches = True
@@ -27,11 +24,11 @@ class TokenBudget(Sampler):
     def __init__(self, tokens: int = 16384) -> None:
         super().__init__()
         if tokens < 1:
-            raise UserError(f"tokens {tokens} of TokenBudget is not a positive number; give at least a row's")
+            raise UserError(f"tokens {tokens} of TokenBudget is not a positive number; give at least a sequence's")
         self.tokens = tokens
-        self._by_width = np.empty(0, np.int64)  # numbers of rows, narrow ones first
+        self._by_width = np.empty(0, np.int64)  # sequence numbers, by width
         self._widths: list[int] = []
-        self._sizes: list[int] = []  # rows in a batch of each width
+        self._sizes: list[int] = []  # sequences in a batch of each width
         self._first_rows, self._first_batches = np.zeros(1, np.int64), np.zeros(1, np.int64)
 
     def open(self, sequences: Sequences) -> None:
@@ -41,7 +38,7 @@ class TokenBudget(Sampler):
         kinds, counts = np.unique(widths, return_counts=True)
         if len(kinds) and kinds[-1] > self.tokens:
             raise UserError(
-                f"tokens {self.tokens} of TokenBudget is less than the longest row, padded to {kinds[-1]}; raise it"
+                f"tokens {self.tokens} of TokenBudget is less than the longest sequence, padded to {kinds[-1]}"
             )
         self._by_width = np.argsort(widths, kind="stable")
         self._widths, self._sizes = kinds.tolist(), (self.tokens // kinds).tolist()
@@ -52,9 +49,9 @@ class TokenBudget(Sampler):
         return int(self._first_batches[-1])
 
     def numbers(self, seed: int, slots: Slots, epoch_size: int, count: int) -> np.ndarray:
-        """Numbers of the rows of the one batch at a slot, int64; NOTHING for empty rows."""
+        """Sequence numbers of the batch at a slot, int64; NOTHING for empty ones."""
         (place,) = slots.places
-        if place >= epoch_size:  # one rank has a batch less than another
+        if place >= epoch_size:  # past the end: one rank has a batch less
             return np.full(self._sizes[0], NOTHING, np.int64)
         batch = int(permuted(np.array([place], np.uint64), epoch_size, mixed(seed, slots.epoch))[0])
         kind = int(np.searchsorted(self._first_batches, batch, side="right")) - 1

@@ -1,16 +1,13 @@
-"""Where training stands in the order of its rows, in numbers that mean the same for any number of ranks.
-
-Knows: epochs, slots, batches. Does not know: rows, text, trainers.
-"""
+"""Position of training in the data, for resume: epoch and slot, independent of the number of ranks."""
 
 from typing import Any, NamedTuple
 
 
 class EpochShape(NamedTuple):
-    """How an epoch is gone through.
+    """Size of an epoch.
 
-    slots: places in the order. batch: slots in a batch of all ranks together. batches: of each rank, as the trainer
-    limits them. sampler: name of its class.
+    slots: slots in an epoch. batch: slots in a batch of all ranks. batches: batches per rank, as limited by the
+    trainer. sampler: name of its class.
     """
 
     slots: int
@@ -20,22 +17,22 @@ class EpochShape(NamedTuple):
 
 
 class TrainingPosition:
-    """How far training has come: where it began, and how many batches it has seen since."""
+    """Position of training: where it began or resumed, and the batches since."""
 
     def __init__(self) -> None:
-        self._start, self._counted = (0, 0), 0  # epoch and slot when so many batches had been trained on
-        self._resumed: int | None = None  # slot of the epoch that was resumed, as it was then
+        self._start, self._counted = (0, 0), 0  # epoch and slot after this number of batches
+        self._resumed: int | None = None  # slot in the state that was resumed
 
     def position(self, trained: int, shape: EpochShape) -> tuple[int, int]:
         """Epoch and slot of the next batch.
 
         Args:
             trained: Batches of a rank that the trainer has counted.
-            shape: Of this training.
+            shape: Size of an epoch.
         """
         epoch, slot = self._start
         batches = trained - self._counted
-        if batches < 0:  # another training, from its beginning
+        if batches < 0:  # a new training
             return 0, 0
         left = self._left(shape)
         if batches < left:
@@ -44,13 +41,13 @@ class TrainingPosition:
         return epoch + 1 + epochs, batches * shape.batch
 
     def _left(self, shape: EpochShape) -> int:
-        """Batches of the epoch in which it began."""
+        """Batches left in the epoch in which it began."""
         return max(-(-(min(shape.slots, shape.batches * shape.batch) - self._start[1]) // shape.batch), 0)
 
     def done(self, shape: EpochShape) -> int | None:
-        """Batches of the trainer's epoch that are done at this shape, once after a resume; None where it counts right.
+        """Batches of the current epoch that are done, once after a resume; None if the trainer's count is right.
 
-        The trainer ends an epoch by their number, and counted those of another batch size or number of ranks.
+        The trainer ends an epoch by this count, which was saved with another batch size or number of ranks.
         """
         slot, self._resumed = self._resumed, None
         if slot is None:
@@ -58,24 +55,22 @@ class TrainingPosition:
         return shape.batches - self._left(shape) if slot else shape.batches  # at slot 0 the trainer ends the one before
 
     def consumed(self, trained: int, shape: EpochShape) -> int:
-        """Slots that all ranks together have trained on, empty ones included."""
+        """Slots that all ranks have trained on, empty ones included."""
         epoch, slot = self.position(trained, shape)
         return epoch * shape.batches * shape.batch + slot
 
     def state(self, trained: int, shape: EpochShape) -> dict[str, Any]:
-        """All of it as plain data."""
+        """The position as plain data, for a checkpoint."""
         epoch, slot = self.position(trained, shape)
         consumed = self.consumed(trained, shape)
         place = {"epoch": epoch, "slot": slot, "batches": trained, "consumed": consumed}
         return {**place, "slots": shape.slots, "sampler": shape.sampler}
 
     def go_on(self, state: dict[str, Any], shape: EpochShape) -> str | None:
-        """Stands where `state` was taken.
-
-        Where an epoch has other places now, it goes on from the same share of one.
+        """Resumes from `state`; if an epoch has another size now, from the same fraction of it.
 
         Returns:
-            What of the epoch is then not exact; None where all is.
+            A note if the resumed epoch is not exact; None if it is.
         """
         slots, sampler = state.get("slots", shape.slots), state.get("sampler", shape.sampler)
         slot = state["slot"] if slots == shape.slots else state["slot"] * shape.slots // max(slots, 1)

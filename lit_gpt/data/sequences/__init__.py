@@ -1,1 +1,1 @@
-"""How a corpus is cut into rows: windows, packed documents, prompts."""
+"""Sequences of a corpus: windows, packed documents, prompts."""

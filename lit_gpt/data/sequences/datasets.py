@@ -1,6 +1,5 @@
-"""Rows of ids out of a corpus.
+"""Sequences of token ids from a corpus as batches of inputs, targets and segments; the base class, and Windows.
 
-Knows: corpora, windows, shapes, which targets are scored. Does not know: files, orders, training.
 B is the batch, T the context.
 """
 
@@ -18,15 +17,15 @@ from lit_gpt.data.samplers.samplers import NOTHING
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 from lit_gpt.errors import UserError
 
-IGNORED = -100  # a target that is not scored; what cross-entropy leaves out by default
-_READ = 1 << 20  # tokens that are looked at together
+IGNORED = -100  # target of a token that the loss ignores; the default ignore_index of cross-entropy
+_READ = 1 << 20  # tokens read at once
 
 
 class Batch(NamedTuple):
-    """What the net is shown and what it should say.
+    """Inputs and targets of a training step.
 
-    inputs: (B, T) int64. targets: (B, T) int64, -100 where nothing is scored. segments: (B, T) int64 or None, tokens
-    see their own segment only. task: which task a batch is of, or None.
+    inputs: (B, T) int64. targets: (B, T) int64, -100 where the loss ignores a token. segments: (B, T) int64 or None;
+    tokens attend to their own segment only. task: index of the batch's task, or None.
     """
 
     inputs: Tensor
@@ -36,11 +35,11 @@ class Batch(NamedTuple):
 
 
 class Sequences(Dataset[Batch], ABC):
-    """The base of all ways to cut a corpus into rows. A subclass sets `count` and writes what is abstract.
+    """The base of all sequences. A subclass sets `count` and implements the abstract methods.
 
     Args:
-        corpus: Where the ids are.
-        context: Tokens that the net sees at once.
+        corpus: The corpus.
+        context: Length of a sequence, in tokens.
     """
 
     count = 0
@@ -52,7 +51,7 @@ class Sequences(Dataset[Batch], ABC):
         return self.count
 
     def __getitem__(self, number: int) -> Batch:
-        """One row, as a batch without its first axis."""
+        """One sequence, as a batch without the first dimension."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"row {number} of {len(self)}")
         inputs, targets, segments, _ = self.batch(np.array([number % len(self)]))
@@ -60,56 +59,58 @@ class Sequences(Dataset[Batch], ABC):
 
     @abstractmethod
     def batch(self, numbers: np.ndarray) -> Batch:
-        """Several rows at once; the number NOTHING gives an empty row, in which nothing is scored."""
+        """Several sequences at once; the number NOTHING gives an empty one, with targets of -100."""
 
     def lengths(self) -> np.ndarray | None:
-        """Tokens of each row, where they differ; None where all rows have the context's."""
+        """Length of each sequence in tokens; None if all have the context's."""
         return None
 
     def widths(self) -> np.ndarray | None:
-        """How wide a batch of rows as long as each row is; None where all are as wide as the context."""
+        """Padded length of each sequence in a batch of its like; None if all have the context's."""
         return None
 
     @abstractmethod
     def averaged(self, values: np.ndarray) -> np.ndarray:
-        """What documents have, one number each, as a mean over the targets of each row."""
+        """The mean of a value per document over the targets of each sequence."""
 
     def every_start(self) -> "Sequences":
-        """Rows that begin at each token, for orders that draw them so."""
+        """Sequences that begin at each token, for samplers that draw random starts."""
         raise UserError(
-            f"{type(self).__name__} has no rows that begin anywhere; take Shuffled, or data.sequences Windows"
+            f"{type(self).__name__} cannot begin at every token; use data.sampler Shuffled or data.sequences Windows"
         )
 
     def shortage(self) -> str | None:
-        """What is missing where there is too little text for these rows, with what would do."""
+        """The error if there is too little text for one sequence, without its subject; None if there is enough."""
         return None if len(self) else "has no token that could be predicted; give more of it"
 
     def notes(self) -> list[str]:
-        """What was cut, dropped or filled up, counted; a line each."""
+        """Counts of what was truncated, dropped or padded; a line each."""
         return []
 
     @abstractmethod
     def scored_bytes(self, tokenizer: Tokenizer) -> int:
-        """UTF-8 bytes of the text whose tokens are targets in one pass over all rows."""
+        """UTF-8 bytes of the text whose tokens are trained on in one pass over all sequences."""
 
 
 class Windows(Sequences):
-    """Stretches of context + 1 ids, one every `stride` tokens: the first T are inputs, the last T are targets.
+    """Windows of context + 1 ids, one every `stride` tokens: the first T are inputs, the last T are targets.
 
-    With the default stride, the context, windows touch: each token but the first of the corpus is a target exactly
-    once. The last window may be short; it is filled up with targets of -100. With a stride, such as 1, only whole
-    windows count, and where they overlap a token is a target more than once.
+    With the default stride, the context, each token except the first of the corpus is a target exactly once; a short
+    last window is padded with targets of -100. With another stride there are whole windows only, and tokens in
+    overlapping windows are targets more than once.
 
     Args:
-        corpus: Where the ids are.
-        context: Tokens that the net sees at once.
+        corpus: The corpus.
+        context: Length of a window, in tokens.
         stride: Tokens between the starts of windows.
     """
 
     def __init__(self, corpus: Corpus, context: int, stride: int | None = None) -> None:
         super().__init__(corpus, context)
         if stride is not None and stride < 1:
-            raise UserError(f"stride {stride} of Windows is not a positive number; leave it out for windows that touch")
+            raise UserError(
+                f"stride {stride} of Windows is not a positive number; remove it for windows without overlap"
+            )
         self.given_stride, self.stride = stride, stride or context
         scored = max(len(corpus) - 1, 0)
         self.count = -(-scored // context) if stride is None else max(scored - context, -1) // self.stride + 1
@@ -127,19 +128,19 @@ class Windows(Sequences):
                 part = ids[start:] if number != NOTHING else ids[:0]
                 row[: len(part)] = part
         tokens = torch.from_numpy(rows)
-        targets = tokens[:, 1:].clone()  # of their own: marking them must not mark the inputs
+        targets = tokens[:, 1:].clone()  # masking them must not change the inputs
         if not whole:
-            self._leave_out(targets, numbers)
+            self._mask_padding(targets, numbers)
         if self.corpus.loss_mask is not None:
-            self._mask(targets.numpy(), numbers)
+            self._apply_loss_mask(targets.numpy(), numbers)
         return Batch(tokens[:, :-1].contiguous(), targets)
 
-    def _leave_out(self, targets: Tensor, numbers: np.ndarray) -> None:
+    def _mask_padding(self, targets: Tensor, numbers: np.ndarray) -> None:
         for row, number in zip(targets, numbers.tolist(), strict=True):
             scored = len(self.corpus) - 1 - number * self.stride if number != NOTHING else 0
             row[max(scored, 0) :] = IGNORED
 
-    def _mask(self, targets: np.ndarray, numbers: np.ndarray) -> None:
+    def _apply_loss_mask(self, targets: np.ndarray, numbers: np.ndarray) -> None:
         assert self.corpus.loss_mask is not None
         for row, number in zip(targets, numbers.tolist(), strict=True):
             if number != NOTHING:
@@ -155,7 +156,7 @@ class Windows(Sequences):
     def every_start(self) -> "Windows":
         if self.given_stride is not None:
             raise UserError(
-                f"stride {self.given_stride} of Windows has no meaning in an order that draws starts itself"
+                f"stride {self.given_stride} of Windows conflicts with a sampler that draws random starts; remove it"
             )
         return Windows(self.corpus, self.context, 1)
 
@@ -175,11 +176,10 @@ class Windows(Sequences):
 
 
 def document_stretches(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """Where each document begins and ends, for rows of whole documents. (D,), (D,) int64.
+    """Start and end of each document, for sequences of whole documents. (D,), (D,) int64.
 
-    A separator that is both bos and eos stands once between two documents and is counted to the one that it ends. The
-    next begins with the same one, so that every document begins as the first does, and as a prompt will. Each token
-    but the first of each stretch is a target of it.
+    A token that is both bos and eos occurs once between two documents and belongs to both, so that every document
+    begins with it, as a prompt does. Each token except the first of each document is a target.
     """
     offsets = np.array(corpus.offsets[:], dtype=np.int64)
     starts, bos = offsets[:-1].copy(), corpus.manifest.get("bos")
@@ -191,24 +191,24 @@ def document_stretches(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
 def side_by_side(
     corpus: Corpus, starts: np.ndarray, sizes: np.ndarray, counts: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of stretches of the text; each token's target is the next one of the text.
+    """Packs spans of the corpus into sequences; each token's target is the next token of the corpus.
 
     Args:
-        corpus: The text.
-        starts: First input of each stretch. (P,)
-        sizes: Its inputs. (P,)
-        counts: Stretches of each row, at least one, if an empty one. (B,)
-        width: Places of a row; what its stretches leave empty has targets of -100.
+        corpus: The corpus.
+        starts: First input of each span. (P,)
+        sizes: Number of its inputs. (P,)
+        counts: Spans of each sequence, at least one, possibly empty. (B,)
+        width: Length of a sequence; padding has targets of -100.
 
     Returns:
-        Inputs, targets, and the number of each place's stretch in its row; empty places have the next one. (B, width)
+        Inputs, targets, and each token's span within its sequence; padding has the next number. (B, width)
     """
-    one = np.zeros(1, np.int64)  # behind all, so that the last has a next one; also makes what is read int64
+    one = np.zeros(1, np.int64)  # appended, so that the last token has a next one; also makes the dtype int64
     lasts = np.cumsum(counts) - 1
     firsts = lasts - counts + 1
     ends = np.add.reduceat(sizes, firsts)
     wide = sizes.copy()
-    wide[lasts] += width - ends  # until empty places are cleared, they show what follows the row's last stretch
+    wide[lasts] += width - ends  # until it is cleared, padding holds what follows the last span
     read = np.concatenate([*corpus.ids.stretches(starts, starts + sizes + 1), one])
     shift = (np.cumsum(sizes + 1) - sizes - 1) - (np.cumsum(wide) - wide)
     index = np.minimum(np.arange(len(counts) * width) + np.repeat(shift, wide), len(read) - 2)
@@ -228,7 +228,7 @@ def side_by_side(
 
 
 def sums_over(corpus: Corpus, values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Sums over the tokens from each start to each end of what their documents have."""
+    """Sums of a value per document over the tokens from each start to each end."""
     offsets = np.asarray(corpus.offsets)
     before = np.concatenate(([0.0], np.cumsum(values * np.diff(offsets))))
 
@@ -241,20 +241,20 @@ def sums_over(corpus: Corpus, values: np.ndarray, starts: np.ndarray, ends: np.n
 
 
 def at_places(column: Column, places: np.ndarray) -> np.ndarray:
-    """A column's values at sorted places, read stretch by stretch."""
-    found = [column[:0]]
+    """A column's values at sorted positions, read in chunks."""
+    values = [column[:0]]
     for start in range(0, len(column), _READ):
         first, last = np.searchsorted(places, (start, start + _READ))
         if first < last:
-            found.append(column[start : start + _READ][places[first:last] - start])
-    return np.concatenate(found)
+            values.append(column[start : start + _READ][places[first:last] - start])
+    return np.concatenate(values)
 
 
 class TextBytes:
-    """Counts the UTF-8 bytes of the scored text that tokens stand for.
+    """Counts the UTF-8 bytes of the text of tokens that are trained on.
 
     Args:
-        tokenizer: The one that made them.
+        tokenizer: The corpus's tokenizer.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -262,14 +262,14 @@ class TextBytes:
         self._lengths = None if lengths is None else np.array(lengths, np.int64)
 
     def between(self, corpus: Corpus, start: int, stop: int) -> int:
-        """Those of a stretch of tokens."""
+        """Bytes of the tokens from `start` to `stop`."""
         ids = np.asarray(corpus.ids[start:stop])
         if corpus.loss_mask is not None:
             ids = ids[corpus.loss_mask[start:stop] != 0]
         return self._joined(ids.tolist()) if self._lengths is None else int(self._lengths[ids].sum())
 
     def at(self, corpus: Corpus, places: np.ndarray) -> int:
-        """Those of single tokens, at sorted places."""
+        """Bytes of single tokens, at sorted positions."""
         places = places[places < len(corpus)]
         ids = at_places(corpus.ids, places)
         if corpus.loss_mask is not None:

@@ -1,6 +1,5 @@
-"""Packed: whole documents side by side in rows, without seeing each other.
+"""Sequence packing: whole documents in one sequence, without attention across documents.
 
-Knows: lengths of documents, rows. Does not know: text, files, in which order rows are taken.
 B is the batch, T the context.
 """
 
@@ -14,17 +13,16 @@ from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
 
 class Packed(Sequences):
-    """Whole documents, packed into rows so that little is left empty; attention and positions stay inside a document.
+    """Sequence packing of whole documents with little padding; attention and positions stay within a document.
 
     Best-fit decreasing, as in Ding et al. 2024, "Fewer truncations improve language modeling" (arXiv:2404.10830). A
-    document longer than the context is cut into stretches that overlap by nothing; the last one is packed with the
-    others. Each token of a document but its first is a target exactly once. Where one special token is both bos and
-    eos, it ends each document, and each begins with the same one. What stays empty at a row's end is a segment of its
-    own with targets of -100.
+    document longer than the context is split without overlap; its last part is packed with other documents. Each token
+    of a document except its first is a target exactly once. A special token that is both bos and eos ends each document
+    and begins the next. Padding at the end of a sequence is a segment with targets of -100.
 
     Args:
-        corpus: Where the ids are.
-        context: Tokens that the net sees at once.
+        corpus: The corpus.
+        context: Length of a sequence, in tokens.
     """
 
     def __init__(self, corpus: Corpus, context: int) -> None:
@@ -32,8 +30,8 @@ class Packed(Sequences):
         starts, ends = document_stretches(corpus)
         sizes = np.maximum(ends - starts - 1, 0)  # inputs of each document, and as many targets
         whole, rest = np.divmod(sizes, context)
-        # Long documents fill rows of their own first; which is which is found from their counts alone, so that memory
-        # grows with documents and not with tokens.
+        # Whole contexts of long documents come first; only their counts are kept, so that memory grows with the number
+        # of documents and not of tokens.
         long = np.flatnonzero(whole)
         self._long_starts, self._long_counts = starts[long], np.cumsum(whole[long])
         self.long_rows = int(self._long_counts[-1]) if len(long) else 0
@@ -53,7 +51,7 @@ class Packed(Sequences):
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(segments))
 
     def _parts(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First input and number of inputs of each part, and parts of each row; an empty row has one of no input."""
+        """First input and number of inputs of each part, and parts of each sequence; an empty one has an empty part."""
         long = (numbers != NOTHING) & (numbers < self.long_rows)
         alone = long | (numbers == NOTHING)
         packed = np.where(alone, 0, numbers - self.long_rows)
@@ -68,7 +66,7 @@ class Packed(Sequences):
         return starts, sizes, counts
 
     def _starts_of_long(self, numbers: np.ndarray) -> np.ndarray:
-        """First input of rows that one long document fills."""
+        """First input of sequences that one long document fills."""
         document = np.searchsorted(self._long_counts, numbers, side="right")
         before = np.concatenate(([0], self._long_counts))[document]
         return self._long_starts[document] + (numbers - before) * self.context
@@ -85,7 +83,7 @@ class Packed(Sequences):
 
     @property
     def padding(self) -> float:
-        """Share of the places that are empty."""
+        """Share of padding."""
         return 1.0 - self.filled / max(len(self) * self.context, 1)
 
     def notes(self) -> list[str]:
@@ -97,39 +95,38 @@ class Packed(Sequences):
         return notes
 
     def scored_bytes(self, tokenizer: Tokenizer) -> int:
-        # The first token of a document is no target. Where there is a bos it is that, which stands for no text.
+        # The first token of a document is not a target. If there is a bos it is that, which has no text.
         firsts = np.unique(np.asarray(self.corpus.offsets)[:-1])
         if self.corpus.manifest.get("bos") is not None:
-            firsts = firsts[:1]  # a text that was split by position begins within a document
+            firsts = firsts[:1]  # a split by position begins within a document
         return self.corpus.bytes - TextBytes(tokenizer).at(self.corpus, firsts)
 
 
 def best_fit(sizes: np.ndarray, context: int) -> tuple[np.ndarray, int]:
-    """Puts items into as few rows of a length as best-fit decreasing finds.
+    """Bin packing by best-fit decreasing.
 
-    The longest item first, each into the row with the least space that still takes it. Items of one size are
-    interchangeable, so all of a size are placed together, row by row as one by one they would be: what it costs
-    depends on how many sizes there are, and hardly on how many items.
+    The longest item first, each into the bin with the least space that fits. Items of equal size are placed together,
+    with the same result as one by one, so the cost depends on the number of sizes rather than of items.
 
     Args:
-        sizes: Of the items, from 1 to context. (N,)
-        context: Length of a row.
+        sizes: Sizes of the items, from 1 to context. (N,)
+        context: Capacity of a bin.
 
     Returns:
-        The row of each item, int32 (N,), and how many rows there are.
+        The bin of each item, int32 (N,), and the number of bins.
     """
     order = np.argsort(-sizes.astype(np.int32), kind="stable")
     counts = np.bincount(sizes, minlength=context + 1)
     row_of = np.empty(len(sizes), np.int32)
-    rows_with: list[list[np.ndarray]] = [[] for _ in range(context + 1)]  # by what is left in them
-    occupied = 0  # bit r: there are rows with r left
+    rows_with: list[list[np.ndarray]] = [[] for _ in range(context + 1)]  # by remaining space
+    occupied = 0  # bit r: there are bins with remaining space r
     rows = placed = 0
     for size in np.flatnonzero(counts)[::-1].tolist():
         missing = int(counts[size])
         while missing:
             fitting = occupied >> size
             room = size + (fitting & -fitting).bit_length() - 1 if fitting else context
-            each = room // size  # a row that an item went into fits best for the next one too, while it has space
+            each = room // size  # a bin that took an item is the best fit for the next one too, while it has space
             wanted = -(-missing // each)
             if fitting:
                 chosen = rows_with[room].pop()

@@ -1,4 +1,4 @@
-"""Prompts: one record a sequence, padded.
+"""Prompts: one document per sequence, padded.
 
 B is the batch, T the width of a batch.
 """
@@ -13,20 +13,20 @@ from lit_gpt.data.samplers.samplers import NOTHING
 from lit_gpt.data.sequences.datasets import Batch, Sequences, TextBytes, document_stretches, side_by_side
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-_MULTIPLE = 64  # widths of batches: few shapes, so that little is compiled, and kernels' favorites
+_MULTIPLE = 64  # padded lengths: few shapes to compile, and fast for kernels
 
 
 class Prompts(Sequences):
-    """One document a row, filled up at its end to the batch's width: for conversations, tasks, lines of text.
+    """One document per sequence, padded on the right: for conversations, tasks, lines of text.
 
-    A batch is as wide as its longest row, rounded up to a multiple of 64, at most the context. What a format does not
-    score is read and is no target. Where one special token is both bos and eos, each document begins with it too.
+    A batch is padded to its longest sequence, rounded up to a multiple of 64, at most the context. Tokens outside the
+    format's loss mask have targets of -100. A special token that is both bos and eos also begins each document.
 
     Args:
-        corpus: Where the ids are.
-        context: Most tokens of a row.
-        too_long: What becomes of documents longer than the context: "drop" leaves them out, "cut" keeps their
-            beginning, unless nothing scored is in it. Either is counted and said.
+        corpus: The corpus.
+        context: Maximum length, in tokens.
+        too_long: Documents longer than the context: "drop" drops them, "cut" truncates them, and drops those without a
+            token to train on in the rest. Both are counted and reported.
     """
 
     def __init__(self, corpus: Corpus, context: int, too_long: Literal["drop", "cut"] = "drop") -> None:
@@ -79,7 +79,7 @@ class Prompts(Sequences):
     def notes(self) -> list[str]:
         notes = []
         if dropped := self._long if self.too_long == "drop" else self._pointless:
-            why = "" if self.too_long == "drop" else " and have nothing to learn in their beginning"
+            why = "" if self.too_long == "drop" else " and have nothing to train on in their beginning"
             of = f"{dropped:,} of {self.documents:,} records"
             notes.append(f"{of} are longer than {self.context} tokens{why}, dropped")
         if self.too_long == "cut" and (cut := self._long - self._pointless):
@@ -95,6 +95,6 @@ class Prompts(Sequences):
         stops = self._starts + self._sizes + 1
         for row in np.flatnonzero(stops < self._ends).tolist():
             kept -= count.between(self.corpus, int(stops[row]), int(self._ends[row]))
-        # A document's first token is no target. Where there is a bos it is that, which stands for no text.
+        # The first token of a document is not a target. If there is a bos it is that, which has no text.
         firsts = self._starts if self.corpus.manifest.get("bos") is None else self._starts[:1]
         return kept - count.at(self.corpus, firsts)

@@ -1,7 +1,4 @@
-"""A batch as text for people's eyes.
-
-Knows: batches, tokenizers. Does not know: where a batch comes from.
-"""
+"""Prints a batch as text: inputs, targets, segments."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,19 +9,16 @@ from lit_gpt.data.sequences.datasets import IGNORED, Batch, Sequences
 from lit_gpt.data.tokenizers.display import decode_with_special, display_token
 from lit_gpt.data.tokenizers.tokenizer import Tokenizer
 
-_FIRST, _LAST = 24, 8  # places of a row that are shown one by one
+_FIRST, _LAST = 24, 8  # positions of a sequence that are printed one by one
 
 
 def sampled(rows: Sequences, count: int = 32) -> Batch:
-    """Rows from all over, to say what will be changed in them.
-
-    Evenly through them: those of Packed begin with the longest documents, those of a Mixture with one source's.
-    """
+    """A batch of evenly spaced sequences, as those of Packed begin with the longest documents."""
     return rows.batch(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.int64))
 
 
 def shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
-    """Lines that show one row: its text, what is scored, then inputs with their targets, the middle left out."""
+    """Lines that show one sequence: its text, its targets, then each input with its target, without the middle."""
     inputs, targets = batch.inputs[row].tolist(), batch.targets[row].tolist()
     segments = None if batch.segments is None else batch.segments[row].tolist()
     scored = sum(target != IGNORED for target in targets)
@@ -43,14 +37,14 @@ def shown(tokenizer: Tokenizer, batch: Batch, row: int) -> Iterator[str]:
 
 
 def _targets(tokenizer: Tokenizer, targets: list[int]) -> Iterator[str]:
-    """Text of what is scored, with counts of what is not between it."""
+    """Text that is trained on, with counts of ignored tokens between."""
     for scored, group in groupby(targets, lambda target: target != IGNORED):
         run = list(group)
         yield repr(decode_with_special(tokenizer, run)) if scored else f"({len(run)} not scored)"
 
 
 def _segments(segments: list[int], targets: list[int]) -> Iterator[str]:
-    """How many tokens each segment has; the last one may be empty places."""
+    """Number of tokens of each segment; the last one may be padding."""
     place = 0
     for number, group in groupby(segments):
         length = len(list(group))

@@ -174,7 +174,7 @@ def test_a_row_is_as_hard_as_its_documents_are_in_the_mean(cut: Any) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("1\n2\n", "holds 2 scores, the training text has 3"), ("1\nx\n3\n", r":2 of ByScore is no number: 'x'")],
+    [("1\n2\n", "holds 2 scores, the training text has 3"), ("1\nx\n3\n", r":2 of ByScore is not a number: 'x'")],
 )
 def test_scores_that_do_not_fit_are_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "s").write_text(content)
@@ -229,7 +229,7 @@ def test_batches_hold_a_budget_of_tokens_in_few_shapes(sizes: list[int], tokens:
 
 
 def test_a_budget_of_less_than_a_row_is_refused() -> None:
-    with pytest.raises(UserError, match="tokens 100 of TokenBudget is less than the longest row, padded to 128"):
+    with pytest.raises(UserError, match="tokens 100 of TokenBudget is less than the longest sequence, padded to 128"):
         TokenBudget(100).open(Prompts(Made.of_documents([90]), 300))
 
 

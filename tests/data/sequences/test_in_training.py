@@ -128,8 +128,14 @@ def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: A
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sequences": Packed, "sampler": RandomCrops}, "Packed has no rows that begin anywhere; take Shuffled"),
-        ({"sequences": lambda c, t: Windows(c, t, 5), "sampler": RandomCrops}, "stride 5 of Windows has no meaning"),
+        (
+            {"sequences": Packed, "sampler": RandomCrops},
+            "Packed cannot begin at every token; use data.sampler Shuffled",
+        ),
+        (
+            {"sequences": lambda c, t: Windows(c, t, 5), "sampler": RandomCrops},
+            "stride 5 of Windows conflicts with a sampler",
+        ),
         ({"sequences": lambda c, t: Windows(c, t, 0)}, "stride 0 of Windows"),
         ({"sequences": Prompts, "context": 4}, "training text has no record that fits: .* data.context"),
         ({"sequences": Prompts, "sampler": lambda: TokenBudget(10)}, "tokens 10 of TokenBudget is less than"),

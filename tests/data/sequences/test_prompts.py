@@ -53,7 +53,7 @@ def test_long_records_are_dropped_or_cut_and_counted() -> None:
     pointless = Prompts(corpus, 100, too_long="cut")
     assert len(pointless) == 3
     assert pointless.notes()[0] == (
-        "1 of 5 records are longer than 100 tokens and have nothing to learn in their beginning, dropped"
+        "1 of 5 records are longer than 100 tokens and have nothing to train on in their beginning, dropped"
     )
 
 
