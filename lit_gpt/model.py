@@ -62,7 +62,8 @@ class GPT(nn.Module):
         residual_scalars: Whether each block reads a x + b x_0 instead of x, with learned scalars of its own that start
             at 1 and 0; x_0 is what the first block reads (modded-nanogpt, nanochat).
         logit_softcap: Logits become logit_softcap * tanh(logits / logit_softcap) (Gemma 2). None: no cap.
-        activation_checkpointing: Whether the backward pass recomputes each block's activations, to save memory.
+        activation_checkpointing: Whether the backward pass recomputes each block's activations to save memory (gradient
+            checkpointing).
         seed: Seed of the weights. None: that of seed_everything.
     """
 
@@ -162,7 +163,7 @@ class GPT(nn.Module):
             cache: KV cache of the tokens before; read, and written in place. For inference.
             segments: (B, T) integers of packed sequences: tokens attend within their own segment, and positions restart
                 at each change. Rows of unequal length are padded on the left with a segment of their own. With a cache,
-                pass them from the first call on; where later calls pass none, the last segment goes on.
+                pass them from the first call on; where later calls pass none, the last segment continues.
             reduce: Called as reduce(hidden (B, T, C), head weight (V, C), logit_softcap, aux) in place of the head; aux
                 is the sum of the blocks' auxiliary losses.
 

@@ -1,4 +1,4 @@
-"""Self-attention layers: multi-head, grouped-query and multi-query attention, sliding windows, soft-caps, sinks.
+"""Self-attention layers: multi-head, grouped-query attention (GQA), sliding windows, softcaps, attention sinks.
 
 Letters: B batch, T queries, S keys, H heads, K key-value heads, C width, D head size.
 """
@@ -45,8 +45,8 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Scaled dot-product attention (Vaswani et al. 2017) with any number of key-value heads: as many as heads is
-    multi-head, fewer is grouped-query (Ainslie et al. 2023, arXiv 2305.13245), one is multi-query (Shazeer 2019).
+    """Scaled dot-product self-attention (Vaswani et al. 2017). kv_heads equal to heads is multi-head attention, fewer
+    grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245), one multi-query attention (Shazeer 2019).
 
     Args:
         sizes: Filled in by the net.
