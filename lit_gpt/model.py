@@ -43,10 +43,10 @@ class GPT(nn.Module):
 
     Args:
         vocab_size: Number of token ids.
-        width: Size of the residual stream.
-        depth: Number of blocks.
+        width: Hidden size: that of the residual stream.
+        depth: Number of layers (blocks).
         heads: Attention heads.
-        context: Longest sequence that the net is made for, in tokens.
+        context: Context length: the longest sequence that the net is made for, in tokens.
         attention: Self-attention; a list is tiled over the layers.
         feedforward: Feed-forward layer, dense or a mixture of experts; a list is tiled over the layers.
         norm: Normalization layer.
@@ -55,15 +55,16 @@ class GPT(nn.Module):
         init: Weight initialization.
         dropout: Probability of dropping embeddings, branch outputs and attention weights, unless a component sets its
             own.
-        tie_embeddings: Whether the head is the embedding matrix.
+        tie_embeddings: Whether the head is the embedding matrix (tied embeddings, Press & Wolf 2017).
         embedding_scale: Factor on the token embeddings, before positions are added: sqrt(width) in Vaswani et al. 2017
             and Gemma. None: 1.
         embedding_norm: Whether embeddings with their positions are normalized before the first block (BLOOM, nanochat).
         residual_scalars: Whether each block reads a x + b x_0 instead of x, with learned scalars of its own that start
             at 1 and 0; x_0 is what the first block reads (modded-nanogpt, nanochat).
-        logit_softcap: Logits become logit_softcap * tanh(logits / logit_softcap) (Gemma 2). None: no cap.
-        activation_checkpointing: Whether the backward pass recomputes each block's activations to save memory (gradient
-            checkpointing).
+        logit_softcap: Logit soft-capping: logits become logit_softcap * tanh(logits / logit_softcap) (Gemma 2). None:
+            no cap.
+        activation_checkpointing: Activation checkpointing: the backward pass recomputes each block's activations, to
+            save memory.
         seed: Seed of the weights. None: that of seed_everything.
     """
 

@@ -1,4 +1,4 @@
-"""TextGenerator: text from prompts, streamed or in batches, with stop strings and incremental detokenization."""
+"""Text generation from prompts, streamed or in batches, with stop strings and incremental detokenization."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack

@@ -1,4 +1,4 @@
-"""Writes a checkpoint one tensor at a time, so that an import needs memory for its largest tensor alone.
+"""Writes a checkpoint from safetensors, one tensor at a time: an import needs memory for its largest tensor alone.
 
 The file is laid out first without the tensors' bytes (`torch.serialization.skip_data`), then each tensor is written at
 its offset.

@@ -239,7 +239,8 @@ class RoPE(Position):
     Args:
         sizes: Filled in by the net.
         base: The longest wavelength is 2 pi times this.
-        partial_rotary_factor: Share of a head's dimensions that are rotated, the first ones (GPT-NeoX, Phi).
+        partial_rotary_factor: Partial rotary factor: share of a head's dimensions that are rotated, the first ones
+            (GPT-NeoX, Phi).
         scaling: How frequencies are scaled for texts longer than those trained with: LinearScaling, DynamicNTK,
             Llama3Scaling, YaRN, LongRoPE or a class of yours. None: they are not.
     """

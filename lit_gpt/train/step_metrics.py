@@ -1,4 +1,4 @@
-"""Step metrics: loss, learning rate, gradient norm, tokens per second and MFU, read and logged every N steps."""
+"""Step metrics: loss, learning rate, gradient norm, tokens per second and model FLOPs utilization (MFU)."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""BPEDropout: subword regularization with dropped merges; seeded, unlike the dropout of the tokenizers library."""
+"""BPE dropout: subword regularization with dropped merges; seeded, unlike the dropout of the tokenizers library."""
 
 import math
 import random

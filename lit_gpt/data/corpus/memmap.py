@@ -1,4 +1,4 @@
-"""Columns: files of numbers read as memory maps, with a checksum per block that is verified before use.
+"""Columns: memory-mapped files of numbers, with a checksum per block that is verified before use.
 
 A column `name` is two files: `name.bin` holds the numbers, `name.sums` the XXH3 checksum (64 bits) of each block of
 16 KiB. A block is checked when something in it is asked for the first time, and again after the file was written in

@@ -1,4 +1,4 @@
-"""Exact duplicates and near duplicates (MinHash, LSH); the first of each is kept. Memory grows with the documents."""
+"""Deduplication, exact or near (MinHash, LSH); the first of each is kept. Memory grows with the documents."""
 
 import hashlib
 import re
