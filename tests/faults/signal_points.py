@@ -28,9 +28,9 @@ SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 # Where the signal is sent: module, attribute, at which call, whether ahead of the call or behind it.
 POINTS: dict[str, tuple[str, str, int, str]] = {
-    "tokenizer training": ("lit_gpt.data.corpus.train_tokenizer", "drawn", 1, "ahead"),
+    "tokenizer training": ("lit_gpt.data.corpus.train_tokenizer", "_drawn", 1, "ahead"),
     "encoding": ("lit_gpt.data.corpus.encoder", "Encoder.encode", 1, "behind"),
-    "publishing": ("pathlib", "Path.rename", 1, "behind"),
+    "publishing": ("lit_gpt.atomic_io", "swap_folder", 1, "behind"),
     "loader start": ("lit_gpt.data.module", "TokenData.train_dataloader", 1, "behind"),
     "first step": ("lit_gpt.train.module", "LitGPT.training_step", 1, "behind"),
     "inside an accumulation window": ("lit_gpt.train.module", "LitGPT.training_step", 3, "behind"),
@@ -42,7 +42,7 @@ POINTS: dict[str, tuple[str, str, int, str]] = {
     "last save": ("lit_gpt.train.checkpointing", "LastCheckpoint._write", 2, "ahead"),
     "manifest": ("lit_gpt.checkpoint.manifest", "write_manifest", 2, "ahead"),
     "log flush": ("lit_gpt.train.loggers", "CSVLog._append", 3, "ahead"),
-    "sampling": ("lit_gpt.train.samples", "SampleText.write", 1, "ahead"),
+    "sampling": ("lit_gpt.train.samples", "SampleText.generate", 1, "ahead"),
     "last validation": ("lit_gpt.train.module", "LitGPT.validation_step", 8, "behind"),
     "validate": ("lit_gpt.train.module", "LitGPT.validation_step", 2, "behind"),
     "validation before fine-tuning": ("lit_gpt.train.module", "LitGPT.validation_step", 2, "behind"),
@@ -162,7 +162,7 @@ def at(point: str, signum: int) -> Callable[[], None]:
 
 def go_on(place: Place, point: str, err: str) -> list[str]:
     """The command that the line names, or the same one again."""
-    named = re.search("`lit-gpt ([^`]+)` goes on", err)
+    named = re.search("`lit-gpt ([^`]+)` (?:goes on|resumes)", err)
     return shlex.split(named[1]) if named else place.words(point)
 
 
