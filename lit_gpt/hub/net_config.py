@@ -145,7 +145,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, A
     found = [(key, a.get(key), b.get(key)) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
     # Another class has other arguments: the class says it all.
     classes = [key.removesuffix("class") for key, _, _ in found if key.endswith(".class")]
-    found = [d for d in found if d[0].endswith(".class") or not d[0].startswith(tuple(classes))]
+    found = [d for d in found if not any(d[0].startswith(c) and d[0] != f"{c}class" for c in classes)]
     unique: dict[tuple[str, str, str], tuple[str, Any, Any]] = {}
     for key, mine, theirs in found:
         name = ".".join(word for word in key.split(".") if not word.isdigit()).removesuffix(".class")
