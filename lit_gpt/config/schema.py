@@ -124,9 +124,15 @@ def with_subclasses(base: type) -> Iterator[type]:
 def _below(base: type) -> Iterator[type]:
     below: list[type] = type.__subclasses__(base)
     for one in below:
-        if not one.__name__.startswith("_") and not inspect.isabstract(one):
+        if not one.__name__.startswith("_") and not inspect.isabstract(one) and _is_listed(one):
             yield one
         yield from _below(one)
+
+
+def _is_listed(cls: type) -> bool:
+    """Whether a class of nn/ or data/ is a public name of its package; bases of several classes are not."""
+    package = ".".join(cls.__module__.split(".")[:2])
+    return package not in ("lit_gpt.nn", "lit_gpt.data") or hasattr(sys.modules[package], cls.__name__)
 
 
 def kind_of(one: Any) -> str:

@@ -107,14 +107,14 @@ def flip(file: Path, byte: int) -> None:
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
         (
             lambda folder: (folder / "manifest.json").write_text('{"format": "lit_gpt prepared text", "version": 1}'),
-            "is of version 1, this program reads version 2",
+            "is of version 1, this program reads version 3",
         ),
         (
-            lambda folder: (folder / "manifest.json").write_text('{"format": "lit_gpt prepared text", "version": 2}'),
+            lambda folder: (folder / "manifest.json").write_text('{"format": "lit_gpt prepared text", "version": 3}'),
             "manifest.json is damaged (it lacks identity, tokenizer, sources",
         ),
         (
-            lambda folder: (folder / "val" / "manifest.json").write_text('{"format": "lit_gpt corpus", "version": 2}'),
+            lambda folder: (folder / "val" / "manifest.json").write_text('{"format": "lit_gpt corpus", "version": 3}'),
             "val/manifest.json is damaged (it lacks tokens, documents",
         ),
         (shutil.rmtree, "is not a finished lit_gpt prepared text"),

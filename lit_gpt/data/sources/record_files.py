@@ -6,7 +6,7 @@ from typing import Any
 
 from lit_gpt.data.chunks import Chunk, text_of
 from lit_gpt.data.sources.source import FileSource
-from lit_gpt.errors import UserError
+from lit_gpt.errors import UserError, not_implemented
 
 
 class RecordFiles(FileSource):
@@ -24,7 +24,7 @@ class RecordFiles(FileSource):
 
     def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         """The records of a file, each with its place."""
-        raise NotImplementedError
+        raise not_implemented(self, "records")
 
     def read(self, path: Path) -> Iterator[Chunk]:
         for where, record in self.records(path):

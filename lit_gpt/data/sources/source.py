@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lit_gpt.data.chunks import Chunk, Content, whole
 from lit_gpt.data.sources.files import Found, not_read_lines, search, stat_signature
+from lit_gpt.errors import not_implemented
 
 
 class Source:
@@ -31,7 +32,7 @@ class Source:
     def chunks(self) -> Iterator[Chunk]:
         """Yields the documents as preparation reads them: with their places, long ones in several chunks."""
         if type(self).__iter__ is Source.__iter__:
-            raise NotImplementedError
+            raise not_implemented(self, "__iter__")
         return (Chunk(document) for document in self)
 
     def __call__(self) -> "Source":
@@ -80,7 +81,7 @@ class FileSource(Source):
 
     def read(self, path: Path) -> Iterator[Chunk]:
         """The documents of one file."""
-        raise NotImplementedError
+        raise not_implemented(self, "read")
 
     def chunks(self) -> Iterator[Chunk]:
         for path in self.files():
