@@ -1,4 +1,4 @@
-"""The front door: `lit-gpt COMMAND ...`. Knows which commands there are and how mistakes are told.
+"""Entry point of `lit-gpt COMMAND ...`: dispatches commands and prints errors.
 
 A command's module is imported only when it is run, so that `lit-gpt --help` needs nothing heavy.
 """

@@ -1,7 +1,6 @@
 """From the command line, YAML or a notebook to objects: LightningCLI with this project's defaults and links.
 
-Knows which keys there are and how the objects meet; does not know how anything is trained. `build()` makes what
-`lit-gpt fit` trains.
+Defines the config keys and the links between objects. `build()` returns what `lit-gpt fit` trains.
 """
 
 import copy
@@ -105,7 +104,7 @@ def build(
 
 
 def quiet() -> None:
-    """Silences what Lightning tells its own developers' users: tips, seeds, worker counts."""
+    """Silences Lightning's tips and info messages."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)

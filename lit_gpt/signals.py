@@ -1,9 +1,7 @@
 """SIGINT and SIGTERM for the whole life of a process: one handler, one way to end, one line.
 
-Knows Python's signal handling and what the process says that it is doing; knows no command and no training.
-
-Outside of what is held, a signal raises `Stopped` at once. Within `held` it waits for the end of the block, or for
-whoever asks by `waiting`. A second signal ends the process without waiting for anything.
+Independent of commands and training. Outside of `held` blocks a signal raises `Stopped` at once; within one it waits
+for the end of the block, or until the code polls `waiting`. A second signal ends the process at once.
 """
 
 import os
@@ -27,8 +25,8 @@ class Stopped(BaseException):
 
     Args:
         signum: The signal.
-        doing: What was being done, as it stands behind `while`; empty where there is nothing to say.
-        left: What is still there and what goes on with it.
+        doing: A phrase that completes "while ...", or empty.
+        left: What was kept, and the command that resumes.
     """
 
     def __init__(self, signum: int, doing: str = "", left: str = AGAIN) -> None:
@@ -142,8 +140,8 @@ def release() -> None:
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Processes that are started within never see a Ctrl-C, which a terminal sends to all of them: whoever started them
-    ends them. Where the parent has one in between, it waits for the end of the block."""
+    """Processes that are started within ignore Ctrl-C, which a terminal sends to all of them: the parent terminates
+    them. Where the parent has one in between, it waits for the end of the block."""
     from multiprocessing import resource_tracker
 
     # The tracker that multiprocessing starts with its first process unblocks the signal again (Python below 3.14).
@@ -182,7 +180,7 @@ def stopped_by(signum: int) -> Stopped:
 
 
 def _receive(signum: int, frame: FrameType | None) -> None:
-    if os.getpid() != _process.owner:  # a forked worker: whoever started it ends it, and says why
+    if os.getpid() != _process.owner:  # a forked worker: its parent ends it and reports why
         if signum == signal.SIGTERM:
             os._exit(128 + signum)
         return

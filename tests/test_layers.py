@@ -21,12 +21,10 @@ MAY = {
     "nn": set(),
     "model": {"nn"},
     "cost": {"nn", "model"},
-    "edit": {"nn", "model"},
     "data": set(),
     "generate": {"nn", "model", "cost", "data"},  # data in text_generator.py only, checked apart
-    "look": {"nn", "model", "cost"},
     "hub": {"nn", "model", "cost", "checkpoint", "data"},
-    "checkpoint": {"nn", "model", "cost", "edit", "generate", "look", "data"},
+    "checkpoint": {"nn", "model", "cost", "generate", "data"},
     "config": set(),
     "config.limits": set(),
     "config.yaml_files": set(),
@@ -35,12 +33,11 @@ MAY = {
     "config.errors": {"config.yaml_files"},
     "config.validation": {"config.command_line", "config.errors", "config.yaml_files"},
     "config.base_checkpoint": {"config.command_line", "config.differences", "config.yaml_files", "checkpoint", "data"},
-    "train": {"nn", "model", "cost", "edit", "generate", "look", "hub", "checkpoint", "data"},
+    "train": {"nn", "model", "cost", "generate", "hub", "checkpoint", "data"},
 }
 LOW = set(MAY)
 MAY["cli"] = LOW
-for _top in ("commands", "export", "serve"):
-    MAY[_top] = LOW | {"cli"}
+MAY["commands"] = LOW | {"cli"}
 MAY["__main__"] = set(MAY)
 MAY["__init__"] = set(MAY)
 LIGHTNING = ("train/", "data/module.py", "cli.py", "commands/")

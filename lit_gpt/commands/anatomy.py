@@ -1,6 +1,6 @@
 """A net as a tree of its components: what fills each, with which options, in which layers. No command itself.
 
-Knows the components' base classes and that a part keeps its arguments under their names; prints nothing.
+A component keeps its constructor arguments as attributes of the same names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The import of lit_gpt.cli, a second quicker where transformers is installed. Knows only what need not be imported."""
+"""The import of lit_gpt.cli, a second quicker where transformers is installed."""
 
 import gc
 from collections.abc import Iterator

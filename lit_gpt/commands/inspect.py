@@ -1,6 +1,6 @@
 """Show what a run or checkpoint is made of and what it costs: components, parameters, FLOPs, memory.
 
-Knows what is shown and how; every number comes from `lit_gpt.cost`. No weight is read.
+Every number comes from `lit_gpt.cost`; no weight is read.
 """
 
 import json

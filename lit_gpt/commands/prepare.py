@@ -1,7 +1,7 @@
 """Tokenize text ahead of training and say what there is.
 
 Takes the same --data.* and --config as fit. Of a config's other sections only what decides the windows counts: the
-net's context and `init_from`, whose tokenizer is taken. Knows the keys of the data; does not know training.
+net's context and `init_from`, whose tokenizer is taken.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Figures of what a prepared text is made of, in files and for TensorBoard. Knows how to draw them; counts nothing."""
+"""Figures of what a prepared text is made of, in files and for TensorBoard."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

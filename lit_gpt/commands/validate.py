@@ -1,6 +1,6 @@
 """Measure a checkpoint on its validation text.
 
-Knows what is printed of a measurement; net, tokenizer and data come from the checkpoint through `lit_gpt.cli`.
+Net, tokenizer and data come from the checkpoint through `lit_gpt.cli`.
 """
 
 from collections.abc import Mapping

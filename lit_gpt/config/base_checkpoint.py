@@ -1,6 +1,6 @@
-"""What a run goes on from: a checkpoint's net, tokenizer and settings, and how they meet what the user typed.
+"""The base checkpoint of a run: its net, tokenizer and settings, merged with what the user typed.
 
-Knows checkpoints as plain data; does not know the parser, the trainer, or how a net is built.
+Handles checkpoints as plain data only.
 """
 
 import copy
@@ -97,7 +97,7 @@ class BaseCheckpoint:
     def whole(self, command_line: CommandLine) -> dict[str, Any]:
         """All settings of model and data, for measuring it again.
 
-        Where another text is typed, the folder of ids is left out: it holds the run's own text and shall go on to.
+        Where another text is typed, data.folder is dropped, so that the run's prepared corpus is not overwritten.
         """
         model = {**copy.deepcopy(self.config["model"]), "net": self.net}
         model.pop("init_from", None)

@@ -19,8 +19,8 @@ _CALLBACKS = (
     "device_stats_monitor", "early_stopping", "gradient_accumulation_scheduler", "lr_monitor", "model_summary",
     "progress", "rich_model_summary", "stochastic_weight_avg", "throughput_monitor", "timer", "weight_averaging",
 )  # fmt: skip
-#: What files may name without a word of the user's. Of torch and lightning the places where components come from; not
-#: loggers, profilers, checkpoints and other callbacks, which write files where their arguments say.
+#: What files may name without the user's explicit trust. Of torch and lightning the places where components come from;
+#: not loggers, profilers, checkpoints and other callbacks, which write files where their arguments say.
 TRUSTED = (
     "lit_gpt",
     "torch.nn.modules",

@@ -1,6 +1,6 @@
 """Factories as plain `functools.partial` objects: a class with its arguments, and nothing of the parser that read them.
 
-jsonargparse hands over a partial that calls the class through the parser, so whoever keeps it keeps the parser, the
+jsonargparse hands over a partial that calls the class through the parser, so keeping it keeps the parser, the
 command line and all that these hold (loggers, an open lock), and can be neither copied nor pickled.
 """
 

@@ -1,4 +1,4 @@
-"""What `--help` of fit, validate and test says before the keys. Knows words alone."""
+"""What `--help` of fit, validate and test says before the keys."""
 
 HELP = {
     "fit": """Train a GPT and end with a checkpoint, its validation loss and a sample. Every key below can stand in a

@@ -1,7 +1,7 @@
 """Limits of numeric values: numbers out of range, NaN and infinity are refused by name before anything is built.
 
-Knows the limits of the trainer's and the optimizers' numbers, which their own classes check late or not at all. What a
-class of this package checks itself is not repeated here.
+Limits of the trainer's and the optimizers' arguments, which their own classes check late or not at all. What a class of
+this package checks itself is not repeated here.
 """
 
 import math

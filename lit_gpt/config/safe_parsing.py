@@ -29,7 +29,7 @@ class BoundedLoader(yaml.SafeLoader):
         is_alias = isinstance(event, yaml.AliasEvent)
         if is_alias:
             if event.anchor in self.anchors and event.anchor not in self._sizes:
-                raise yaml.composer.ComposerError(None, None, f"*{event.anchor} stands in itself", event.start_mark)
+                raise yaml.composer.ComposerError(None, None, f"*{event.anchor} refers to itself", event.start_mark)
             self._nodes += self._sizes.get(event.anchor, 0)
         self._depth += 1
         self._nodes += 1

@@ -1,6 +1,6 @@
 """`~` in a path that a user types means the home folder: on the command line, in YAML, in any option.
 
-Knows which keys and arguments hold paths. One rule for all of them, applied where typed words come in.
+Lists the keys and arguments that hold paths; one rule for all of them, applied where typed words come in.
 """
 
 import json

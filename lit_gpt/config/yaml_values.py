@@ -1,7 +1,5 @@
 """Typed YAML values: which words are numbers, and how a word stays the string it was typed as where one is wanted.
 
-Knows YAML and jsonargparse's ways of reading a value; of the keys it knows nothing.
-
 YAML 1.1 turns `no`, `on`, `0123`, `1:30` and dates into something else than what was typed, and does so to the keys of
 mappings too. Here, as in YAML 1.2, only `true` and `false` are booleans; keys are strings as they are spelled. Where an
 option wants strings and gets numbers or booleans, they are taken as they are spelled.

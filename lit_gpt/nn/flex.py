@@ -1,7 +1,7 @@
 """Windows, soft-caps and sinks on GPUs, by FlexAttention (Dong et al. 2024, arXiv 2412.05496): one kernel that is
-compiled for the scores and skips the blocks that nobody sees.
+compiled for the scores and skips the blocks that no query attends to.
 
-Knows when it applies; where it does not, `blockwise_attention.py` computes the same.
+`AttentionMask.kernel` decides when it is used; otherwise `blockwise_attention.py` computes the same.
 Letters: B batch, T queries and keys, H heads, K key-value heads, D head size.
 """
 

@@ -50,7 +50,7 @@ class AttentionMask:
         cls, queries: int, cached: int = 0, window: int | None = None, segments: Tensor | None = None,
         bias: Tensor | None = None, device: torch.device | str = "cpu",
     ) -> AttentionMask:  # fmt: skip
-        """The mask of one window; a T x S tensor is built only where no kernel does without.
+        """The mask of one window; a T x S tensor is built for segments, biases and few queries.
 
         Args:
             queries: T.

@@ -34,7 +34,7 @@ class ExactResume(LeanCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
-        self._restored = None  # a checkpoint that was validated is not gone on from
+        self._restored = None  # validating a checkpoint must not resume training from it
         self._previous = None
         if stage != "fit":
             return

@@ -1,4 +1,4 @@
-"""Learning rate schedules with linear warmup: cosine, linear, step, exponential and warmup-stable-decay (WSD).
+"""Learning-rate schedules with linear warmup: cosine, linear, step, exponential and warmup-stable-decay (WSD).
 
 Each class is a factory argument of LitGPT, called with (optimizer, steps). Each parameter group keeps its own peak.
 """

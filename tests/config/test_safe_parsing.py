@@ -13,7 +13,7 @@ from lit_gpt.errors import UserError
 SAYS = {
     "aliases": "stands for more than 100,000 values",
     "merges": "stands for more than 100,000 values",
-    "circle": "a stands in itself",
+    "circle": "a refers to itself",
     "deep flow": "nested more than 100 deep",
     "deep block": "nested more than 100 deep",
     "deep unclosed": "nested more than 100 deep",

@@ -57,7 +57,7 @@ class LockFile:
         """What was recorded of an address: sha256, bytes and the day; None if nothing was."""
         entry = self._read().get(address)
         if entry is not None and not (isinstance(entry, dict) and isinstance(entry.get("sha256"), str)):
-            raise UserError(f"{self.path} has no sha256 for {address}; mend the entry or remove it")
+            raise UserError(f"{self.path} has no sha256 for {address}; fix the entry or remove it")
         return entry
 
     def record(self, address: str, sha256: str, size: int) -> None:
@@ -75,7 +75,7 @@ class LockFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UserError(f"lock file {self.path} cannot be read ({error}); mend it or remove it") from None
+            raise UserError(f"lock file {self.path} is not valid ({error}); fix or delete it") from None
         if not isinstance(entries, dict):
             raise UserError(f"{self.path} is not a valid lock file: it holds no addresses; fix or delete it")
         return entries

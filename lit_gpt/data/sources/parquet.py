@@ -78,6 +78,6 @@ def _rows(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{path}, record {before + number + 1} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at"
-                    f" offset {error.start} of a value; mend or leave out the record"
+                    f" offset {error.start} of a value; fix or remove the record"
                 ) from None
         raise

@@ -94,7 +94,7 @@ def check_unicode(record: dict[str, Any], where: str) -> None:
     except UnicodeEncodeError as error:
         raise UserError(
             f"{where}: the record holds \\u{ord(error.object[error.start]):04x}, half of a surrogate pair and no"
-            " character; mend or leave out the record"
+            " character; fix or remove the record"
         ) from None
 
 

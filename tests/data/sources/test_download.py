@@ -93,7 +93,7 @@ def test_the_first_download_is_recorded_and_the_next_compared(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("[]", "holds no addresses"), ("{", "cannot be read"), ("{%s: 1}", "no sha256")]
+    ("content", "words"), [("[]", "holds no addresses"), ("{", "is not valid"), ("{%s: 1}", "no sha256")]
 )
 def test_a_damaged_lock_file_is_said(server: TextServer, tmp_path: Path, content: str, words: str) -> None:
     address, lock = server.add("a.txt", BYTES), tmp_path / "lock.json"
