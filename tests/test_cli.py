@@ -301,7 +301,7 @@ def test_no_arguments_and_null_arguments_are_no_difference() -> None:
     assert differences({"b": 0}, {"b": None}) == [("b", 0, None)]
 
 
-def test_a_list_of_one_class_is_the_class_and_lists_differ_where_their_entries_do() -> None:
+def test_lists_are_compared_by_their_entries() -> None:
     one, two, other = ({"class_path": "lit_gpt.nn.SelfAttention", "init_args": {"window": w}} for w in (1, 2, None))
     assert differences({"a": [one]}, {"a": one}) == differences({"a": [one, two]}, {"a": [one, two]}) == []
     assert differences({"a": one}, {"a": [two]}) == [("a.window", 1, 2)]

@@ -57,7 +57,7 @@ def test_pairs_from_file_to_answer(capfd: Any) -> None:
         (FillInTheMiddle(), ""),
     ],
 )
-def test_plain_text_for_a_run_of_records_is_taken_and_the_other_way_named(format: Format, way: str, capfd: Any) -> None:
+def test_a_text_prompt_for_a_run_of_records_names_the_other_way(format: Format, way: str, capfd: Any) -> None:
     made_run("run", format)
     assert main(["generate", "runs/run", "--prompt", "moon", "--max_new_tokens", "3"]) == 0
     shown = capfd.readouterr()

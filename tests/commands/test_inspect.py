@@ -92,7 +92,7 @@ def test_a_run_as_people_read_it(save: Save, said: Callable[..., str]) -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_the_numbers_are_those_of_the_table_before_a_run_and_of_the_logs(save: Save, said: Callable[..., str]) -> None:
+def test_numbers_equal_those_of_the_summary_and_the_logs(save: Save, said: Callable[..., str]) -> None:
     settings = {"data": {"batch_size": 8, "context": 40}, "trainer": {"precision": "bf16-mixed"}}
     folder, net = save(settings, position=component("RoPE"))
     found = json.loads(said(folder, "--json"))

@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path, capsys: pyte
     assert "torn.ckpt" in capsys.readouterr().err
 
 
-def test_what_the_system_refuses_is_told_with_the_file_and_what_would_do() -> None:
+def test_os_errors_name_the_file_and_a_fix() -> None:
     error = PermissionError(13, "Permission denied", "runs/a")
     assert one_line(error) == "runs/a: Permission denied; change its permissions, or run as a user who may"
     assert one_line(OSError(28, "No space left on device", "runs/a")) == "runs/a: No space left on device"

@@ -199,7 +199,7 @@ def test_epochs_are_counted_rightly_over_another_batch_size(text: Path, tmp_path
     assert fit.global_step == seen[0][1]
 
 
-def test_a_resume_with_other_rows_goes_on_at_the_same_share_and_says_so(
+def test_a_resume_with_other_sequences_keeps_its_share_of_an_epoch(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options: dict[str, Any] = {"max_steps": 10, "max_epochs": -1, "limit_val_batches": 0}
@@ -318,7 +318,7 @@ def test_a_described_batch_shows_text_targets_and_what_is_not_scored(text: Path)
     assert f"{start[0]!r} -> {start[1]!r}" in shown and "not scored" in shown
 
 
-def test_a_described_batch_is_read_where_a_character_is_several_tokens(tmp_path: Path) -> None:
+def test_describe_batch_shows_characters_of_several_tokens(tmp_path: Path) -> None:
     (tmp_path / "zh.txt").write_text("\u5149\u6708" * 200, encoding="utf-8")
     shown = describe_batch(data(tmp_path / "zh.txt", tokenizer=Byte, sampler=Sequential, context=12), 1)
     assert (

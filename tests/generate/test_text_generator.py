@@ -179,7 +179,7 @@ def test_what_the_net_is_given(tokenizer: Tokenizer, prompt: str, expected: list
     assert generator(tokenizer).encode(prompt) == expected
 
 
-def test_an_empty_prompt_without_newline_in_the_alphabet_starts_from_the_first_character() -> None:
+def test_an_empty_prompt_starts_from_the_first_character() -> None:
     tokenizer = Char()
     tokenizer.train(["abc"])
     assert generator(tokenizer).encode("") == [0]

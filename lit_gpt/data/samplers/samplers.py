@@ -1,9 +1,9 @@
 """Samplers: the order of sequences as a pure function of (seed, epoch, slot); the batches of a rank.
 
 A slot is a sample index: the place of a sample in an epoch, counted over all ranks. Slot s belongs to rank s mod world,
-and batch b of a rank has the slots from b x batch_size x world + rank, step world. So the global order is the same for any
-number of ranks and workers. Every batch of every rank has its full size: slots past the end of an epoch are empty (all
-targets -100), or further crops if the sampler is endless.
+and batch b of a rank has the slots from b x batch_size x world + rank, step world. So the global order is the same for
+any number of ranks and workers. Every batch of every rank has its full size: slots past the end of an epoch are empty
+(all targets -100), or further crops if the sampler is endless.
 """
 
 from collections.abc import Container, Iterator

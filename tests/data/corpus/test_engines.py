@@ -302,7 +302,7 @@ except ValueError as error:
 """
 
 
-def test_a_class_of_a_script_goes_along_and_the_end_of_a_process_is_told(tmp_path: Path) -> None:
+def test_a_script_s_class_reaches_workers_and_an_end_is_reported(tmp_path: Path) -> None:
     text = made_text(tmp_path / "text", 20)
     (tmp_path / "own.py").write_text(OWN)
     for what, said in (("kill", "ended from outside (out of memory?)"), ("live", "2")):

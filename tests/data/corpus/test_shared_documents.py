@@ -79,7 +79,7 @@ def test_counts_are_those_of_plain_sets(
         shared_documents._HELD = held
 
 
-def test_a_document_that_two_splits_share_by_its_middle_is_no_duplicate(tmp_path: Path) -> None:
+def test_a_document_cut_between_splits_is_no_duplicate(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ab" * 500)
     assert shared(prepared(TextFiles(str(tmp_path / "a.txt")), by="position")) == []
 

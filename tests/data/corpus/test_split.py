@@ -92,7 +92,7 @@ def test_how_a_document_is_read_does_not_move_it(
 
 
 @pytest.mark.parametrize("most", [100_000, 1 << 20, 1_500_000])
-def test_a_very_long_document_is_placed_by_its_beginning_and_read_in_passages(most: int) -> None:
+def test_a_long_document_has_the_split_of_its_beginning(most: int) -> None:
     documents = [f"{number} " * 1_200_000 for number in range(8)]
     parts = split(documents, (0.4, 0.0), "hash", most)
     assert [part.split for part in parts if part.opens] == [part.split for part in split(documents, (0.4, 0.0), "hash")]

@@ -30,9 +30,7 @@ def test_a_link_stays_and_what_it_leads_to_is_made(tmp_path: Path, there: bool) 
         assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "corpus" / "manifest.json").exists()
 
 
-def test_a_mount_and_the_folder_that_this_runs_in_are_refused_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mounts_and_the_current_folder_are_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here" / "deeper"
     here.mkdir(parents=True)
     monkeypatch.chdir(here)

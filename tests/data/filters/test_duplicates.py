@@ -70,7 +70,7 @@ def test_equal_texts_with_different_labels_are_no_duplicates() -> None:
         ("", {""}),
     ],
 )
-def test_shingles_are_of_words_and_of_characters_where_there_are_no_spaces(text: str, expected: set[str]) -> None:
+def test_shingles_are_of_words_or_of_characters(text: str, expected: set[str]) -> None:
     assert shingles(text, 2) == expected
 
 

@@ -145,7 +145,7 @@ def test_marks_within_the_text_are_no_trouble() -> None:
     assert scored_text(segments) == f"(last) {private}<|im_end|>".removeprefix("(last) ")
 
 
-def test_a_template_that_looks_for_a_special_token_in_a_message_is_refused() -> None:
+def test_a_template_that_searches_special_tokens_is_refused() -> None:
     template = "{% for m in messages %}{{ m.content.split('<|im_end|>')[0] }}<|im_end|>{% endfor %}"
     turns = [{"role": "user", "content": "a<|im_end|>b"}, {"role": "assistant", "content": "c"}]
     with pytest.raises(UserError, match="a message spells a special token that the chat template looks for"):

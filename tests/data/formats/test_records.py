@@ -19,7 +19,7 @@ from lit_gpt.errors import UserError
 TASK = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 
 
-def test_instruction_has_the_wording_of_alpaca_and_learns_the_answer_alone() -> None:
+def test_instruction_is_alpacas_and_trains_on_answers_only() -> None:
     format = Instruction()
     segments = format.segments(TASK, 0)
     assert text(segments).endswith("### Instruction:\nAdd.\n\n### Input:\n2 and 3\n\n### Response:\n5")
@@ -125,7 +125,7 @@ def test_names_have_to_be_names() -> None:
             Labeled(names=names)
 
 
-def test_source_and_target_stand_on_lines_of_their_own_or_around_a_token() -> None:
+def test_source_and_target_are_on_lines_or_around_a_token() -> None:
     record = {"source": "ein Hund", "target": "a dog"}
     assert Seq2Seq().segments(record, 0) == [Segment("ein Hund\n", trained=False), Segment("a dog")]
     format = Seq2Seq(separator_token="<sep>")

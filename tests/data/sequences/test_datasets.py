@@ -27,7 +27,7 @@ class Made:
 
 @given(st.integers(2, 200), st.integers(1, 30))
 @settings(deadline=None)
-def test_each_token_but_the_first_is_a_target_once_after_the_one_before_it(size: int, context: int) -> None:
+def test_each_token_but_the_first_is_a_target_once(size: int, context: int) -> None:
     ids = np.arange(size, dtype=np.uint16)
     windows = Windows(Made(ids), context)  # type: ignore[arg-type]
     seen = []

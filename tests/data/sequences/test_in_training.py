@@ -111,7 +111,7 @@ def test_two_ranks_see_together_what_one_sees(kind: str, text: Path, monkeypatch
 
 
 @pytest.mark.parametrize("rows", [Windows, Packed, Prompts])
-def test_validation_takes_the_same_rows_unchanged_and_counts_their_bytes(rows: Any, text: Path) -> None:
+def test_validation_is_not_augmented_and_counts_bytes(rows: Any, text: Path) -> None:
     given = data(text, sequences=rows, augment=[lambda: MaskTokens(1.0)], test_fraction=0.1)
     (loader,) = given.val_dataloader()
     batches = list(loader)
@@ -178,7 +178,7 @@ def test_masks_are_never_what_is_learned(text: Path) -> None:
     assert shown > 50
 
 
-def test_what_augmentations_leave_out_is_told_of_rows_from_all_through_the_text(tmp_path: Path) -> None:
+def test_augmentations_report_from_samples_of_the_whole_text(tmp_path: Path) -> None:
     seen: list[list[int]] = []
 
     class Looks(MaskTokens):
@@ -228,7 +228,7 @@ def test_every_document_of_every_split_begins_with_the_separator(rows: Any, spli
 
 
 @pytest.mark.parametrize("rows", [Windows, Packed, Prompts])
-def test_of_records_only_the_answers_are_learned_and_their_bytes_counted(rows: Any, tmp_path: Path) -> None:
+def test_only_answers_are_trained_on_and_counted_in_bytes(rows: Any, tmp_path: Path) -> None:
     file, answers = tmp_path / "records.jsonl", [f"die Antwort {number} ist größer" for number in range(60)]
     records = [{"source": f"Frage {7 * number}?", "target": answer} for number, answer in enumerate(answers)]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))

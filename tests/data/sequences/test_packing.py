@@ -51,9 +51,7 @@ def test_ten_million_documents_take_seconds() -> None:
 
 @given(SIZES, st.integers(1, 16), st.booleans())
 @settings(deadline=None)
-def test_each_token_but_a_documents_first_is_a_target_once_inside_its_document(
-    sizes: list[int], context: int, separator: bool
-) -> None:
+def test_each_token_but_a_documents_first_is_a_target_once(sizes: list[int], context: int, separator: bool) -> None:
     corpus = Made.of_documents(sizes, separator=separator)
     rows = Packed(corpus, context)
     seen: list[int] = []

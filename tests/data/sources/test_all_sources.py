@@ -79,7 +79,7 @@ def make(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_every_reading_gives_the_same_documents_in_the_order_they_were_written(make: Any, tmp_path: Path) -> None:
+def test_every_reading_gives_the_same_documents_in_order(make: Any, tmp_path: Path) -> None:
     source = make(tmp_path, TEXTS)
     # An empty file is refused, and there is nothing between two separators.
     kept = [text for text in TEXTS if text or make not in (text_files, parts_of_a_file)]

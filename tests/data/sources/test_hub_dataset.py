@@ -177,7 +177,7 @@ def test_the_commit_is_looked_up_once_and_asked_for_ever_after(monkeypatch: pyte
     assert [one.where for one in source.chunks()][0] == "who/what (validation), record 1"
 
 
-def test_without_network_only_the_cache_is_asked_and_the_error_says_what_would_do(
+def test_without_network_the_cache_is_used_or_a_fix_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = Hub(monkeypatch, OSError("Name or service not known")).asked

@@ -34,7 +34,7 @@ def test_a_name_with_a_dot_is_found_as_it_is(tmp_path: Path) -> None:
     assert list(JsonLines(str(tmp_path), field="a.b")) == ["flat"]
 
 
-def test_folders_give_files_of_records_by_name_and_documents_know_their_lines(tmp_path: Path) -> None:
+def test_folders_of_records_are_read_by_name_with_line_numbers(tmp_path: Path) -> None:
     (tmp_path / "b.ndjson").write_text('{"text": "three"}')
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n\n{"text": ""}\n'))
     (tmp_path / "README.md").write_text("not a record")

@@ -95,7 +95,7 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path, monkey
         list(TextFiles(str(tmp_path)))
 
 
-def test_a_signature_changes_with_the_text_even_if_size_and_time_do_not(tmp_path: Path) -> None:
+def test_a_signature_changes_with_text_of_equal_size_and_time(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one")
     before, times = TextFiles(str(file)).signature(), file.stat()
@@ -105,7 +105,7 @@ def test_a_signature_changes_with_the_text_even_if_size_and_time_do_not(tmp_path
     assert TextFiles(str(file)).signature() != before
 
 
-def test_the_standard_library_is_python_without_tests_and_twice_the_same() -> None:
+def test_the_standard_library_is_read_without_tests_and_stable() -> None:
     names = [path.as_posix() for path in StandardLibrary().files()]
     assert any(name.endswith("/json/decoder.py") for name in names)
     assert not any("/test/" in name or "/tests/" in name or "site-packages" in name for name in names)

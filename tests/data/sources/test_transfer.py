@@ -61,9 +61,7 @@ def test_a_file_that_changed_in_between_is_taken_from_its_start(server: TextServ
 
 
 @pytest.mark.parametrize("etag", ['W/"weak"', None])
-def test_without_a_strong_etag_size_and_etag_of_the_answer_are_compared(
-    server: TextServer, part: Path, etag: str | None
-) -> None:
+def test_without_a_strong_etag_sizes_are_compared(server: TextServer, part: Path, etag: str | None) -> None:
     address = server.add("a.txt", TEXT, etag=etag, faults=[300_000])
     transfer(address, part)
     assert part.read_bytes() == TEXT
