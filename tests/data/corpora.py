@@ -1,10 +1,12 @@
-"""Corpora in memory, in which each token's id is its place."""
+"""Corpora in memory, in which each token's id is its place; checks that several kinds of sequences share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lit_gpt.data import Byte, Char, Corpus, write_corpus
 from lit_gpt.data.sequences.datasets import IGNORED, Sequences
 
 
@@ -67,3 +69,19 @@ def documents_of(rows: Sequences) -> list[list[int]]:
             if (said != IGNORED).any():
                 found.append([int(inputs[row][inside][0]), *said.tolist()])
     return found
+
+
+def check_scored_bytes(texts: list[str], folder: Path, cuts: list[Callable[[Corpus], Sequences]]) -> None:
+    """Compares the bytes that sequences say are scored with those of their targets, lossless or not."""
+    for number, tokenizer in enumerate((Byte(), Byte(bos="|", eos="|"), Char(unk="?"), Char(bos="<", unk="?"))):
+        tokenizer.train(texts)
+        corpus = write_corpus(folder / str(number), texts, tokenizer)
+        for cut in cuts:
+            sequences = cut(corpus)
+            batch = sequences.batch(np.arange(len(sequences)))
+            targets = batch.targets[batch.targets != IGNORED].tolist()
+            if isinstance(tokenizer, Char):
+                wanted = len(tokenizer.decode(targets).encode())
+            else:
+                wanted = sum(len(tokenizer.bytes_of(id)) for id in targets)
+            assert sequences.scored_bytes(tokenizer) == wanted, (tokenizer, cut)

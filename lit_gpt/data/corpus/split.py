@@ -98,7 +98,7 @@ def _with_hashed_start(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 
 class _Chooser:
-    """Chooses the split of each document where it begins, and is told of all characters that go there."""
+    """Chooses the split of each document where it begins; `add` counts the characters that go there."""
 
     def __init__(self, shares: Fractions, characters: int) -> None:
         self.shares = shares

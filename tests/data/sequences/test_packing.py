@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora import Made, documents_of
+from corpora import Made, check_scored_bytes, documents_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import assert_only_rounded
 
-from lit_gpt.data import BPE, Byte, Char, Packed, TextFiles, Tokenizer, Windows, write_corpus
+from lit_gpt.data import BPE, Byte, Packed, TextFiles, Tokenizer, Windows, write_corpus
 from lit_gpt.data.sequences.datasets import IGNORED
 from lit_gpt.data.sequences.packing import best_fit
 from lit_gpt.model import GPT
@@ -108,17 +108,8 @@ def test_documents_come_back_with_what_begins_and_ends_them(tokenizer: Tokenizer
 
 def test_bytes_that_are_scored_are_those_of_the_targets(tmp_path: Path) -> None:
     texts = ["first", "zweiter, über drei Zeilen", "x", "dritter äöü"]
-    for place, tokenizer in enumerate((Byte(), Byte(bos="|", eos="|"), Char(unk="?"), Char(bos="<", unk="?"))):
-        tokenizer.train(texts)
-        corpus = write_corpus(tmp_path / str(place), texts, tokenizer)
-        for rows in (Packed(corpus, 8), Windows(corpus, 8), Windows(corpus, 8, stride=8)):
-            batch = rows.batch(np.arange(len(rows)))
-            targets = batch.targets[batch.targets != IGNORED].tolist()
-            if isinstance(tokenizer, Char):
-                wanted = len(tokenizer.decode(targets).encode())
-            else:
-                wanted = sum(len(tokenizer.bytes_of(id)) for id in targets)
-            assert rows.scored_bytes(tokenizer) == wanted, (tokenizer, rows)
+    cuts = (Packed, Windows, partial(Windows, stride=8))
+    check_scored_bytes(texts, tmp_path, [partial(cut, context=8) for cut in cuts])
 
 
 @torch.no_grad()

@@ -1,15 +1,16 @@
 """Prompts against the documents they are made of."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from corpora import Made
+from corpora import Made, check_scored_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_gpt.data import Byte, Char, Prompts, write_corpus
+from lit_gpt.data import Byte, Prompts, write_corpus
 from lit_gpt.data.sequences.datasets import IGNORED
 
 
@@ -64,17 +65,8 @@ def test_a_text_of_which_nothing_fits_says_what_would_do() -> None:
 
 def test_only_what_is_scored_is_a_target_and_counts_its_bytes(tmp_path: Path) -> None:
     texts = ["kürzer", "etwas länger als der Rest", "xy"]
-    for place, tokenizer in enumerate((Byte(), Byte(bos="|", eos="|"), Char(unk="?"), Char(bos="<", unk="?"))):
-        tokenizer.train(texts)
-        corpus = write_corpus(tmp_path / str(place), texts, tokenizer)
-        for rows in (Prompts(corpus, 12), Prompts(corpus, 12, "cut"), Prompts(corpus, 60)):
-            batch = rows.batch(np.arange(len(rows)))
-            targets = batch.targets[batch.targets != IGNORED].tolist()
-            if isinstance(tokenizer, Char):
-                wanted = len(tokenizer.decode(targets).encode())
-            else:
-                wanted = sum(len(tokenizer.bytes_of(id)) for id in targets)
-            assert rows.scored_bytes(tokenizer) == wanted
+    options = ({"context": 12}, {"context": 12, "too_long": "cut"}, {"context": 60})
+    check_scored_bytes(texts, tmp_path, [partial(Prompts, **one) for one in options])
 
 
 def test_questions_are_read_and_not_learned() -> None:
